@@ -1,0 +1,1 @@
+"""With what a study is computed: settings, warehouse, GPU, language model, adapter store."""

