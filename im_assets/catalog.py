@@ -1,0 +1,35 @@
+"""How the assets present themselves in Dagster's catalog: owners, column schemas, small previews."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import dagster as dg
+import pandas as pd
+
+OWNERS = ["team:instruction-mining"]
+
+
+def column_schema(columns: Mapping[str, tuple[str, str]]) -> dict[str, Any]:
+    """Asset metadata that declares a table's columns as ``{name: (type, description)}``."""
+    return {
+        "dagster/column_schema": dg.TableSchema(
+            columns=[
+                dg.TableColumn(name, type=type_, description=text)
+                for name, (type_, text) in columns.items()
+            ]
+        )
+    }
+
+
+def preview(frame: pd.DataFrame, rows: int = 5, width: int = 120) -> dg.MarkdownMetadataValue:
+    """The first rows as a Markdown table, long texts cut to ``width`` characters."""
+
+    def cell(value: object) -> str:
+        text = f"{value:.4g}" if isinstance(value, float) else str(value)
+        text = " ".join(text.split()).replace("|", "\\|")
+        return text if len(text) <= width else text[: width - 1] + "…"
+
+    head = frame.head(rows)
+    lines = ["| " + " | ".join(map(str, head.columns)) + " |", "|" + "---|" * len(head.columns)]
+    lines += ["| " + " | ".join(map(cell, row)) + " |" for row in head.itertuples(index=False)]
+    return dg.MetadataValue.md("\n".join(lines))
