@@ -12,7 +12,7 @@ import os
 import re
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args, get_origin
 
 import dagster as dg
 import yaml
@@ -26,7 +26,7 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
 
 
 class ProfileError(ValueError):
-    """A profile that cannot be used; the message names the field, its value and what is accepted."""
+    """A profile that cannot be used; names the field, its value and what is accepted."""
 
 
 class Settings(BaseModel):
@@ -144,9 +144,6 @@ class FinetuningSettings(Settings):
     lora_alpha: Positive = 16
     target_modules: tuple[str, ...] = ("q_proj", "v_proj")
     gradient_checkpointing: bool = False
-    side_by_side: Annotated[int, Field(ge=0)] = Field(
-        0, description="Seeds trained at once on the shared base; 0: one per CPU core, 1 on a GPU"
-    )
 
 
 class EvaluationSettings(Settings):
@@ -202,7 +199,7 @@ class RuleSettings(Settings):
     @model_validator(mode="after")
     def _no_cycle(self) -> Self:
         if self.p_remove < self.p_enter:
-            raise ValueError("p_remove below p_enter would let an indicator enter and leave forever")
+            raise ValueError("p_remove below p_enter lets an indicator enter and leave forever")
         return self
 
 
@@ -304,7 +301,7 @@ def _profile_path(profile: str) -> Path:
     known = sorted(p.stem for p in PROFILES.glob("*.yaml"))
     if profile not in known:
         raise ProfileError(
-            f"unknown profile {profile!r}{_did_you_mean(profile, known)}; known profiles: "
+            f"unknown profile {profile!r}{did_you_mean(profile, known)}; known profiles: "
             f"{', '.join(known)} (or give the path of a .yaml file)"
         )
     return PROFILES / f"{profile}.yaml"
@@ -317,7 +314,7 @@ def _explain(error: ValidationError) -> list[str]:
         field = ".".join(str(part) for part in fault["loc"]) or "profile"
         if fault["type"] == "extra_forbidden":
             key, known = str(fault["loc"][-1]), _keys_at(fault["loc"][:-1])
-            hint = _did_you_mean(key, known) or f"; known: {', '.join(known)}"
+            hint = did_you_mean(key, known) or f"; known: {', '.join(known)}"
             lines.append(f"  {field}: unknown setting{hint}")
         elif fault["type"] == "missing":
             lines.append(f"  {field}: missing, this setting has no default")
@@ -329,19 +326,18 @@ def _explain(error: ValidationError) -> list[str]:
 
 def _keys_at(location: tuple[int | str, ...]) -> list[str]:
     """The setting names that the block at ``location`` of a profile accepts."""
-    block: Any = Study
+    kind: Any = Study
     for part in location:
-        if isinstance(block, type) and issubclass(block, BaseModel):
-            block = block.model_fields[str(part)].annotation if part in block.model_fields else None
-        for arg in getattr(block, "__args__", ()):
-            if isinstance(arg, type) and issubclass(arg, BaseModel):
-                block = arg
-        if block is None:
-            return []
-    return sorted(block.model_fields) if hasattr(block, "model_fields") else []
+        if get_origin(kind) is dict:  # the part is a name of the user's own, such as a source's
+            kind = get_args(kind)[1]
+        else:
+            kind = kind.model_fields[str(part)].annotation
+        if type(None) in get_args(kind):
+            kind = next(arg for arg in get_args(kind) if arg is not type(None))
+    return sorted(kind.model_fields)
 
 
-def _did_you_mean(word: str, known: list[str]) -> str:
+def did_you_mean(word: str, known: list[str]) -> str:
     close = difflib.get_close_matches(word, known, n=1)
     return f"; did you mean {close[0]!r}?" if close else ""
 

@@ -1,0 +1,1 @@
+"""Indicators: cheap numbers computed from an example's text (paper, table of indicators)."""

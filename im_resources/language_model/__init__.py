@@ -1,0 +1,1 @@
+"""The base model: loading, prompts, batching, LoRA training and losses."""

@@ -1,0 +1,94 @@
+# make demo   the whole demo study, on any laptop, without a download of a model or of data
+# make dev    the Dagster UI on http://127.0.0.1:3000
+# make test · make check · make lock · make clean · make distclean
+# eval "$(make -s env)" gives a shell the same settings, for dagster commands by hand.
+
+# The first Python that is new enough; 3.11 first, because every locked package has a wheel for it.
+PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && command -v $$p && break; done)
+UV ?= uv
+BIN := $(CURDIR)/.venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
+# torch's pin lives in pyproject.toml. Another build: make install TORCH_BUILD="--index-url …"
+TORCH := $(shell sed -n 's/^ *"\(torch==[^"]*\)".*/\1/p' pyproject.toml)
+TORCH_BUILD ?=
+
+export PATH := $(BIN):$(PATH)
+export DAGSTER_HOME := $(CURDIR)
+export IM_HOME ?= $(CURDIR)/var
+export DAGSTER_STATE ?= $(IM_HOME)/dagster
+# Idle OpenMP threads sleep instead of spinning; spinning ones took a step from 1.3 s to 30 s on a
+# busy machine. Read once, when torch is imported.
+export OMP_WAIT_POLICY ?= PASSIVE
+# glibc gives every tensor over 32 MiB back to the kernel and faults its pages in again at the next
+# step: 61,000 faults for 240 MB, 8 times the time. Keeping the memory costs a larger process. Both
+# settings are needed for an effect; other C libraries ignore them.
+export MALLOC_MMAP_THRESHOLD_ ?= 1073741824
+export MALLOC_TRIM_THRESHOLD_ ?= 4294967296
+# The tokenizer's own threads do not survive the fork of a Dagster step, and warn about it.
+export TOKENIZERS_PARALLELISM ?= false
+
+SETTINGS := DAGSTER_HOME IM_HOME DAGSTER_STATE OMP_WAIT_POLICY MALLOC_MMAP_THRESHOLD_ \
+	MALLOC_TRIM_THRESHOLD_ TOKENIZERS_PARALLELISM PATH
+
+.PHONY: demo dev test check install lock env clean distclean
+
+# The demo's models come from packages: offline, so that a lapse fails instead of downloading.
+demo: export IM_PROFILE := demo
+demo test: export HF_HUB_OFFLINE := 1
+demo: install
+	python -m im_assets.run
+
+dev: install
+	dagster dev -h 127.0.0.1 -p 3000
+
+test: install
+	python -m pytest -q
+
+check: install
+	ruff check
+	ruff format --check
+	mypy
+	dg check defs
+
+install: .venv/.installed
+
+# The stamp is written last: an interrupted installation starts again.
+# torch comes first and without a hash, because its hash differs by build (see pyproject.toml). Then
+# the lock, with --no-deps: it is complete, and corrects what torch brought along.
+.venv/.installed: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+		echo "This needs Python 3.11 or newer; found none that is. Name one: make PYTHON=/path/to/python"; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(PIP) install $(TORCH_BUILD) $(TORCH)
+	$(PIP) install --require-hashes --no-deps -r requirements.lock
+	$(PIP) install --no-build-isolation --no-deps -e .
+	IM_PROFILE=demo HF_HUB_OFFLINE=1 $(BIN)/python -m im_resources.language_model.prepare
+	@touch $@
+
+# Keeps the locked versions that still fit; `make lock UPGRADE=--upgrade` takes the newest.
+# Refuses a lock that names an index, a folder or a CUDA package, all of which belong to one machine.
+lock:
+	@command -v $(UV) >/dev/null || { echo "make lock needs uv: pip install uv"; exit 1; }
+	@{ test ! -f requirements.lock || cp requirements.lock requirements.lock.new; }
+	$(UV) pip compile pyproject.toml --extra dev --group demo-model --quiet $(UPGRADE) \
+		--universal --python-version 3.11 --fork-strategy fewest --generate-hashes \
+		--no-emit-package torch --no-header --output-file requirements.lock.new
+	@! grep -nE '://|^(nvidia|cuda|triton)|^-|^ *--(find|index|extra)' requirements.lock.new
+	@{ echo "# Everything but torch, for Linux, macOS and Windows, Python 3.11 and newer."; \
+	   echo "# Made from pyproject.toml by: make lock"; \
+	   echo "# Installed by: pip install --require-hashes --no-deps -r requirements.lock, after torch"; \
+	   cat requirements.lock.new; } > requirements.lock
+	@rm requirements.lock.new
+
+env:
+	@$(foreach name,$(SETTINGS),echo 'export $(name)="$($(name))"';)
+
+# var/ holds the studies' results and the Dagster history. What `make install` made stays: .venv/ and
+# the converted model in .cache/; `make distclean` takes these too.
+clean:
+	rm -rf var .pytest_cache .ruff_cache .mypy_cache .hypothesis .coverage *.egg-info build
+	find . -name __pycache__ -type d -not -path './.venv/*' -prune -exec rm -rf {} +
+
+distclean: clean
+	rm -rf .venv .cache

@@ -1,0 +1,134 @@
+"""The data of a study as assets: the evaluation set, the candidates, and the unseen pool."""
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+import dagster as dg
+import pandas as pd
+
+from im_assets.candidates.cleaning import clean, reason_kind
+from im_assets.candidates.reading import SourceError, read_source
+from im_assets.candidates.references import references
+from im_assets.catalog import OWNERS, column_schema, preview
+from im_resources.study import DataSource, Study
+from im_resources.warehouse import Warehouse
+
+_TEXTS = {
+    "source": ("VARCHAR", "Name of the source in the profile"),
+    "line": ("BIGINT", "1-based line (JSONL, CSV) or row in the source's file"),
+    "instruction": ("VARCHAR", "What is asked"),
+    "input": ("VARCHAR", "Context of the instruction; '' where none"),
+    "output": ("VARCHAR", "The response"),
+    "category": ("VARCHAR", "The source's own category; '' where none"),
+}
+_EXAMPLES = {"example_id": ("VARCHAR", "Hash of the normalized content")} | _TEXTS
+_REFERENCES = {
+    "eval_id": ("VARCHAR", "Hash of the normalized prompt"),
+    "output_index": ("BIGINT", "Number of the reference output, from 0"),
+} | _TEXTS
+
+
+def _presentation(columns: Mapping[str, tuple[str, str]]) -> dict[str, Any]:
+    return {
+        "group_name": "candidates",
+        "owners": OWNERS,
+        "kinds": {"python", "duckdb"},
+        "metadata": column_schema(columns),
+        "code_version": "1",
+        "backfill_policy": dg.BackfillPolicy.single_run(),
+    }
+
+
+@dg.asset(
+    description="D_eval: instructions with their reference outputs, one row per output. Every "
+    "finetuned mixture is measured on it.",
+    **_presentation(_REFERENCES),
+)
+def eval_set(
+    study: dg.ResourceParam[Study], warehouse: dg.ResourceParam[Warehouse]
+) -> dg.Output[pd.DataFrame]:
+    """Reads the evaluation source; raises SourceError when none of its rows can be used."""
+    sources = {"evaluation": study.data.evaluation}
+    return _store("eval_set", sources, references(*_read(sources)), warehouse)
+
+
+@dg.asset(
+    description="The candidate pool: every usable example of every source, without duplicates and "
+    "without anything that would leak the evaluation set. The rest is in quarantined_examples.",
+    **_presentation(_EXAMPLES),
+)
+def candidate_datasets(
+    eval_set: pd.DataFrame,
+    study: dg.ResourceParam[Study],
+    warehouse: dg.ResourceParam[Warehouse],
+) -> dg.Output[pd.DataFrame]:
+    """Reads and cleans the candidates; raises SourceError when a source has no usable row."""
+    sources = study.data.candidates
+    cleaned = clean(*_read(sources), study.cleaning, eval_set)
+    return _store("candidate_datasets", sources, cleaned, warehouse)
+
+
+@dg.asset(
+    description="The unseen pool that the rule ranks (databricks-dolly-15k in the paper), cleaned "
+    "like the candidates.",
+    **_presentation(_EXAMPLES),
+)
+def dolly_dataset(
+    eval_set: pd.DataFrame,
+    study: dg.ResourceParam[Study],
+    warehouse: dg.ResourceParam[Warehouse],
+) -> dg.Output[pd.DataFrame]:
+    """Reads and cleans the unseen pool; raises SourceError when it has no usable row."""
+    sources = {"unseen": study.data.unseen}
+    cleaned = clean(*_read(sources), study.cleaning, eval_set)
+    return _store("dolly_dataset", sources, cleaned, warehouse)
+
+
+def _read(sources: Mapping[str, DataSource]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """(rows, rejected) of all sources, in the order of the profile."""
+    rows, rejected = zip(*(read_source(*item) for item in sources.items()), strict=True)
+    return pd.concat(rows, ignore_index=True), pd.concat(rejected, ignore_index=True)
+
+
+def _store(
+    asset: str,
+    sources: Mapping[str, DataSource],
+    cleaned: tuple[pd.DataFrame, pd.DataFrame],
+    warehouse: Warehouse,
+) -> dg.Output[pd.DataFrame]:
+    """Writes the quarantine and wraps the kept rows with what the catalog shows of them."""
+    kept, quarantined = cleaned
+    quarantined = quarantined.assign(dataset=pd.Series(asset, quarantined.index, dtype="string"))
+    # First, so that the reasons can be looked up when the next lines raise.
+    warehouse.replace_rows("quarantined_examples", quarantined, where={"dataset": asset})
+    counts = kept["source"].value_counts()
+    for source in sources:
+        if source not in counts:
+            kinds = _by_kind(quarantined[quarantined["source"] == source])
+            raise SourceError(
+                f"source {source!r}: none of its {sum(kinds.values())} rows can be used {kinds}; "
+                f"see table quarantined_examples where dataset = '{asset}'"
+            )
+    return dg.Output(
+        kept,
+        metadata={
+            "dagster/row_count": len(kept),
+            "rows_by_source": dg.MetadataValue.json({s: int(counts[s]) for s in sources}),
+            "quarantined": len(quarantined),
+            "quarantined_by_reason": dg.MetadataValue.json(_by_kind(quarantined)),
+            "preview": preview(kept),
+            "quarantine_preview": preview(quarantined),
+        },
+        data_version=dg.DataVersion(_content_hash(kept)),
+    )
+
+
+def _by_kind(quarantined: pd.DataFrame) -> dict[str, int]:
+    counts = quarantined["reason"].map(reason_kind).value_counts()
+    return {str(kind): int(count) for kind, count in counts.items()}
+
+
+def _content_hash(frame: pd.DataFrame) -> str:
+    text = frame.to_json(orient="values", force_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -1,0 +1,105 @@
+"""Blocking checks: nothing is drawn, trained or measured on data that fails one of them."""
+
+import dagster as dg
+import pandas as pd
+
+from im_assets.candidates.assets import candidate_datasets, dolly_dataset, eval_set
+from im_assets.candidates.ngrams import words_of
+from im_resources.study import Study
+
+
+@dg.asset_check(
+    asset=candidate_datasets,
+    blocking=True,
+    description="Every source of the profile has examples to draw from",
+)
+def no_empty_source(
+    candidate_datasets: pd.DataFrame, study: dg.ResourceParam[Study]
+) -> dg.AssetCheckResult:
+    """Fails when a source of the profile has no row left, which would bias every mixture."""
+    empty = [s for s in study.data.candidates if s not in set(candidate_datasets["source"])]
+    return dg.AssetCheckResult(passed=not empty, metadata={"empty_sources": empty})
+
+
+@dg.asset_check(
+    asset=eval_set,
+    blocking=True,
+    description="There are instructions to measure on, each with outputs numbered from 0",
+)
+def eval_set_usable(eval_set: pd.DataFrame) -> dg.AssetCheckResult:
+    """Fails on an empty set, an empty text, or outputs that are not numbered 0, 1, 2, …"""
+    outputs = eval_set.groupby("eval_id")["output_index"].agg(["count", "nunique", "min", "max"])
+    broken = outputs[
+        (outputs["min"] != 0)
+        | (outputs["max"] != outputs["count"] - 1)
+        | (outputs["nunique"] != outputs["count"])
+    ]
+    texts = eval_set[["instruction", "output"]]
+    blank = int((texts.isna() | texts.apply(lambda c: c.str.strip() == "")).any(axis=1).sum())
+    return dg.AssetCheckResult(
+        passed=len(outputs) > 0 and broken.empty and blank == 0,
+        metadata={
+            "instructions": len(outputs),
+            "reference_outputs": len(eval_set),
+            "fewest_outputs": int(outputs["count"].min()) if len(outputs) else 0,
+            "instructions_with_broken_numbering": len(broken),
+            "rows_with_blank_text": blank,
+        },
+    )
+
+
+@dg.asset_check(
+    asset=candidate_datasets,
+    additional_ins={"eval_set": dg.AssetIn("eval_set")},
+    blocking=True,
+    description="No candidate shares a run of words with the evaluation set",
+)
+def candidates_do_not_leak(
+    candidate_datasets: pd.DataFrame, eval_set: pd.DataFrame, study: dg.ResourceParam[Study]
+) -> dg.AssetCheckResult:
+    """Fails when an example that mixtures draw from shares an n-gram with the evaluation set."""
+    return _leak_result(candidate_datasets, eval_set, study.cleaning.leak_ngram)
+
+
+@dg.asset_check(
+    asset=dolly_dataset,
+    additional_ins={"eval_set": dg.AssetIn("eval_set")},
+    blocking=True,
+    description="No unseen example shares a run of words with the evaluation set",
+)
+def unseen_does_not_leak(
+    dolly_dataset: pd.DataFrame, eval_set: pd.DataFrame, study: dg.ResourceParam[Study]
+) -> dg.AssetCheckResult:
+    """Fails when an example that could be selected shares an n-gram with the evaluation set."""
+    return _leak_result(dolly_dataset, eval_set, study.cleaning.leak_ngram)
+
+
+def leaking_examples(pool: pd.DataFrame, evaluation: pd.DataFrame, n: int) -> list[str]:
+    """The example_ids that share n consecutive words with the evaluation set.
+
+    Independent of the cleaning: it compares the words themselves, not their hashes.
+    """
+    known = {gram for row in _texts(evaluation) for text in row for gram in _runs(text, n)}
+    return [
+        example
+        for example, row in zip(pool["example_id"], _texts(pool), strict=True)
+        if any(gram in known for text in row for gram in _runs(text, n))
+    ]
+
+
+def _leak_result(pool: pd.DataFrame, evaluation: pd.DataFrame, n: int) -> dg.AssetCheckResult:
+    leaking = leaking_examples(pool, evaluation, n)
+    return dg.AssetCheckResult(
+        passed=not leaking,
+        metadata={"leaking": len(leaking), "first_example_ids": leaking[:10], "words": n},
+    )
+
+
+def _texts(frame: pd.DataFrame) -> list[tuple[str, str]]:
+    prompts = frame["instruction"] + " " + frame["input"]
+    return list(zip(prompts, frame["output"], strict=True))
+
+
+def _runs(text: str, n: int) -> list[tuple[str, ...]]:
+    words = words_of(text)
+    return [tuple(words[i : i + n]) for i in range(len(words) - n + 1)]

@@ -1,0 +1,137 @@
+"""Decides which rows enter a study: normalizes text, quarantines the rest, each with its reason.
+
+The tests are applied in this order, and the first that holds gives the reason:
+
+1. empty instruction or output; longer than ``max_chars``;
+2. leak: the prompt (instruction and input) or the output shares ``leak_ngram`` consecutive words
+   with any text, prompt or reference output, of the evaluation set. Words are lower-cased and
+   stripped of punctuation. A phrase that only belongs to a common instruction template counts too:
+   what the losses are measured on must not be trained on in any part. A prompt shorter than that
+   leaks when it is the whole prompt of an evaluation row;
+3. exact duplicate, then near duplicate, of an earlier row that is kept.
+"""
+
+import hashlib
+import unicodedata
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+
+from im_assets.candidates.near_duplicates import NearDuplicates
+from im_assets.candidates.ngrams import Hashes, WordHashes, ngrams
+from im_assets.candidates.reading import excerpt_of
+from im_resources.study import CleaningSettings
+
+KEPT_COLUMNS = ["example_id", "source", "line", "instruction", "input", "output", "category"]
+QUARANTINED_COLUMNS = ["dataset", "source", "line", "reason", "excerpt"]
+_KINDS = ("empty", "no output", "too long", "leaks", "exact duplicate", "near duplicate")
+_SEPARATOR = "\x1f"
+
+
+def normalize(text: str) -> str:
+    """NFC, without outer white space and without the separator that `example_id` relies on."""
+    return unicodedata.normalize("NFC", text.replace(_SEPARATOR, "")).strip()
+
+
+def example_id(*texts: str) -> str:
+    """The identity of an example: 16 hex digits of SHA-256 over its normalized texts."""
+    joined = _SEPARATOR.join(map(normalize, texts))
+    return hashlib.sha256(joined.encode()).hexdigest()[:16]
+
+
+def clean(
+    rows: pd.DataFrame,
+    rejected: pd.DataFrame,
+    settings: CleaningSettings,
+    evaluation: pd.DataFrame | None,
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Split rows into those of the study and those in quarantine.
+
+    Args:
+        rows: as from `read_source`, the sources in order, each in the order of its lines: of
+            duplicates, the first row here stays.
+        rejected: rows that the readers could not use; they join the quarantine.
+        settings: thresholds.
+        evaluation: with columns eval_id, instruction, input, output; None skips the leak test.
+
+    Returns:
+        (kept, quarantined) with `KEPT_COLUMNS` and `QUARANTINED_COLUMNS` (``dataset`` is ''); every
+        row given is in exactly one of them.
+    """
+    hashes = WordHashes()
+    leaks = None if evaluation is None else _Leaks(evaluation, settings.leak_ngram, hashes)
+    near = NearDuplicates(settings.near_duplicate_similarity)
+    first_with: dict[str, int] = {}
+    places = [f"{s} line {n}" for s, n in zip(rows["source"], rows["line"], strict=True)]
+    kept: list[tuple[object, ...]] = []
+    dropped: list[tuple[object, ...]] = []
+
+    def fault(number: int, instruction: str, input_: str, output: str, identity: str) -> str | None:
+        if not instruction or not output:
+            return f"empty {'output' if instruction else 'instruction'}"
+        if (length := len(instruction) + len(input_) + len(output)) > settings.max_chars:
+            return f"too long: {length} characters, max_chars is {settings.max_chars}"
+        prompt, response = hashes.of(f"{instruction} {input_}"), hashes.of(output)
+        if leaks is not None and (leaked := leaks.find(prompt, response)):
+            return f"leaks evaluation row {leaked}"
+        if (first := first_with.setdefault(identity, number)) != number:
+            return f"exact duplicate of {places[first]}"
+        if (first_like := near.find_or_add(number, np.concatenate([prompt, response]))) is not None:
+            return f"near duplicate of {places[first_like]}"
+        return None
+
+    for number, row in enumerate(rows.to_dict("records")):
+        texts = normalize(row["instruction"]), normalize(row["input"]), normalize(row["output"])
+        identity = example_id(*texts)
+        reason = fault(number, *texts, identity)
+        if reason is None:
+            kept.append((identity, row["source"], row["line"], *texts, row["category"]))
+        else:
+            excerpt = excerpt_of(" → ".join(filter(None, texts)))
+            dropped.append(("", row["source"], row["line"], reason, excerpt))
+    return pd.DataFrame(kept, columns=KEPT_COLUMNS), quarantine(dropped, rejected)
+
+
+def quarantine(dropped: list[tuple[object, ...]], rejected: pd.DataFrame) -> pd.DataFrame:
+    """Rejected and dropped rows as one frame, typed even when it is empty (it becomes a table)."""
+    frame = pd.DataFrame(dropped, columns=QUARANTINED_COLUMNS)
+    parts = [part for part in (rejected.assign(dataset=""), frame) if len(part)]
+    whole = pd.concat(parts, ignore_index=True)[QUARANTINED_COLUMNS] if parts else frame
+    return whole.astype({c: "int64" if c == "line" else "string" for c in QUARANTINED_COLUMNS})
+
+
+def reason_kind(reason: str) -> str:
+    """What sort of reason it is, for counting: 'exact duplicate', 'too long', …"""
+    return next((kind for kind in _KINDS if reason.startswith(kind)), "unreadable")
+
+
+class _Leaks:
+    """Finds the evaluation row that a text shares an n-gram with."""
+
+    def __init__(self, evaluation: pd.DataFrame, n: int, hashes: WordHashes) -> None:
+        self._n = n
+        grams: list[Hashes] = []
+        owners: list[str] = []
+        for row in evaluation.to_dict("records"):
+            prompt = hashes.of(f"{row['instruction']} {row['input']}")
+            for part in self._grams(prompt, hashes.of(row["output"])):
+                grams.append(part)
+                owners += [row["eval_id"]] * len(part)
+        merged = np.concatenate([*grams, np.empty(0, dtype=np.uint64)])
+        self._known, first = np.unique(merged, return_index=True)
+        self._owners = [owners[i] for i in first]
+
+    def find(self, prompt: Hashes, output: Hashes) -> str | None:
+        """The eval_id of a row that the prompt or the output shares an n-gram with, else None."""
+        for part in self._grams(prompt, output):
+            at = np.searchsorted(self._known, part)
+            hits = at[at < len(self._known)]
+            hits = hits[self._known[hits] == part[: len(hits)]]  # part is sorted, and so is `at`
+            if len(hits):
+                return self._owners[hits[0]]
+        return None
+
+    def _grams(self, prompt: Hashes, output: Hashes) -> Iterator[Hashes]:
+        yield ngrams(prompt, min(self._n, len(prompt)))
+        yield ngrams(output, self._n)

@@ -1,0 +1,64 @@
+"""Near duplicates by word shingles: MinHash-LSH proposes, the exact Jaccard similarity decides.
+
+Sketches and index are datasketch's (Broder 1997; Leskovec et al., *Mining of Massive Datasets*,
+chapter 3). The search sees each text once and in order, so its cost grows linearly with the pool,
+and its result depends only on the texts and their order. A pair above the threshold is found with a
+probability that rises steeply with its similarity; a pair below it is never reported, because every
+proposal is checked.
+"""
+
+import numpy as np
+
+from im_assets.candidates.ngrams import Hashes, ngrams
+
+SHINGLE = 5
+_SKETCH = 128
+# Texts of one template can all resemble one another without being duplicates. A text with so many
+# look-alikes is kept but not indexed: comparing all pairs of such a crowd would be quadratic.
+_CROWD = 256
+
+
+class NearDuplicates:
+    """An index of the texts kept so far.
+
+    Args:
+        similarity: Jaccard similarity of two texts' sets of 5-word shingles, in (0, 1], from which
+            the later one is a near duplicate.
+    """
+
+    def __init__(self, similarity: float) -> None:
+        # Imported here because it brings scipy: too slow for loading the code location.
+        from datasketch import MinHash, MinHashLSH  # type: ignore[import-untyped]
+
+        self._similarity = similarity
+        self._empty = MinHash(_SKETCH, seed=1, hashfunc=int)
+        # Weighted towards finding pairs: false proposals cost time only. Above 0.95 the optimizer
+        # would use a single band, which misses pairs at the threshold and which MinHashLSH refuses.
+        self._index = MinHashLSH(min(similarity, 0.95), _SKETCH, weights=(0.1, 0.9))
+        self._shingles: dict[int, Hashes] = {}
+
+    def find_or_add(self, key: int, words: Hashes) -> int | None:
+        """The smallest key whose text resembles this one; if none does, index the text: None.
+
+        Args:
+            key: the text's number; keys must rise.
+            words: hashes of its words; a text of fewer than five is never a near duplicate.
+        """
+        shingles = ngrams(words, SHINGLE)
+        if not len(shingles):
+            return None
+        sketch = self._empty.copy()
+        sketch.update_batch((shingles >> np.uint64(32)).tolist())
+        lookalikes = sorted(self._index.query(sketch))
+        for other in lookalikes:
+            if _jaccard(shingles, self._shingles[other]) >= self._similarity:
+                return int(other)
+        if len(lookalikes) < _CROWD:
+            self._index.insert(key, sketch)
+            self._shingles[key] = shingles
+        return None
+
+
+def _jaccard(a: Hashes, b: Hashes) -> float:
+    common = np.intersect1d(a, b, assume_unique=True).size
+    return common / (a.size + b.size - common)

@@ -1,0 +1,102 @@
+"""Reads one data source, a local file or a Hugging Face dataset, into a frame.
+
+A row that cannot be used is not an error: it is returned beside the good ones with the reason, and
+ends in quarantine. A source that cannot be used as a whole raises `SourceError`.
+"""
+
+import difflib
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any
+
+import pandas as pd
+
+from im_assets.candidates.files import Fault, Record, SourceError, read_records
+from im_assets.candidates.formats import Format, RowError
+from im_resources.study import DataSource, resolve_path
+
+__all__ = ["REJECTED_COLUMNS", "ROW_COLUMNS", "SourceError", "excerpt_of", "read_source"]
+
+ROW_COLUMNS = ["source", "line", "instruction", "input", "output", "category"]
+REJECTED_COLUMNS = ["source", "line", "reason", "excerpt"]
+
+
+def read_source(name: str, source: DataSource) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Read a source.
+
+    Args:
+        name: the source's name in the profile; becomes the column ``source``.
+        source: place, format and limit. ``limit`` counts rows of the file, usable or not.
+
+    Returns:
+        (rows, rejected): rows has `ROW_COLUMNS`, with ``outputs`` (a list of str) in place of
+        ``output`` when ``source.outputs`` is set; rejected has `REJECTED_COLUMNS`. ``line`` is
+        1-based: the line of JSONL and CSV, the position in JSON, Parquet and hub datasets.
+
+    Raises:
+        SourceError: missing or damaged file, unknown kind, unreachable hub, no row with a mapped
+            field, or no rows at all.
+    """
+    place = str(resolve_path(source.path)) if source.path else f"hub dataset {source.hub!r}"
+    records = read_records(resolve_path(source.path)) if source.path else _hub_records(source)
+    format_ = Format(source)
+    rows: list[dict[str, Any]] = []
+    rejected: list[tuple[str, int, str, str]] = []
+    found: dict[str, None] = {}  # the columns of all rows, in the order of appearance
+    try:
+        for line, row in islice(records, source.limit):
+            if isinstance(row, Fault):
+                rejected.append((name, line, row.reason, excerpt_of(row.excerpt)))
+                continue
+            if isinstance(row, dict):
+                found |= dict.fromkeys(column for column, value in row.items() if value is not None)
+            try:
+                rows.append({"source": name, "line": line} | format_.parse(row))
+            except RowError as error:
+                rejected.append((name, line, str(error), excerpt_of(str(row))))
+    except SourceError as error:
+        raise SourceError(f"source {name!r}: {error}") from error
+    if not rows and not rejected:
+        raise SourceError(f"source {name!r}: {place} is empty; give a file with at least one row")
+    if found:
+        _check_mapping(name, place, format_.required, list(found), source.format)
+    columns = [c if c != "output" or not source.outputs else "outputs" for c in ROW_COLUMNS]
+    frames = pd.DataFrame(rows, columns=columns), pd.DataFrame(rejected, columns=REJECTED_COLUMNS)
+    return frames[0].astype({"line": "int64"}), frames[1].astype({"line": "int64"})
+
+
+def excerpt_of(text: str, width: int = 200) -> str:
+    """The start of a text on one line, safe to store: what is not Unicode becomes ``?``."""
+    text = " ".join(text[: 2 * width].encode("utf-8", "replace").decode().split())
+    return text if len(text) <= width else text[: width - 1] + "…"
+
+
+def _check_mapping(name: str, place: str, needed: set[str], found: list[str], format_: str) -> None:
+    for column in sorted(needed.difference(found)):
+        close = difflib.get_close_matches(column, found, n=1)
+        hint = f"; did you mean {close[0]!r}?" if close else ""
+        raise SourceError(
+            f"source {name!r}: no row of {place} has the field {column!r}, which "
+            f"`format: {format_}` reads{hint} (columns found: {', '.join(found)}); correct "
+            "`format`, `fields` or `outputs` in the profile"
+        )
+
+
+def _hub_records(source: DataSource) -> Iterator[Record]:
+    import datasets  # seconds to import, and only hub sources need it
+
+    where = f"hub dataset {source.hub!r}"
+    try:
+        dataset = datasets.load_dataset(
+            source.hub, source.config, split=source.split, revision=source.revision
+        )
+    except datasets.exceptions.DatasetNotFoundError as error:
+        raise SourceError(f"{where} does not exist or is not public: {error}") from error
+    except ConnectionError as error:
+        raise SourceError(
+            f"{where} can't be reached, and is not in the local cache: {error}. Without a network "
+            "(or with HF_HUB_OFFLINE set), give a local file as `path` instead of `hub`"
+        ) from error
+    except ValueError as error:  # unknown configuration or split; the message lists the known ones
+        raise SourceError(f"{where}: {error}") from error
+    yield from enumerate(dataset, start=1)

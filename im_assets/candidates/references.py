@@ -1,0 +1,53 @@
+"""The evaluation set in long form: one row per reference output of an instruction.
+
+Its rows are cleaned less than candidates: they are what quality is measured against, so only what
+cannot be measured (no instruction, no output) or would be counted twice goes into quarantine.
+"""
+
+import pandas as pd
+
+from im_assets.candidates.cleaning import example_id, normalize, quarantine
+from im_assets.candidates.reading import excerpt_of
+
+REFERENCE_COLUMNS = [
+    "eval_id", "output_index", "source", "line", "instruction", "input", "output", "category"
+]  # fmt: skip
+
+
+def references(rows: pd.DataFrame, rejected: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Spread an evaluation source over its reference outputs.
+
+    Args:
+        rows: as from `read_source`, with ``outputs`` (lists) or a single ``output`` each.
+        rejected: rows that the reader could not use; they join the quarantine.
+
+    Returns:
+        (references, quarantined). ``eval_id`` is a hash of the prompt, so the outputs of one prompt
+        count as one instruction's also when they stand on several lines; ``output_index`` numbers
+        an instruction's outputs from 0. A quarantined row is one output, or a row without any.
+    """
+    kept: list[tuple[object, ...]] = []
+    dropped: list[tuple[object, ...]] = []
+    first_line: dict[tuple[str, str], int] = {}
+    counts: dict[str, int] = {}
+    for row in rows.to_dict("records"):
+        source, line, category = row["source"], row["line"], row["category"]
+        prompt = normalize(row["instruction"]), normalize(row["input"])
+        identity = example_id(*prompt)
+        outputs = row["outputs"] if "outputs" in row else [row["output"]]
+        for output in map(normalize, outputs or [""]):
+            if not prompt[0]:
+                reason = "empty instruction"
+            elif not output:
+                reason = "empty output" if outputs else "no output"
+            elif (identity, output) in first_line:
+                first = first_line[identity, output]
+                reason = f"exact duplicate of an output on {source} line {first}"
+            else:
+                index = counts[identity] = counts.get(identity, -1) + 1
+                first_line[identity, output] = line
+                kept.append((identity, index, source, line, *prompt, output, category))
+                continue
+            excerpt = excerpt_of(" → ".join(filter(None, (*prompt, output))))
+            dropped.append(("", source, line, reason, excerpt))
+    return pd.DataFrame(kept, columns=REFERENCE_COLUMNS), quarantine(dropped, rejected)

@@ -1,0 +1,65 @@
+"""The one place where assets, checks, jobs and resources meet; what Dagster loads."""
+
+import os
+
+# Before torch is imported anywhere: idle OpenMP threads that spin steal the cores that others need.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+import dagster as dg
+
+from im_assets.candidates import assets as candidates
+from im_assets.candidates import checks as candidate_checks
+from im_assets.evaluation import checks as evaluation_checks
+from im_assets.evaluation.assets import evaluation_assets
+from im_assets.finetuning.assets import finetuning_assets
+from im_assets.mixtures.assets import mixture_assets
+from im_assets.rule import checks as rule_checks
+from im_assets.rule.assets import quality_rule
+from im_assets.rule.indicator_table import indicator_table
+from im_assets.scoring.assets import dolly_scores, example_scores
+from im_assets.selection.assets import dolly_selection
+from im_resources.adapter_store import AdapterStoreResource
+from im_resources.gpu import GpuResource
+from im_resources.study import Study, StudyResource, load_study
+from im_resources.warehouse import WarehouseIOManager, WarehouseResource
+
+
+def definitions(study: Study, profile: str) -> dg.Definitions:
+    """All definitions of a study. One process runs all steps, so that the base is loaded once."""
+    warehouse = str(study.warehouse)
+    return dg.Definitions(
+        assets=[
+            *dg.load_assets_from_modules([candidates]),
+            *mixture_assets(study),
+            *finetuning_assets(study),
+            *evaluation_assets(study),
+            example_scores,
+            dolly_scores,
+            indicator_table,
+            quality_rule,
+            dolly_selection,
+        ],
+        asset_checks=dg.load_asset_checks_from_modules(
+            [candidate_checks, evaluation_checks, rule_checks]
+        ),
+        jobs=[
+            dg.define_asset_job(
+                "study",
+                selection="*",
+                description="The whole study: pass a range of seeds to run it in one run.",
+            )
+        ],
+        resources={
+            "study": StudyResource(profile=profile),
+            "gpu": GpuResource(),
+            "warehouse": WarehouseResource(path=warehouse),
+            "adapters": AdapterStoreResource(root=str(study.folder / "adapters")),
+            "io_manager": WarehouseIOManager(path=warehouse),
+        },
+        executor=dg.in_process_executor,
+    )
+
+
+PROFILE = os.environ.get("IM_PROFILE") or "demo"
+defs = definitions(load_study(PROFILE), PROFILE)

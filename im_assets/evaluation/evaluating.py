@@ -1,0 +1,105 @@
+"""The evaluation loss: mean cross-entropy over reference outputs (paper: L(M_ft, D_eval))."""
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from im_resources.gpu import GpuResource
+from im_resources.study import EvaluationSettings, Study, fingerprint
+
+# Changes when the same adapter and evaluation set would get another loss.
+CODE_VERSION = 1
+
+
+def evaluation_rows(eval_set: pd.DataFrame, settings: EvaluationSettings) -> pd.DataFrame:
+    """The reference outputs that the profile evaluates: one row each, in the set's order."""
+    ids = eval_set["eval_id"].drop_duplicates().head(settings.max_instructions or len(eval_set))
+    rows = eval_set[eval_set["eval_id"].isin(ids)]
+    if settings.max_outputs is not None:
+        rows = rows[rows.groupby("eval_id").cumcount() < settings.max_outputs]
+    return rows.reset_index(drop=True)
+
+
+def evaluation_fingerprint(rows: pd.DataFrame, study: Study) -> str:
+    """Everything on the evaluation's side that changes a loss: texts, prompt, cuts, code."""
+    texts = rows[["eval_id", "output_index", "instruction", "input", "output"]].to_numpy().tolist()
+    models, settings = study.models, study.evaluation
+    return fingerprint(
+        CODE_VERSION, texts, models.prompt, models.max_length, settings.max_output_tokens
+    )
+
+
+def encode_evaluation(rows: pd.DataFrame, tokenizer: Any, study: Study) -> list[Any]:
+    """One Encoded an instruction, with all its reference outputs."""
+    from im_resources.language_model.prompts import encode
+
+    return [
+        encode(
+            tokenizer,
+            study.models.prompt,
+            group["instruction"].iloc[0],
+            group["input"].iloc[0],
+            group["output"].tolist(),
+            study.models.max_length,
+            study.evaluation.max_output_tokens,
+        )
+        for _, group in rows.groupby("eval_id", sort=False)
+    ]
+
+
+def losses_frame(rows: pd.DataFrame, losses: Any) -> pd.DataFrame:
+    """``OutputLosses`` as rows: eval_id, output_index, nll (nats, summed), tokens, loss (nats)."""
+    groups = [group for _, group in rows.groupby("eval_id", sort=False)]
+    ordered = pd.concat(groups)[["eval_id", "output_index"]].reset_index(drop=True)
+    return ordered.assign(nll=losses.nll, tokens=losses.tokens, loss=losses.nll / losses.tokens)
+
+
+def evaluate_base(rows: pd.DataFrame, study: Study, gpu: GpuResource) -> pd.DataFrame:
+    """Losses of the base model itself, without any adapter."""
+    from im_resources.language_model.losses import output_losses
+
+    base = gpu.base_model(study)
+    encoded = encode_evaluation(rows, base.tokenizer, study)
+    losses = output_losses(base.replica(), encoded, study.evaluation.tokens_per_batch)
+    return losses_frame(rows, losses)
+
+
+def evaluate_adapters(
+    folders: Mapping[str, Path],
+    rows: pd.DataFrame,
+    study: Study,
+    gpu: GpuResource,
+    on_batch: Callable[[str, int, int, int], None] | None = None,
+) -> Iterator[tuple[str, pd.DataFrame]]:
+    """Yield (partition, its losses) for every adapter folder, as they finish."""
+    from peft import PeftModel
+
+    from im_resources.language_model.losses import output_losses
+    from im_resources.language_model.side_by_side import run_side_by_side
+
+    base = gpu.base_model(study)
+    encoded = encode_evaluation(rows, base.tokenizer, study)
+
+    def one(partition: str) -> pd.DataFrame:
+        model = PeftModel.from_pretrained(base.replica(), str(folders[partition]))
+        report = None if on_batch is None else lambda *done: on_batch(partition, *done)
+        losses = output_losses(
+            model.get_base_model(), encoded, study.evaluation.tokens_per_batch, on_batch=report
+        )
+        return losses_frame(rows, losses)
+
+    yield from run_side_by_side(one, list(folders), gpu)
+
+
+def overall(losses: pd.DataFrame, weighting: str) -> float:
+    """The one number of a finetune: over all response tokens, or over instructions.
+
+    instruction: the mean over instructions of the mean over an instruction's outputs of the mean
+    cross-entropy of an output.
+    """
+    if weighting == "token":
+        return float(losses["nll"].sum() / losses["tokens"].sum())
+    return float(np.mean(losses.groupby("eval_id")["loss"].mean()))

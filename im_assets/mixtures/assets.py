@@ -1,0 +1,53 @@
+"""mixed_samples: the random mixtures, one partition a seed."""
+
+import dagster as dg
+import pandas as pd
+
+from im_assets.catalog import OWNERS, column_schema
+from im_assets.mixtures.drawing import draw_mixture
+from im_assets.partitions import seed_of, seed_partitions
+from im_resources.study import Study
+
+
+def mixture_assets(study: Study) -> list[dg.AssetsDefinition]:
+    """The assets of this room for a study's seeds."""
+
+    @dg.asset(
+        partitions_def=seed_partitions(study),
+        backfill_policy=dg.BackfillPolicy.single_run(),
+        group_name="mixtures",
+        owners=OWNERS,
+        kinds={"python", "duckdb"},
+        code_version="1",
+        metadata={
+            "partition_expr": "seed",
+            **column_schema(
+                {
+                    "seed": ("text", "Partition key of the mixture"),
+                    "position": ("bigint", "Place in the mixture, from 0"),
+                    "example_id": ("text", "Content hash of the example"),
+                    "source": ("text", "Candidate source it was drawn from"),
+                    "share": ("double", "The source's random weight r_i / Σr"),
+                }
+            ),
+        },
+    )
+    def mixed_samples(
+        context: dg.AssetExecutionContext,
+        candidate_datasets: pd.DataFrame,
+        study: dg.ResourceParam[Study],
+    ) -> pd.DataFrame:
+        """Random mixtures of the candidate sources: a random weight per source, then examples
+        without replacement. The same seed gives the same mixture on any machine."""
+        mixtures = []
+        for key in context.partition_keys:
+            mixture = draw_mixture(candidate_datasets, seed_of(key), study.mixtures.size)
+            sizes = mixture["source"].value_counts().sort_index()
+            context.add_asset_metadata(
+                {"examples": len(mixture), "by source": dg.MetadataValue.json(sizes.to_dict())},
+                partition_key=key,
+            )
+            mixtures.append(mixture.assign(seed=key))
+        return pd.concat(mixtures, ignore_index=True)
+
+    return [mixed_samples]

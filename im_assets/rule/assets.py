@@ -1,0 +1,113 @@
+"""The asset `quality_rule`: the fitted rule as a table, a JSON document and figures."""
+
+from typing import Any
+
+import dagster as dg
+import pandas as pd
+
+from im_assets.catalog import OWNERS, column_schema, preview
+from im_assets.figures import png_markdown
+from im_assets.rule.document import coefficient_table, write_rule
+from im_assets.rule.figures import coefficient_figure, fit_figure, indicator_figure
+from im_assets.rule.fitting import TARGET, fit_rule, rank_correlation
+from im_assets.rule.model import Rule
+from im_assets.rule.published import published_rule
+from im_resources.study import Study
+
+RULE_FILE = "quality_rule.json"
+
+COLUMNS = {
+    "term": ("text", "constant, or an indicator in the rule"),
+    "estimate": ("double", "Coefficient: log loss per unit of the indicator"),
+    "std_error": ("double", "Standard error; null for a published rule, as all that follows"),
+    "t": ("double", "estimate / std_error"),
+    "p": ("double", "Two-sided p-value; optimistic after a selection"),
+    "ci_low": ("double", "Lower end of the confidence interval"),
+    "ci_high": ("double", "Upper end of the confidence interval"),
+    "vif": ("double", "Variance inflation factor; null for the constant"),
+    "source": ("text", "fitted, published_v1 or published_v2"),
+    "n": ("bigint", "Mixtures that the rule was fitted on"),
+    "r2": ("double", "Share of the variance of log loss explained"),
+    "adj_r2": ("double", "r2, adjusted for the number of indicators"),
+    "f": ("double", "F statistic of the whole rule; null without indicators"),
+    "f_p": ("double", "p-value of f"),
+    "aic": ("double", "Akaike's information criterion"),
+    "bic": ("double", "Bayesian information criterion"),
+    "residual_std_error": ("double", "Residual standard error, in log loss"),
+    "loo_spearman": ("double", "Spearman, mixtures left out, selection redone; null: undefined"),
+    "loo_spearman_fixed": ("double", "The same with the indicators kept: flatters the rule"),
+    "loo_rmse": ("double", "Root mean squared error on mixtures left out, in log loss"),
+    "formula": ("text", "The rule as a formula"),
+    "document": ("text", "The whole rule as JSON; load_rule reads it back"),
+}
+
+
+@dg.asset(
+    group_name="rule",
+    owners=OWNERS,
+    kinds={"python", "duckdb", "statsmodels"},
+    code_version="1",
+    backfill_policy=dg.BackfillPolicy.single_run(),
+    metadata=column_schema(COLUMNS),
+)
+def quality_rule(
+    context: dg.AssetExecutionContext, indicator_table: pd.DataFrame, study: dg.ResourceParam[Study]
+) -> dg.Output[pd.DataFrame]:
+    """The linear rule that predicts log evaluation loss from indicators, one row a term.
+
+    Fitted by stepwise least squares on the study's mixtures, or one of the paper's published rules,
+    as `rule.source` says. Also written as JSON to `quality_rule.json` in the study's folder.
+    """
+    indicators = list(study.scoring.indicators)
+    if study.rule.source == "fitted":
+        rule = fit_rule(indicator_table, indicators, study.rule)
+    else:
+        rule = published_rule(study.rule.source)
+    for warning in rule.warnings:
+        context.log.warning(warning)
+    path = study.folder / RULE_FILE
+    write_rule(rule, path)
+    return dg.Output(
+        coefficient_table(rule),
+        metadata={
+            **_numbers(rule, indicator_table),
+            **_views(rule, indicator_table, indicators),
+            "study": study.label or study.name,
+            "document": dg.MetadataValue.path(path),
+        },
+    )
+
+
+def _numbers(rule: Rule, table: pd.DataFrame) -> dict[str, Any]:
+    """The numbers that the UI plots over time; None (shown as null) where one is undefined."""
+    predicted = rule.predict(table)
+    in_sample = rank_correlation(table[TARGET].to_numpy(dtype=float), predicted)
+    return {
+        "formula": rule.formula,
+        "source": rule.source,
+        "mixtures": len(table),
+        "r2": rule.r2,
+        "adjusted_r2": rule.adj_r2,
+        "f": rule.f,
+        "f_p": rule.f_p,
+        "spearman_in_sample": in_sample,
+        "loo_spearman": rule.loo_spearman,
+        "loo_spearman_fixed": rule.loo_spearman_fixed,
+        "loo_rmse": rule.loo_rmse,
+    }
+
+
+def _views(rule: Rule, table: pd.DataFrame, indicators: list[str]) -> dict[str, Any]:
+    terms = pd.DataFrame([c.model_dump() for c in (rule.constant, *rule.coefficients)])
+    views: dict[str, Any] = {"coefficients": preview(terms, rows=len(terms))}
+    if rule.path:
+        path = pd.DataFrame([s.model_dump() for s in rule.path])
+        views["stepwise_path"] = preview(path, rows=len(path))
+    if rule.warnings:
+        views["warnings"] = dg.MetadataValue.md("\n".join(f"- {w}" for w in rule.warnings))
+    panels = indicator_figure(table, indicators, rule.indicators)
+    return views | {
+        "predicted_against_actual": png_markdown(fit_figure(rule, table), "predicted and actual"),
+        "effects": png_markdown(coefficient_figure(rule, table), "standardised effects"),
+        "indicators": png_markdown(panels, "log loss against each indicator"),
+    }

@@ -1,0 +1,182 @@
+"""Fitting the rule: log L(M_ft, D_eval) = b0 + sum b_i I_i(D) + e, by ordinary least squares.
+
+Cao et al. 2023, arXiv 2307.06290 v1 (multivariate study). Beside the fit this reports what a user
+needs to distrust it: the error and rank correlation on mixtures left out of the whole procedure,
+collinearity, and how few mixtures stand behind each indicator.
+"""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import pandas as pd
+
+from im_assets.rule.model import CONSTANT, Coefficient, Rule, finite, numeric
+from im_assets.rule.regression import independent_columns, inflation_factors, least_squares
+from im_assets.rule.stepwise import Selected, indicator_limit, stepwise
+from im_resources.study import RuleSettings
+
+__all__ = ["Rule", "fit_rule", "leave_one_out", "rank_correlation"]
+
+TARGET = "log_loss"
+FEW_ROWS = 10  # observations per candidate, the usual minimum (Harrell, Regression Modeling, 4.4)
+HIGH_VIF = 10.0
+
+
+def fit_rule(table: pd.DataFrame, indicators: Sequence[str], settings: RuleSettings) -> Rule:
+    """Select indicators stepwise and fit the rule on one row a mixture.
+
+    Args:
+        table: ``log_loss``, one column an indicator, and optionally ``seed`` (unique; names the
+            rows of ``loo_predictions``, default: the index).
+        indicators: the candidate columns, in the order that settles ties.
+
+    A rule without indicators is a legal result: r2 is 0, F and the rank correlations are None.
+
+    Raises ValueError for repeated seeds, missing or non-finite values, or fewer rows than three
+    more than the indicators that a model may hold.
+    """
+    seeds = (table["seed"] if "seed" in table else table.index.to_series()).astype(str)
+    if not seeds.is_unique:
+        raise ValueError(f"mixtures repeated: {', '.join(sorted(seeds[seeds.duplicated()]))}")
+    _require_rows(len(table), len(indicators), settings)
+
+    def choose(rows: pd.DataFrame) -> Selected:
+        return stepwise(
+            rows,
+            TARGET,
+            indicators,
+            criterion=settings.criterion,
+            direction=settings.direction,
+            p_enter=settings.p_enter,
+            p_remove=settings.p_remove,
+            max_indicators=settings.max_indicators,
+        )
+
+    selected = choose(table)
+    chosen = selected.chosen
+    y, x = numeric(table, [TARGET])[:, 0], numeric(table, chosen)
+    with np.errstate(divide="ignore", invalid="ignore"):  # an exact fit leaves no residual
+        ols = least_squares(y, x)
+        statistics = np.column_stack(
+            [ols.params, ols.bse, ols.tvalues, ols.pvalues, ols.conf_int(1 - settings.confidence)]
+        )
+        f, f_p = (ols.fvalue, ols.f_pvalue) if chosen else (np.nan, np.nan)
+    vifs = [None, *(finite(v) for v in inflation_factors(x))]
+    terms = [
+        _coefficient(name, row, vif)
+        for name, row, vif in zip((CONSTANT, *chosen), statistics, vifs, strict=True)
+    ]
+    left_out, sloped = leave_one_out(table, lambda rows: choose(rows).chosen)
+    fixed, fixed_sloped = leave_one_out(table, lambda rows: chosen)
+    return Rule(
+        source="fitted",
+        reference=f"least squares on {len(table)} mixtures of this study",
+        constant=terms[0],
+        coefficients=tuple(terms[1:]),
+        n=len(table),
+        confidence=settings.confidence,
+        r2=finite(ols.rsquared) if chosen else 0.0,
+        adj_r2=finite(ols.rsquared_adj) if chosen else 0.0,
+        f=finite(f),
+        f_p=finite(f_p),
+        aic=finite(ols.aic),
+        bic=finite(ols.bic),
+        residual_std_error=finite(np.sqrt(ols.mse_resid)),
+        # Folds may find slopes where the whole table does not; a rank correlation beside a rule
+        # that ranks nothing would mislead, so it is left undefined.
+        loo_spearman=rank_correlation(y, left_out, sloped) if chosen else None,
+        loo_spearman_fixed=rank_correlation(y, fixed, fixed_sloped) if chosen else None,
+        loo_rmse=finite(np.sqrt(np.mean((y - left_out) ** 2))),
+        loo_folds_without_slope=int((~sloped).sum()),
+        loo_predictions=dict(zip(seeds, map(float, left_out), strict=True)),
+        candidates=tuple(indicators),
+        path=selected.path,
+        warnings=tuple(_warnings(len(table), len(indicators), selected, terms[1:], sloped)),
+    )
+
+
+def leave_one_out(
+    table: pd.DataFrame, choose: Callable[[pd.DataFrame], Sequence[str]]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Predict each row from a rule fitted on the others, with ``choose`` called in every fold.
+
+    Returns the predictions (rows,) in log loss, and whether the fold's rule has a slope (rows,).
+    """
+    y = numeric(table, [TARGET])[:, 0]
+    predictions, sloped = np.empty(len(y)), np.empty(len(y), dtype=bool)
+    for i in range(len(y)):
+        rest = np.arange(len(y)) != i
+        rows = table[rest]
+        # Without row i a kept indicator may be constant, and then has no slope to estimate.
+        names = list(independent_columns(rows, choose(rows))[0])
+        slopes = least_squares(y[rest], numeric(rows, names)).params
+        predictions[i] = slopes[0] + numeric(table.iloc[[i]], names)[0] @ slopes[1:]
+        sloped[i] = bool(names)
+    return predictions, sloped
+
+
+def rank_correlation(
+    actual: np.ndarray, predicted: np.ndarray, sloped: np.ndarray | None = None
+) -> float | None:
+    """Spearman's rho of actual and predicted values, shape (rows,); None where it is undefined.
+
+    A fold without a slope predicts the mean of the other rows, which falls as the left-out value
+    rises: over such folds rho would be exactly -1 whatever the data. Such a fold ranks nothing, so
+    its prediction counts as one tie, at the overall mean; if all folds tie there is no rho.
+    """
+    from scipy.stats import spearmanr
+
+    if sloped is not None:
+        predicted = np.where(sloped, predicted, actual.mean())
+    if np.ptp(actual) == 0 or np.ptp(predicted) == 0:
+        return None
+    return finite(spearmanr(actual, predicted).statistic)
+
+
+def _require_rows(rows: int, candidates: int, settings: RuleSettings) -> None:
+    if settings.direction == "backward":
+        most = candidates
+    else:
+        most = min(candidates, settings.max_indicators or indicator_limit(max(rows, 3), None))
+    if rows < most + 3:
+        raise ValueError(
+            f"{rows} mixtures are too few for a rule of up to {most} indicators: at least "
+            f"{most + 3} are needed (raise mixtures.seeds or lower rule.max_indicators)"
+        )
+
+
+def _coefficient(name: str, statistics: np.ndarray, vif: float | None) -> Coefficient:
+    fields = ("std_error", "t", "p", "ci_low", "ci_high")
+    numbers = {k: finite(v) for k, v in zip(fields, statistics[1:], strict=True)}
+    return Coefficient(name=name, estimate=float(statistics[0]), vif=vif, **numbers)
+
+
+def _warnings(
+    rows: int,
+    candidates: int,
+    selected: Selected,
+    terms: Sequence[Coefficient],
+    sloped: np.ndarray,
+) -> list[str]:
+    found = [f"{name} was dropped: {why}" for name, why in selected.dropped.items()]
+    if not terms:
+        found.append("no indicator entered: the rule is the mean log loss and ranks nothing")
+    else:
+        found.append("p-values and intervals are optimistic: they ignore the stepwise selection")
+    if candidates and rows < FEW_ROWS * candidates:
+        found.append(
+            f"few mixtures: {rows} for {candidates} candidate indicators ({rows / candidates:.1f} "
+            f"each; {FEW_ROWS} or more is a common minimum)"
+        )
+    for term in terms:
+        if term.vif is not None and term.vif > HIGH_VIF:
+            found.append(
+                f"{term.name} is collinear with the other indicators (VIF {term.vif:.1f}): its "
+                "coefficient and sign are not reliable alone"
+            )
+    if terms and not sloped.all():
+        found.append(
+            f"unstable selection: in {int((~sloped).sum())} of {rows} leave-one-out folds no "
+            "indicator entered"
+        )
+    return found

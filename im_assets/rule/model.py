@@ -1,0 +1,144 @@
+"""The rule as a value: log loss = constant + sum of coefficient x indicator (Cao et al. 2023, v1).
+
+A rule is data, not a fitted-model object: it can be compared, written as JSON and read by a later
+version of the platform. A number that is not defined (the F of a rule without indicators, the
+standard errors of a published rule) is None, never NaN, so that nothing can be computed from it by
+accident.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Literal
+
+import numpy as np
+import pandas as pd
+from pydantic import BaseModel, ConfigDict, Field
+
+CONSTANT = "constant"
+
+Number = Annotated[float, Field(allow_inf_nan=False)]
+Source = Literal["fitted", "published_v1", "published_v2"]
+
+
+class Record(BaseModel):
+    """Base of the rule's parts: immutable, no unknown fields."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Coefficient(Record):
+    """One term of a rule; ``estimate`` is in log loss per unit of the indicator."""
+
+    name: str
+    estimate: Number
+    std_error: Number | None = None
+    t: Number | None = None
+    p: Number | None = None
+    ci_low: Number | None = None
+    ci_high: Number | None = None
+    vif: Number | None = Field(None, description="Variance inflation factor; None: the constant")
+
+
+class Step(Record):
+    """One line of the stepwise path; the statistics are those of the model after the step."""
+
+    step: int
+    action: Literal["drop", "start", "enter", "remove"]
+    indicator: str | None = None
+    value: Number | None = Field(None, description="The criterion: the p-value, AIC or BIC")
+    p: Number | None = Field(None, description="p of the indicator that entered or was removed")
+    aic: Number | None = None
+    bic: Number | None = None
+    r2: Number | None = None
+    note: str = ""
+
+
+class Rule(Record):
+    """A linear rule for the log evaluation loss of a model finetuned on a mixture.
+
+    ``n`` counts mixtures. The ``loo_*`` numbers come from leaving one mixture out: ``loo_spearman``
+    and ``loo_rmse`` (log-loss units) with the stepwise selection redone in every fold,
+    ``loo_spearman_fixed`` with this rule's indicators kept, which flatters the rule.
+    ``loo_predictions`` maps each seed to the log loss predicted without it.
+    """
+
+    source: Source
+    reference: str = Field("", description="Where the rule comes from")
+    constant: Coefficient
+    coefficients: tuple[Coefficient, ...] = ()
+    n: int | None = None
+    confidence: Number | None = Field(None, description="Level of the confidence intervals")
+    r2: Number | None = None
+    adj_r2: Number | None = None
+    f: Number | None = None
+    f_p: Number | None = None
+    aic: Number | None = None
+    bic: Number | None = None
+    residual_std_error: Number | None = None
+    loo_spearman: Number | None = None
+    loo_spearman_fixed: Number | None = None
+    loo_rmse: Number | None = None
+    loo_folds_without_slope: int | None = None
+    loo_predictions: Mapping[str, Number] = Field(default_factory=dict)
+    candidates: tuple[str, ...] = Field((), description="The indicators that could have entered")
+    path: tuple[Step, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def intercept(self) -> float:
+        """The constant, in log loss."""
+        return self.constant.estimate
+
+    @property
+    def indicators(self) -> tuple[str, ...]:
+        """The indicators that the rule reads; empty when none entered."""
+        return tuple(c.name for c in self.coefficients)
+
+    @property
+    def formula(self) -> str:
+        """The rule as text, e.g. ``log_loss = 1.068 - 0.1498 reward``."""
+        terms = "".join(
+            f" {'-' if c.estimate < 0 else '+'} {abs(c.estimate):.4g} {c.name}"
+            for c in self.coefficients
+        )
+        return f"log_loss = {self.intercept:.4g}{terms}"
+
+    def predict(self, frame: pd.DataFrame) -> np.ndarray:
+        """Predicted log loss of each row, shape (rows,); lower is better data.
+
+        Raises ValueError when an indicator of the rule is missing from ``frame`` or not finite:
+        a NaN prediction would sort silently to one end of a ranking.
+        """
+        try:
+            values = numeric(frame, self.indicators)
+        except ValueError as error:
+            raise ValueError(f"the rule ({self.source}) cannot predict: {error}") from error
+        slopes = np.array([c.estimate for c in self.coefficients], dtype=float)
+        # A sum over columns, not a matrix product: BLAS may round one row differently when it
+        # stands alone than inside a batch, and a prediction must not depend on its neighbours.
+        return self.intercept + (values * slopes).sum(axis=1)
+
+
+def numeric(frame: pd.DataFrame, columns: Sequence[str]) -> np.ndarray:
+    """The columns as floats, shape (rows, columns).
+
+    Raises ValueError naming the columns that are not there, or the first that holds a missing or
+    infinite value.
+    """
+    missing = [name for name in columns if name not in frame.columns]
+    if missing:
+        raise ValueError(
+            f"the table lacks the column(s) {', '.join(missing)}; it has: "
+            f"{', '.join(map(str, frame.columns))}"
+        )
+    values = frame[list(columns)].to_numpy(dtype=float)
+    for name, column in zip(columns, values.T, strict=True):
+        bad = int((~np.isfinite(column)).sum())
+        if bad:
+            raise ValueError(f"{name}: {bad} of {len(column)} values are missing or not finite")
+    return values
+
+
+def finite(value: float) -> float | None:
+    """``value`` as a plain float, or None where it is not defined (NaN or infinite)."""
+    return float(value) if math.isfinite(value) else None

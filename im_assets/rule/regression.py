@@ -1,0 +1,68 @@
+"""Ordinary least squares for the rule: which columns can be fitted at all, and the fit itself."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from im_assets.rule.model import numeric
+
+# A column whose part not explained by the others is below this share of its norm is a copy of them
+# up to rounding (a variance inflation factor of 1e14).
+COLLINEAR = 1e-7
+# Variation below this share is rounding; fitting it would select noise.
+EXACT = 1e-12
+
+
+def least_squares(y: np.ndarray, x: np.ndarray) -> Any:
+    """statsmodels' results for ``y`` (rows,) on a constant and the columns of ``x`` (rows, k)."""
+    # Imported here: statsmodels takes over a second, and the code location should load faster.
+    from statsmodels.regression.linear_model import OLS
+
+    # QR, unlike the default pseudo-inverse, does not cut off columns of a small scale.
+    return OLS(y, np.column_stack([np.ones(len(y)), x])).fit(method="qr")
+
+
+def is_constant(values: np.ndarray) -> bool:
+    """Whether ``values`` differ by no more than rounding."""
+    return bool(np.ptp(values) <= EXACT * np.abs(values).max())
+
+
+def independent_columns(
+    table: pd.DataFrame, names: Sequence[str]
+) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """Standardised columns (mean 0, norm 1), and ``{name: reason}`` of those that add nothing.
+
+    A column is compared with those before it, so of two copies the first is kept. Raises ValueError
+    for values that are missing or not finite.
+    """
+    kept: dict[str, np.ndarray] = {}
+    dropped: dict[str, str] = {}
+    basis = np.empty((len(table), 0))
+    for name, raw in zip(names, numeric(table, names).T, strict=True):
+        if is_constant(raw):
+            dropped[name] = "constant over the mixtures"
+            continue
+        x = raw / np.abs(raw).max()  # first to size 1, so that no square overflows
+        x = x - x.mean()
+        x = x / np.linalg.norm(x)
+        rest = x - basis @ (basis.T @ x)
+        rest = rest - basis @ (basis.T @ rest)  # twice: the first pass leaves rounding behind
+        if np.linalg.norm(rest) <= COLLINEAR:
+            dropped[name] = f"an exact linear combination of {', '.join(kept)}"
+            continue
+        kept[name] = x
+        basis = np.column_stack([basis, rest / np.linalg.norm(rest)])
+    return kept, dropped
+
+
+def inflation_factors(x: np.ndarray) -> np.ndarray:
+    """Variance inflation factor of each column of ``x`` (rows, k): 1 / (1 - R2 on the others).
+
+    They are the diagonal of the inverse correlation matrix.
+    """
+    if x.shape[1] == 0:
+        return np.empty(0)
+    correlation = np.atleast_2d(np.corrcoef(x, rowvar=False))
+    return np.diag(np.linalg.inv(correlation))

@@ -1,0 +1,1 @@
+"""The indicator backends, one module a kind. The registry imports every module in this folder."""

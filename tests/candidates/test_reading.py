@@ -1,0 +1,100 @@
+"""Every format reads the same from every kind of file."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from im_assets.candidates.reading import read_source
+from im_resources.study import DataSource
+from tests.candidates.files_for_tests import KINDS, write_rows
+
+ROWS = [
+    {"instruction": "Name a colour.", "input": "", "output": "Blue, the sky's.", "category": ""},
+    {"instruction": "Übersetze:\n„ja“", "input": "to English", "output": "yes ✓", "category": "qa"},
+]
+
+
+def _turns(row: dict[str, str], names: tuple[str, str, str, str]) -> list[dict[str, str]]:
+    role, content, user, assistant = names
+    said = [("system", "Be kind."), (user, row["instruction"]), (assistant, row["output"])]
+    said += [(user, "Another?"), (assistant, "No.")]
+    return [{role: who, content: what} for who, what in said]
+
+
+SHAPES: dict[str, list[dict[str, Any]]] = {
+    "alpaca": ROWS,
+    "dolly": [
+        {
+            "instruction": row["instruction"],
+            "context": row["input"],
+            "response": row["output"],
+            "category": row["category"],
+        }
+        for row in ROWS
+    ],
+    "messages": [
+        {"messages": _turns(row, ("role", "content", "user", "assistant"))} for row in ROWS
+    ],
+    "sharegpt": [{"conversations": _turns(row, ("from", "value", "human", "gpt"))} for row in ROWS],
+    "fields": [
+        {"q": row["instruction"], "ctx": row["input"], "a": row["output"], "kind": row["category"]}
+        for row in ROWS
+    ],
+}
+MAPPING = {"instruction": "q", "input": "ctx", "output": "a", "category": "kind"}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_round_trip(tmp_path: Path, kind: str, shape: str) -> None:
+    path = write_rows(tmp_path, kind, SHAPES[shape])
+    source = DataSource.model_validate(
+        {
+            "path": str(path),
+            "format": shape,
+            "fields": MAPPING if shape == "fields" else None,
+        }
+    )
+    rows, rejected = read_source("mine", source)
+    assert rejected.empty
+    assert set(rows["source"]) == {"mine"}
+    assert rows["instruction"].tolist() == [row["instruction"] for row in ROWS]
+    assert rows["output"].tolist() == [row["output"] for row in ROWS]
+    if shape in ("alpaca", "dolly", "fields"):
+        assert rows["input"].tolist() == [row["input"] for row in ROWS]
+        assert rows["category"].tolist() == [row["category"] for row in ROWS]
+    if not kind.startswith("csv"):
+        assert rows["line"].tolist() == [1, 2]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_evaluation_sets_keep_their_lists_of_outputs(tmp_path: Path, kind: str) -> None:
+    content = [{"instruction": "Hi?", "outputs": ["Hello.", "Hé ✓"]}]
+    source = DataSource(path=str(write_rows(tmp_path, kind, content)), outputs="outputs")
+    rows, _ = read_source("evaluation", source)
+    assert rows["outputs"].tolist() == [["Hello.", "Hé ✓"]]
+    assert "output" not in rows
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_limit_reads_only_the_first_rows(tmp_path: Path, kind: str) -> None:
+    content = [{"instruction": f"Question {i}", "output": "Answer"} for i in range(50)]
+    rows, _ = read_source("s", DataSource(path=str(write_rows(tmp_path, kind, content)), limit=3))
+    assert rows["instruction"].tolist() == ["Question 0", "Question 1", "Question 2"]
+
+
+def test_line_numbers_are_those_of_an_editor(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text(
+        '\ufeff{"instruction": "a", "output": "b"}\n\n{"instruction": "c", "output": "d"}'
+    )
+    rows, _ = read_source("s", DataSource(path=str(path)))
+    assert rows["line"].tolist() == [1, 3]
+
+
+def test_paths_expand_variables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_rows(tmp_path, "jsonl", ROWS)
+    monkeypatch.setenv("IM_TEST_DATA", str(tmp_path))
+    rows, _ = read_source("s", DataSource(path="${IM_TEST_DATA}/rows.jsonl"))
+    assert len(rows) == 2

@@ -1,0 +1,42 @@
+"""Cleaning of real data, where it lies beside the checkout (or in $IM_DATA_DIR); else skipped."""
+
+import os
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from im_assets.candidates.checks import leaking_examples
+from im_assets.candidates.cleaning import clean
+from im_assets.candidates.reading import read_source
+from im_assets.candidates.references import references
+from im_resources.study import PROJECT_ROOT, CleaningSettings, DataSource
+
+DATA = Path(os.environ.get("IM_DATA_DIR") or PROJECT_ROOT.parent / "shared" / "data")
+pytestmark = pytest.mark.skipif(
+    not (DATA / "eval").is_dir(), reason=f"no real data in {DATA} (set IM_DATA_DIR)"
+)
+
+
+@pytest.fixture(scope="module")
+def evaluation() -> pd.DataFrame:
+    source = DataSource(path=str(DATA / "eval/d_eval.jsonl.gz"), outputs="outputs")
+    return references(*read_source("evaluation", source))[0]
+
+
+def test_the_evaluation_set_is_the_papers(evaluation: pd.DataFrame) -> None:
+    outputs = evaluation.groupby("eval_id").size()
+    assert len(outputs) == 332
+    assert (outputs < 5).sum() == 22
+
+
+def test_dolly_is_cleaned_in_seconds_and_without_leaks(evaluation: pd.DataFrame) -> None:
+    source = DataSource(path=str(DATA / "unseen/dolly.jsonl.gz"), limit=5000)
+    rows, rejected = read_source("unseen", source)
+    start = time.process_time()
+    kept, quarantined = clean(rows, rejected, CleaningSettings(), evaluation)
+    assert time.process_time() - start < 10
+    assert len(kept) + len(quarantined) == 5000
+    assert 4850 < len(kept) < 5000
+    assert leaking_examples(kept, evaluation, 8) == []

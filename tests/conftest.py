@@ -1,0 +1,34 @@
+"""What every test needs before anything else is imported: no network, and a state folder to lose.
+
+The cache of converted models is the checkout's own: a conversion takes seconds, and its content is
+keyed by the hash of the model file.
+"""
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import pytest
+
+_HOME = tempfile.mkdtemp(prefix="im-tests-")
+os.environ["IM_HOME"] = _HOME
+os.environ["DAGSTER_HOME"] = str(Path(__file__).resolve().parent.parent)
+os.environ["DAGSTER_STATE"] = f"{_HOME}/dagster"
+os.environ.pop("IM_PROFILE", None)
+os.environ["HF_HUB_OFFLINE"] = "1"
+# Read once, when torch is imported: idle threads that spin make two busy processes crawl.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+
+def pytest_unconfigure() -> None:
+    shutil.rmtree(_HOME, ignore_errors=True)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("gpu"):
+        import torch
+
+        if not torch.cuda.is_available():
+            pytest.skip("needs a CUDA device")

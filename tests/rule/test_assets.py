@@ -1,0 +1,154 @@
+import base64
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pandas as pd
+import pytest
+from PIL import Image
+
+from im_assets.figures import MAX_BYTES
+from im_assets.rule import checks
+from im_assets.rule.assets import COLUMNS, quality_rule
+from im_assets.rule.document import load_rule, read_rule
+from im_assets.rule.figures import coefficient_figure, fit_figure, indicator_figure
+from im_assets.rule.fitting import fit_rule
+from im_assets.rule.published import published_rule
+from im_resources.study import RuleSettings, Study
+from tests.rule.data import random_study
+
+NAMES = ["x0", "x1", "x2"]
+
+
+def make_study(seeds: int = 24, **rule: Any) -> Study:
+    source = {"path": "none.jsonl"}
+    model = {"path": "none"}
+    return Study.model_validate(
+        {
+            "name": "test",
+            "label": "test-scale",
+            "data": {"candidates": {"a": source}, "unseen": source, "evaluation": source},
+            "models": {"base": model, "embedding": model},
+            "mixtures": {"seeds": seeds},
+            "scoring": {"indicators": {n: "response_length" for n in NAMES}},
+            "rule": rule,
+        }
+    )
+
+
+def materialize(table: pd.DataFrame, study: Study) -> dg.ExecuteInProcessResult:
+    @dg.asset
+    def indicator_table() -> pd.DataFrame:
+        return table
+
+    return dg.materialize(
+        [
+            indicator_table,
+            quality_rule,
+            checks.indicator_table_is_finite,
+            checks.indicator_table_has_every_seed,
+        ],
+        resources={"study": study, "io_manager": dg.mem_io_manager},
+        raise_on_error=False,
+    )
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("IM_HOME", str(tmp_path))
+
+
+def test_the_asset_writes_the_rule_as_table_document_and_metadata() -> None:
+    table, study = random_study(), make_study()
+    result = materialize(table, study)
+    assert result.success
+    frame = result.output_for_node("quality_rule")
+    assert list(frame.columns) == list(COLUMNS)
+    rule = read_rule(study.folder / "quality_rule.json")
+    assert load_rule(frame) == rule == fit_rule(table, NAMES, study.rule)
+    [event] = result.asset_materializations_for_node("quality_rule")
+    metadata = event.metadata
+    assert metadata["study"].value == "test-scale"
+    assert metadata["loo_spearman"].value == rule.loo_spearman
+    assert metadata["document"].value == str(study.folder / "quality_rule.json")
+    assert metadata["stepwise_path"].value.count("enter") == len(rule.indicators)
+    for name in ("predicted_against_actual", "effects", "indicators"):
+        head, _, data = metadata[name].value.partition("base64,")
+        assert head.endswith("(data:image/png;")
+        assert base64.b64decode(data.rstrip(")"), validate=True).startswith(b"\x89PNG")
+
+
+def test_a_rule_without_indicators_materializes() -> None:
+    result = materialize(random_study(slopes=(0, 0, 0)), make_study(p_enter=1e-9))
+    assert result.success
+    [event] = result.asset_materializations_for_node("quality_rule")
+    assert event.metadata["loo_spearman"].value is None
+    assert "ranks nothing" in event.metadata["warnings"].value
+
+
+def test_a_published_rule_needs_its_indicators() -> None:
+    study = make_study(source="published_v1")
+    assert not materialize(random_study(), study).success
+    scoring = {"indicators": dict.fromkeys(["reward", "len_out", "knn_6"], "response_length")}
+    named = random_study().rename(columns={"x0": "reward", "x1": "len_out", "x2": "knn_6"})
+    study = Study.model_validate(study.model_dump() | {"scoring": scoring})
+    result = materialize(named, study)
+    assert result.success
+    rule = load_rule(result.output_for_node("quality_rule"))
+    assert rule == published_rule("published_v1")
+
+
+@pytest.mark.parametrize(
+    ("break_it", "check"),
+    [
+        (lambda t: t[:20], "indicator_table_has_every_seed"),
+        (lambda t: pd.concat([t, t[:1]]), "indicator_table_has_every_seed"),
+        (lambda t: t.assign(x1=float("inf")), "indicator_table_is_finite"),
+        (lambda t: t.assign(log_loss=float("nan")), "indicator_table_is_finite"),
+        (lambda t: t.drop(columns="x2"), "indicator_table_is_finite"),
+    ],
+    ids=["missing", "repeated", "infinite", "nan", "column"],
+)
+def test_the_checks_stop_the_rule(
+    break_it: Callable[[pd.DataFrame], pd.DataFrame], check: str
+) -> None:
+    study = make_study()
+    result = materialize(break_it(random_study()), study)
+    assert not result.success
+    evaluations = {e.check_name: e for e in result.get_asset_check_evaluations()}
+    assert [name for name, e in evaluations.items() if not e.passed] == [check]
+    assert not (study.folder / "quality_rule.json").exists()
+
+
+def test_seeds_of_an_earlier_larger_study_only_warn() -> None:
+    result = materialize(random_study(), make_study(seeds=20))
+    assert result.success
+    [failed] = [e for e in result.get_asset_check_evaluations() if not e.passed]
+    assert failed.severity == dg.AssetCheckSeverity.WARN
+    assert "seed-020, seed-021, seed-022, seed-023" in failed.description
+
+
+def test_figures_are_readable_and_small() -> None:
+    names = [f"x{i}" for i in range(9)]
+    table = random_study(rows=78, slopes=[0.5, -0.3] + [0] * 7)
+    fitted = fit_rule(table, names, RuleSettings())
+    empty = fitted.model_copy(update={"coefficients": (), "loo_predictions": {}})
+    for rule in (fitted, empty):
+        for png in (
+            fit_figure(rule, table),
+            coefficient_figure(rule, table),
+            indicator_figure(table, names, rule.indicators),
+        ):
+            assert len(png) <= MAX_BYTES
+            assert Image.open(io.BytesIO(png)).width == 900
+
+
+def test_the_document_is_plain_json_for_other_tools() -> None:
+    study = make_study()
+    materialize(random_study(), study)
+    document = json.loads((study.folder / "quality_rule.json").read_text())
+    assert document["format"] == "instruction-mining/rule"
+    assert {c["name"] for c in document["rule"]["coefficients"]} == {"x0", "x1"}
