@@ -13,6 +13,8 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 TORCH := $(shell sed -n 's/^ *"\(torch==[^"]*\)".*/\1/p' pyproject.toml)
 TORCH_BUILD ?=
 
+# As an activated environment does; `dg` looks for both.
+export VIRTUAL_ENV := $(CURDIR)/.venv
 export PATH := $(BIN):$(PATH)
 export DAGSTER_HOME := $(CURDIR)
 export IM_HOME ?= $(CURDIR)/var
@@ -29,7 +31,7 @@ export MALLOC_TRIM_THRESHOLD_ ?= 4294967296
 export TOKENIZERS_PARALLELISM ?= false
 
 SETTINGS := DAGSTER_HOME IM_HOME DAGSTER_STATE OMP_WAIT_POLICY MALLOC_MMAP_THRESHOLD_ \
-	MALLOC_TRIM_THRESHOLD_ TOKENIZERS_PARALLELISM PATH
+	MALLOC_TRIM_THRESHOLD_ TOKENIZERS_PARALLELISM VIRTUAL_ENV
 
 .PHONY: demo dev test check install lock env clean distclean
 
@@ -83,6 +85,7 @@ lock:
 
 env:
 	@$(foreach name,$(SETTINGS),echo 'export $(name)="$($(name))"';)
+	@echo 'export PATH="$(BIN):$$PATH"'
 
 # var/ holds the studies' results and the Dagster history. What `make install` made stays: .venv/ and
 # the converted model in .cache/; `make distclean` takes these too.

@@ -55,7 +55,7 @@ def definitions(study: Study, profile: str) -> dg.Definitions:
             "gpu": GpuResource(),
             "warehouse": WarehouseResource(path=warehouse),
             "adapters": AdapterStoreResource(root=str(study.folder / "adapters")),
-            "io_manager": WarehouseIOManager(path=warehouse),
+            "io_manager": WarehouseIOManager(database=warehouse),
         },
         executor=dg.in_process_executor,
     )

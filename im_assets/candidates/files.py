@@ -109,8 +109,9 @@ def _csv(file: IO[bytes]) -> Iterator[Record]:
         for number, line in _lines(file):
             if isinstance(line, Fault):
                 skipped.append((number, line))
-                line = "\n"  # keeps the reader's own line count right
-            yield line
+                yield "\n"  # keeps the reader's own line count right
+            else:
+                yield line
 
     reader = csv.DictReader(text_lines())
     while True:

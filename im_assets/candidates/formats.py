@@ -35,7 +35,7 @@ class Format:
         self._turns = _TURNS.get(source.format)
         self._outputs = source.outputs
         self._columns = {"category": "category"} | _COLUMNS.get(source.format, {})
-        self._columns.update(source.fields or {})
+        self._columns |= {str(field): column for field, column in (source.fields or {}).items()}
         if source.outputs:
             self._columns.pop("output", None)
         optional = set() if source.fields else {"input", "category"}

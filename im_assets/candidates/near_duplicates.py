@@ -13,9 +13,10 @@ from im_assets.candidates.ngrams import Hashes, ngrams
 
 SHINGLE = 5
 _SKETCH = 128
-# Texts of one template can all resemble one another without being duplicates. A text with so many
-# look-alikes is kept but not indexed: comparing all pairs of such a crowd would be quadratic.
-_CROWD = 256
+# Texts of one template can all resemble one another without being duplicates, and comparing all
+# pairs of such a crowd would be quadratic. A text is compared with so many look-alikes at most, the
+# earliest, and one that has as many is kept but not indexed.
+_CROWD = 64
 
 
 class NearDuplicates:
@@ -50,7 +51,7 @@ class NearDuplicates:
         sketch = self._empty.copy()
         sketch.update_batch((shingles >> np.uint64(32)).tolist())
         lookalikes = sorted(self._index.query(sketch))
-        for other in lookalikes:
+        for other in lookalikes[:_CROWD]:
             if _jaccard(shingles, self._shingles[other]) >= self._similarity:
                 return int(other)
         if len(lookalikes) < _CROWD:

@@ -2,9 +2,9 @@
 
 Words are runs of letters, digits and underscores, lower-cased, so punctuation and layout do not
 count. Each distinct word is hashed once (BLAKE2b); an n-gram is a polynomial over its words'
-hashes, computed for a whole text at once. Hashes are the same on every platform and in every process, and
-64 bits make a chance collision negligible (about 1e-7 for ten million n-grams against two hundred
-thousand).
+hashes, computed for a whole text at once. Hashes are the same on every platform and in every
+process, and 64 bits make a chance collision negligible (about 1e-7 for ten million n-grams against
+two hundred thousand).
 """
 
 import hashlib

@@ -4,7 +4,6 @@ A row that cannot be used is not an error: it is returned beside the good ones w
 ends in quarantine. A source that cannot be used as a whole raises `SourceError`.
 """
 
-import difflib
 from collections.abc import Iterator
 from itertools import islice
 from typing import Any
@@ -13,7 +12,7 @@ import pandas as pd
 
 from im_assets.candidates.files import Fault, Record, SourceError, read_records
 from im_assets.candidates.formats import Format, RowError
-from im_resources.study import DataSource, resolve_path
+from im_resources.study import DataSource, did_you_mean, resolve_path
 
 __all__ = ["REJECTED_COLUMNS", "ROW_COLUMNS", "SourceError", "excerpt_of", "read_source"]
 
@@ -73,8 +72,7 @@ def excerpt_of(text: str, width: int = 200) -> str:
 
 def _check_mapping(name: str, place: str, needed: set[str], found: list[str], format_: str) -> None:
     for column in sorted(needed.difference(found)):
-        close = difflib.get_close_matches(column, found, n=1)
-        hint = f"; did you mean {close[0]!r}?" if close else ""
+        hint = did_you_mean(column, found)
         raise SourceError(
             f"source {name!r}: no row of {place} has the field {column!r}, which "
             f"`format: {format_}` reads{hint} (columns found: {', '.join(found)}); correct "

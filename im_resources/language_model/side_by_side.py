@@ -9,8 +9,6 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import TypeVar
 
-import torch
-
 from im_resources.gpu import GpuResource
 
 Item = TypeVar("Item")
@@ -24,6 +22,8 @@ def run_side_by_side(
 
     The first exception is raised once the work under way has finished; what waits is not started.
     """
+    import torch  # here, so that the code location loads without it
+
     on_cpu = gpu.torch_device().type == "cpu"
     threads = torch.get_num_threads()
 

@@ -19,6 +19,7 @@ STACKLOSS = pd.DataFrame(
 )  # fmt: skip
 
 # Longley (1967), as in R's datasets::longley and NIST's StRD: famously collinear.
+LONGLEY_NAMES = ["deflator", "gnp", "unemployed", "forces", "population", "year"]
 LONGLEY = pd.DataFrame(
     [
         (83.0, 234289, 2356, 1590, 107608, 1947, 60323),
@@ -38,7 +39,7 @@ LONGLEY = pd.DataFrame(
         (115.7, 518173, 4806, 2572, 127852, 1961, 69331),
         (116.9, 554894, 4007, 2827, 130081, 1962, 70551),
     ],
-    columns=["deflator", "gnp", "unemployed", "forces", "population", "year", "log_loss"],
+    columns=[*LONGLEY_NAMES, "log_loss"],
     dtype=float,
 )
 

@@ -125,6 +125,9 @@ def test_a_frame_without_an_indicator_is_refused_by_name() -> None:
 
 
 def test_a_prediction_does_not_depend_on_the_other_rows() -> None:
-    table = random_study()
-    alone = [FITTED.predict(table.iloc[[i]])[0] for i in range(len(table))]
-    assert alone == list(FITTED.predict(table))
+    table = random_study(rows=300, slopes=np.linspace(0.1, 0.9, 9).tolist())
+    names = tuple(f"x{i}" for i in range(9))
+    rule = fit_rule(table[:60], names, RuleSettings(max_indicators=9))
+    assert rule.indicators == names
+    alone = [rule.predict(table.iloc[[i]])[0] for i in range(len(table))]
+    assert alone == list(rule.predict(table))

@@ -12,7 +12,7 @@ from scipy.stats import rankdata
 from im_assets.rule.fitting import fit_rule, rank_correlation
 from im_assets.rule.stepwise import stepwise
 from im_resources.study import RuleSettings
-from tests.rule.data import LONGLEY, STACKLOSS, random_study
+from tests.rule.data import LONGLEY, LONGLEY_NAMES, STACKLOSS, random_study
 
 KEEP_ALL = RuleSettings(p_enter=0.999, p_remove=0.999, max_indicators=6)
 NAMES = ["x0", "x1", "x2"]
@@ -24,6 +24,11 @@ def solve(table: pd.DataFrame, names: Sequence[str]) -> tuple[np.ndarray, np.nda
     y = table["log_loss"].to_numpy()
     beta = np.linalg.solve(x.T @ x, x.T @ y)
     return beta, y - x @ beta
+
+
+def number(value: float | None) -> float:
+    assert value is not None
+    return value
 
 
 def spearman(a: ArrayLike, b: ArrayLike) -> float:
@@ -69,7 +74,7 @@ def test_longley_keeps_its_certified_digits() -> None:
         "population": -0.511041056535807e-01, "year": 1829.15146461355,
     }  # fmt: skip
     settings_ = RuleSettings(direction="backward", p_enter=0.99, p_remove=0.99, max_indicators=6)
-    rule = fit_rule(LONGLEY, list(LONGLEY)[:-1], settings_)
+    rule = fit_rule(LONGLEY, LONGLEY_NAMES, settings_)
     assert rule.intercept == pytest.approx(-3482258.63459582, rel=1e-7)
     assert {c.name: c.estimate for c in rule.coefficients} == pytest.approx(certified, rel=1e-6)
     assert rule.f == pytest.approx(330.285339234588)
@@ -109,15 +114,16 @@ def test_leave_one_out_equals_a_naive_loop() -> None:
 
 
 def test_selection_in_every_fold_is_not_flattered_by_noise() -> None:
-    # 16 rows of noise, nine candidates and a lax threshold: something enters, and it ranks nothing.
+    # Noise, nine candidates and a lax threshold: something enters and fits, and it ranks nothing.
     lax = RuleSettings(p_enter=0.3, p_remove=0.3)
     rules = [
         fit_rule(random_study(16, [0.0] * 9, 1, seed), [f"x{i}" for i in range(9)], lax)
-        for seed in range(4)
+        for seed in range(6)
     ]
-    assert all(rule.r2 > 0.15 for rule in rules)
-    assert np.mean([rule.loo_spearman for rule in rules]) < 0.2
-    assert np.mean([rule.loo_spearman_fixed for rule in rules]) > 0.3
+    assert np.mean([number(rule.r2) for rule in rules]) > 0.4
+    assert all(number(r.loo_spearman_fixed) > number(r.loo_spearman) for r in rules)
+    assert abs(np.mean([number(rule.loo_spearman) for rule in rules])) < 0.2
+    assert np.mean([number(rule.loo_spearman_fixed) for rule in rules]) > 0.3
 
 
 def test_without_an_indicator_the_rule_is_the_mean_and_claims_no_rank() -> None:
@@ -128,7 +134,7 @@ def test_without_an_indicator_the_rule_is_the_mean_and_claims_no_rank() -> None:
     assert (rule.r2, rule.adj_r2, rule.f, rule.f_p) == (0, 0, None, None)
     assert (rule.loo_spearman, rule.loo_spearman_fixed) == (None, None)
     assert rule.loo_folds_without_slope == 24
-    assert rule.loo_rmse > rule.residual_std_error
+    assert number(rule.loo_rmse) > number(rule.residual_std_error)
     assert any("no indicator entered" in w for w in rule.warnings)
     left_out = np.array(list(rule.loo_predictions.values()))
     assert spearman(table.log_loss, left_out) == pytest.approx(-1)  # what would have been reported
@@ -147,10 +153,10 @@ def test_folds_without_a_slope_count_as_ties() -> None:
 def test_one_mixture_that_carries_an_indicator_alone() -> None:
     # Without row 0, `spike` is constant: its folds must predict, not divide by zero.
     table = random_study(slopes=(0.5,)).assign(spike=[1.0] + [0.0] * 23)
-    table.loc[0, "log_loss"] += 10
+    table["log_loss"] += 10 * table["spike"]
     rule = fit_rule(table, ["x0", "spike"], RuleSettings())
     assert "spike" in rule.indicators
-    assert np.isfinite(rule.loo_rmse)
+    assert np.isfinite(number(rule.loo_rmse))
     assert rule.loo_predictions["seed-000"] < 5
 
 
@@ -176,7 +182,7 @@ def test_too_few_mixtures_and_repeated_ones_are_refused() -> None:
         fit_rule(pd.concat([table, table[3:4]]), NAMES, RuleSettings())
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(
     seed=st.integers(0, 10_000),
     scales=st.lists(st.floats(1e-6, 1e6), min_size=3, max_size=3),
@@ -195,3 +201,11 @@ def test_row_order_and_units_change_nothing(seed: int, scales: list[float], shif
     assert other.indicators == rule.indicators
     assert other.predict(scaled) == pytest.approx(rule.predict(table), rel=1e-6)
     assert other.loo_spearman == pytest.approx(rule.loo_spearman)
+
+
+def test_a_column_of_a_tiny_scale_is_not_cut_off() -> None:
+    table = random_study()
+    rule = fit_rule(table, NAMES, RuleSettings())
+    tiny = fit_rule(table.assign(x0=table.x0 * 1e-18), NAMES, RuleSettings())
+    assert tiny.r2 == pytest.approx(rule.r2)
+    assert tiny.coefficients[0].estimate == pytest.approx(rule.coefficients[0].estimate * 1e18)
