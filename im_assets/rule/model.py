@@ -113,10 +113,12 @@ class Rule(Record):
             values = numeric(frame, self.indicators)
         except ValueError as error:
             raise ValueError(f"the rule ({self.source}) cannot predict: {error}") from error
-        slopes = np.array([c.estimate for c in self.coefficients], dtype=float)
-        # A sum over columns, not a matrix product: BLAS may round one row differently when it
-        # stands alone than inside a batch, and a prediction must not depend on its neighbours.
-        return self.intercept + (values * slopes).sum(axis=1)
+        # One indicator after the other: a matrix product, and a sum over an axis, add up in an
+        # order that depends on the number of rows, and a prediction must not depend on the others.
+        predicted = np.full(len(frame), self.intercept)
+        for term, column in zip(self.coefficients, values.T, strict=True):
+            predicted += term.estimate * column
+        return predicted
 
 
 def numeric(frame: pd.DataFrame, columns: Sequence[str]) -> np.ndarray:
