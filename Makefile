@@ -77,7 +77,7 @@ lock:
 		--universal --python-version 3.11 --fork-strategy fewest --generate-hashes \
 		--no-emit-package torch --no-header --output-file requirements.lock.new
 	@! grep -nE '://|^(nvidia|cuda|triton)|^-|^ *--(find|index|extra)' requirements.lock.new
-	@{ echo "# Everything but torch, for Linux, macOS and Windows, Python 3.11 and newer."; \
+	@{ echo "# Everything but torch, with the hashes of every platform. Python 3.11 and newer."; \
 	   echo "# Made from pyproject.toml by: make lock"; \
 	   echo "# Installed by: pip install --require-hashes --no-deps -r requirements.lock, after torch"; \
 	   cat requirements.lock.new; } > requirements.lock
@@ -87,10 +87,12 @@ env:
 	@$(foreach name,$(SETTINGS),echo 'export $(name)="$($(name))"';)
 	@echo 'export PATH="$(BIN):$$PATH"'
 
-# var/ holds the studies' results and the Dagster history. What `make install` made stays: .venv/ and
-# the converted model in .cache/; `make distclean` takes these too.
+# var/ holds the studies' results and the Dagster history; logs/ and .logs_queue/ are empty folders
+# that Dagster makes although its telemetry is off. What `make install` made stays: .venv/ and the
+# converted model in .cache/; `make distclean` takes these too.
 clean:
-	rm -rf var .pytest_cache .ruff_cache .mypy_cache .hypothesis .coverage *.egg-info build
+	rm -rf var logs .logs_queue build *.egg-info
+	rm -rf .pytest_cache .ruff_cache .mypy_cache .hypothesis .coverage
 	find . -name __pycache__ -type d -not -path './.venv/*' -prune -exec rm -rf {} +
 
 distclean: clean

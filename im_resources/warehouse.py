@@ -16,30 +16,34 @@ Three things that DuckDB and dagster-duckdb leave to their user are settled here
 """
 
 import fcntl
-import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import duckdb
-import numpy as np
 import pandas as pd
-import pyarrow as pa
 from dagster._core.storage.db_io_manager import DbClient, DbIOManager, DbTypeHandler, TableSlice
 from dagster_duckdb import DuckDBIOManager
 from pydantic import Field
 
 from im_resources.study import PROJECT_ROOT
+from im_resources.tables import (
+    SCHEMA,
+    WarehouseError,
+    bindable,
+    column_types,
+    condition,
+    insert,
+    listed,
+    qualified,
+    quoted,
+    stage,
+)
 
 SQL = PROJECT_ROOT / "sql"
-SCHEMA = "main"
-INCOMING = "incoming rows"  # the staged frame; with its blank, no table can have this name
-
-
-class WarehouseError(ValueError):
-    """A table that is not there, or rows that do not belong in it; the message names both."""
+__all__ = ["Warehouse", "WarehouseError", "WarehouseIOManager", "WarehouseResource"]
 
 
 class Warehouse:
@@ -49,7 +53,7 @@ class Warehouse:
         """Args: path: the file, made on first use; config: DuckDB options (memory_limit, …)."""
         self.path = Path(path).resolve()
         if self.path.stem == SCHEMA:
-            raise WarehouseError(f"{self.path}: DuckDB cannot tell the file from its schema {SCHEMA!r}")
+            raise WarehouseError(f"{self.path}: DuckDB confuses this name with the schema's")
         # A table name in a query must never be answered by a Python variable of that name.
         self._config = {**(config or {}), "python_enable_replacements": False}
 
@@ -64,9 +68,9 @@ class Warehouse:
         if statement.endswith(".sql"):
             statement = (SQL / statement).read_text(encoding="utf-8")
         bound = (
-            {name: _plain(value) for name, value in parameters.items()}
+            {name: bindable(value) for name, value in parameters.items()}
             if isinstance(parameters, Mapping)
-            else [_plain(value) for value in parameters]
+            else [bindable(value) for value in parameters]
         )
         with self._transaction() as connection:
             return connection.execute(statement, bound).df()
@@ -74,7 +78,7 @@ class Warehouse:
     def has_table(self, table: str) -> bool:
         """Whether the table exists."""
         with self._transaction() as connection:
-            return bool(_column_types(connection, table))
+            return bool(column_types(connection, table))
 
     def read_table(
         self,
@@ -87,12 +91,12 @@ class Warehouse:
         Raises:
             WarehouseError: no such table.
         """
-        selected = "*" if columns is None else ", ".join(map(_quoted, columns))
-        condition, values = _condition(where or {})
+        selected = "*" if columns is None else ", ".join(map(quoted, columns))
+        rows, values = condition(where or {})
         with self._transaction() as connection:
-            if not _column_types(connection, table):
+            if not column_types(connection, table):
                 raise WarehouseError(f"no table {table!r} in {self.path}")
-            statement = f"SELECT {selected} FROM {_qualified(table)} WHERE {condition}"
+            statement = f"SELECT {selected} FROM {qualified(table)} WHERE {rows}"
             return connection.execute(statement, values).df()
 
     def replace_rows(self, table: str, frame: pd.DataFrame, where: Mapping[str, Any]) -> None:
@@ -108,28 +112,30 @@ class Warehouse:
         for column, value in where.items() if len(frame.columns) else ():
             if column not in frame:
                 raise WarehouseError(f"table {table!r}: the rows have no column {column!r}")
-            outside = frame.loc[~frame[column].isin(_values(value)), column]
+            outside = frame.loc[~frame[column].isin(listed(value)), column]
             if len(outside):
                 raise WarehouseError(
                     f"table {table!r}: {len(outside)} rows with a {column!r} that is not being "
                     f"written: found {sorted(map(repr, set(outside)))[:5]}, "
-                    f"writing {_values(value)[:5]}"
+                    f"writing {listed(value)[:5]}"
                 )
-        condition, values = _condition(where)
+        rows, values = condition(where)
+        if frame.empty and len(frame.columns):  # whose dtypes say little; these are known
+            frame = frame.astype({c: pd.Series(listed(value)).dtype for c, value in where.items()})
         with self._transaction() as connection:
             if len(frame.columns):
-                _stage(connection, table, frame, condition, values)
-            if _column_types(connection, table):
-                connection.execute(f"DELETE FROM {_qualified(table)} WHERE {condition}", values)
+                stage(connection, table, frame, rows, values)
+            if column_types(connection, table):
+                connection.execute(f"DELETE FROM {qualified(table)} WHERE {rows}", values)
             if len(frame.columns):
-                _insert(connection, table)
+                insert(connection, table)
 
     def replace_table(self, table: str, frame: pd.DataFrame) -> None:
         """Make ``frame`` the whole table, whatever columns and types that had before."""
         with self._transaction() as connection:
-            connection.execute(f"DROP TABLE IF EXISTS {_qualified(table)}")
-            _stage(connection, table, frame)
-            _insert(connection, table)
+            connection.execute(f"DROP TABLE IF EXISTS {qualified(table)}")
+            stage(connection, table, frame)
+            insert(connection, table)
 
     def append(self, table: str, frame: pd.DataFrame, key: Sequence[str]) -> int:
         """Insert the rows whose ``key`` is not there yet, the first of each; return how many.
@@ -139,13 +145,13 @@ class Warehouse:
         missing = [column for column in key if column not in frame]
         if missing or not key:
             raise WarehouseError(f"table {table!r}: the rows have no key column {missing}")
-        same = " AND ".join(f"old.{_quoted(k)} IS NOT DISTINCT FROM new.{_quoted(k)}" for k in key)
+        same = " AND ".join(f"old.{quoted(k)} IS NOT DISTINCT FROM new.{quoted(k)}" for k in key)
         with self._transaction() as connection:
-            _stage(connection, table, frame.drop_duplicates(subset=list(key)))
-            return _insert(
+            stage(connection, table, frame.drop_duplicates(subset=list(key)))
+            return insert(
                 connection,
                 table,
-                f"WHERE NOT EXISTS (SELECT 1 FROM {_qualified(table)} AS old WHERE {same})",
+                f"WHERE NOT EXISTS (SELECT 1 FROM {qualified(table)} AS old WHERE {same})",
             )
 
     @contextmanager
@@ -154,104 +160,14 @@ class Warehouse:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with open(f"{self.path}.lock", "ab") as turn:
             fcntl.flock(turn, fcntl.LOCK_EX)
-            with duckdb.connect(str(self.path), config=self._config) as connection:
-                connection.begin()
-                yield connection
-                connection.commit()
-
-
-def _stage(
-    connection: duckdb.DuckDBPyConnection,
-    table: str,
-    frame: pd.DataFrame,
-    rewritten: str = "false",
-    values: Sequence[Any] = (),
-) -> None:
-    """Register the frame, and make the table able to hold it beside the rows not ``rewritten``."""
-    if not len(frame.columns):
-        raise WarehouseError(f"table {table!r}: a frame without columns")
-    names = {column: _quoted(column) for column in frame.columns}
-    incoming = pa.Table.from_pandas(frame, preserve_index=False)
-    # Arrow has no type for a column without values; DuckDB would make it INTEGER. Text is likelier.
-    fields = [f.with_type(pa.string()) if pa.types.is_null(f.type) else f for f in incoming.schema]
-    connection.register(INCOMING, incoming.cast(pa.schema(fields)))
-    described = connection.execute(f'DESCRIBE SELECT * FROM "{INCOMING}"').fetchall()
-    types = {name: type_ for name, type_, *_ in described}
-
-    present = _column_types(connection, table)
-    if not present:
-        columns = ", ".join(f"{names[column]} {type_}" for column, type_ in types.items())
-        connection.execute(f"CREATE TABLE {_qualified(table)} ({columns})")
-        return
-    for column, type_ in types.items():
-        name, old, alter = names[column], present.get(column), f"ALTER TABLE {_qualified(table)}"
-        if old is None:
-            connection.execute(f"{alter} ADD COLUMN {name} {type_}")
-        elif type_ != old and not _casts(connection, type_, old):
-            new_values = f'SELECT count({name}) FROM "{INCOMING}"'
-            old_values = f"SELECT count({name}) FROM {_qualified(table)} WHERE NOT ({rewritten})"
-            if not _scalar(connection, new_values):
-                continue
-            if _scalar(connection, old_values, values):
-                raise WarehouseError(
-                    f"table {table!r}, column {column!r}: the table holds {old}, the new rows "
-                    f"{type_}; convert the new ones, or write all rows of the table at once"
-                )
-            # Nothing that stays has a value here, so the column takes the new type.
-            connection.execute(f"{alter} ALTER {name} TYPE {type_} USING CAST(NULL AS {type_})")
-
-
-def _insert(connection: duckdb.DuckDBPyConnection, table: str, condition: str = "") -> int:
-    rows = f'SELECT new.* FROM "{INCOMING}" AS new {condition}'
-    return int(_scalar(connection, f"INSERT INTO {_qualified(table)} BY NAME {rows}"))
-
-
-def _column_types(connection: duckdb.DuckDBPyConnection, table: str) -> dict[str, str]:
-    """Column name → DuckDB type; empty when there is no such table."""
-    _quoted(table)
-    found = connection.execute(
-        "SELECT column_name, data_type FROM duckdb_columns() "
-        "WHERE database_name = current_database() AND schema_name = ? AND table_name = ?",
-        [SCHEMA, table],
-    )
-    return dict(found.fetchall())
-
-
-def _casts(connection: duckdb.DuckDBPyConnection, source: str, target: str) -> bool:
-    """Whether DuckDB casts on its own: BIGINT to DOUBLE yes, DOUBLE to BIGINT (rounding) no."""
-    pair = f"CAST(NULL AS {source}), CAST(NULL AS {target})"
-    return bool(_scalar(connection, f"SELECT can_cast_implicitly({pair})"))
-
-
-def _scalar(connection: duckdb.DuckDBPyConnection, statement: str, values: Any = ()) -> Any:
-    row = connection.execute(statement, list(values)).fetchone()
-    return row[0] if row else None
-
-
-def _condition(where: Mapping[str, Any]) -> tuple[str, list[Any]]:
-    """SQL for ``column IN values`` over all columns, and the values to bind."""
-    parts = [f"{_quoted(column)} IN (SELECT unnest(?))" for column in where]
-    return " AND ".join(parts) or "true", [_values(value) for value in where.values()]
-
-
-def _values(value: Any) -> list[Any]:
-    many = isinstance(value, Iterable) and not isinstance(value, (str, bytes))
-    return [_plain(item) for item in value] if many else [_plain(value)]
-
-
-def _plain(value: Any) -> Any:
-    """numpy scalars as Python ones: DuckDB does not bind them inside a list."""
-    return value.item() if isinstance(value, np.generic) else value
-
-
-def _quoted(name: Any) -> str:
-    if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_-]*", name):
-        raise WarehouseError(f"{name!r} cannot name a table or column: use letters, digits, _ and -")
-    return f'"{name}"'
-
-
-def _qualified(table: str) -> str:
-    return f"{SCHEMA}.{_quoted(table)}"
+            try:
+                with duckdb.connect(str(self.path), config=self._config) as connection:
+                    connection.begin()
+                    yield connection
+                    connection.commit()
+            finally:
+                # Closing would not do if a thread of ours has forked a process meanwhile.
+                fcntl.flock(turn, fcntl.LOCK_UN)
 
 
 class WarehouseResource(dg.ConfigurableResource[Warehouse]):
@@ -271,7 +187,7 @@ class _Client(DbClient[Warehouse]):
     def connect(
         context: dg.OutputContext | dg.InputContext, table_slice: TableSlice
     ) -> Iterator[Warehouse]:
-        config = context.resource_config or {}
+        config: Any = context.resource_config
         yield Warehouse(config["database"], config["connection_config"])
 
     @staticmethod
@@ -286,7 +202,7 @@ class _Client(DbClient[Warehouse]):
 
     @staticmethod
     def get_select_statement(table_slice: TableSlice) -> str:
-        return f"SELECT * FROM {_qualified(table_slice.table)}"
+        return f"SELECT * FROM {qualified(table_slice.table)}"
 
     @staticmethod
     def get_table_name(table_slice: TableSlice) -> str:
@@ -315,7 +231,7 @@ class _FrameHandler(DbTypeHandler[pd.DataFrame]):
             raise WarehouseError(f"asset {table!r}: its rows have no partition column {column!r}")
         keys = list(context.asset_partition_keys)
         connection.replace_rows(table, obj, {column: keys})
-        total = connection.query(f"SELECT count(*) AS total FROM {_qualified(table)}")
+        total = connection.query(f"SELECT count(*) AS total FROM {qualified(table)}")
         counts = {"dagster/row_count": int(total["total"].iloc[0])}
         return counts if len(keys) > 1 else {**counts, "dagster/partition_row_count": len(obj)}
 
@@ -339,11 +255,8 @@ class _FrameHandler(DbTypeHandler[pd.DataFrame]):
                 f"asset {table!r} has no rows for the partitions {missing}: materialize them "
                 "first, or set allow_missing_partitions in the input's metadata"
             )
-        # In the order of the keys, so that a result does not depend on which was written last.
-        order = {key: position for position, key in enumerate(keys)}
-        frame = frame.sort_values(
-            column, key=lambda c: c.map(order), kind="stable", ignore_index=True
-        )
+        # By key, so that no result depends on which was written last; Dagster's order is a set's.
+        frame = frame.sort_values(column, kind="stable", ignore_index=True)
         return frame if columns is None else frame[list(columns)]
 
 

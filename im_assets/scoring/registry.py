@@ -5,11 +5,12 @@ decorator; a profile line ``scoring.indicators.<name>: <backend>`` puts it to us
 is one file and one line.
 """
 
+import hashlib
 import importlib
 import pkgutil
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -33,7 +34,8 @@ class Backend:
     ``version`` changes when the same text would get another number; ``uses`` names the models it
     reads, whose fingerprints enter the cache key; ``layer`` asks the base model's pass for that
     layer's hidden states; ``scope`` is "mixture" for a property of the set (KNN-i), whose function
-    takes the mixture's embeddings instead of a batch.
+    takes the mixture's embeddings instead of a batch; ``weights`` is a file of its own, whose
+    content enters the cache key too.
     """
 
     name: str
@@ -42,6 +44,7 @@ class Backend:
     uses: tuple[str, ...] = ()
     layer: int | None = None
     scope: Literal["example", "mixture"] = "example"
+    weights: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,8 @@ class Indicator:
     def fingerprint(self, models: Models) -> str:
         """The key of its cached scores: code version, options, and the models it reads."""
         used = [models.fingerprint(name) for name in self.backend.uses]
+        if self.backend.weights is not None:
+            used.append(hashlib.sha256(self.backend.weights.read_bytes()).hexdigest())
         return fingerprint(self.backend.name, self.backend.version, self.options, used)
 
     def score(self, batch: ScoringBatch) -> np.ndarray:
@@ -85,19 +90,31 @@ def indicator(
     uses: tuple[str, ...] = (),
     layer: int | None = None,
     scope: Literal["example", "mixture"] = "example",
+    weights: Path | None = None,
 ) -> Callable[[Score], Score]:
-    """Register the decorated function as the backend ``name`` (see Backend for the arguments)."""
+    """Register the decorated function as the backend ``name`` (see Backend for the arguments).
+
+    Raises IndicatorError when another function has the name already.
+    """
 
     def register(score: Score) -> Score:
-        _BACKENDS[name] = Backend(name, score, version, uses, layer, scope)
+        known = _BACKENDS.get(name)
+        if known is not None and _place(known.score) != _place(score):
+            raise IndicatorError(
+                f"two backends are called {name!r}: {_place(known.score)} and {_place(score)}"
+            )
+        _BACKENDS[name] = Backend(name, score, version, uses, layer, scope, weights)
         return score
 
     return register
 
 
-@cache
+def _place(score: Score) -> str:
+    return f"{score.__module__}.{score.__qualname__}"
+
+
 def backends() -> dict[str, Backend]:
-    """All backends by name; imports the modules of the indicators folder on first use."""
+    """All backends by name; imports the modules of the indicators folder."""
     for module in pkgutil.iter_modules(indicators.__path__):
         importlib.import_module(f"{indicators.__name__}.{module.name}")
     return dict(sorted(_BACKENDS.items()))

@@ -5,6 +5,7 @@ chunk; embeddings go to ``embedding_cache``. Both are keyed by content hash and 
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -91,8 +92,12 @@ def _score(
     def work(number: int) -> None:
         part, names = chunks[number]
         lacking = [i for i in per_example if i.name in names]
-        layers = {i.backend.layer for i in lacking} - {None}
-        batch = ScoringBatch(part.reset_index(drop=True), models, max(layers, default=None))
+        layers = sorted({i.backend.layer for i in lacking if i.backend.layer is not None})
+        batch = ScoringBatch(part.reset_index(drop=True), models, *layers[:1])
+        # One forward pass gives one layer; a second layer takes a second pass.
+        passes: dict[int | None, ScoringBatch] = {
+            layer: replace(batch, layer=layer) for layer in layers[1:]
+        }
         rows = [
             pd.DataFrame(
                 {
@@ -100,7 +105,7 @@ def _score(
                     "indicator": i.name,
                     "backend": i.backend.name,
                     "fingerprint": keys[i.name],
-                    "value": i.score(batch),
+                    "value": i.score(passes.get(i.backend.layer, batch)),
                 }
             )
             for i in lacking

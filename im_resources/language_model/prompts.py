@@ -51,7 +51,7 @@ def encode(
     longest = max(map(len, bodies), default=0)
     room = max(max_length // 2, max_length - longest)
     if len(prompt) > room:
-        tail = min(PROMPT_TAIL, room // 2)
+        tail = min(PROMPT_TAIL, room * 3 // 4)
         prompt = prompt[: room - tail] + prompt[-tail:]
     return Encoded(tuple(prompt), tuple(tuple(b[: max_length - len(prompt)]) for b in bodies))
 

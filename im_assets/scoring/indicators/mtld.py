@@ -1,6 +1,7 @@
 """mtld: lexical diversity of the response (McCarthy & Jarvis 2010, doi:10.3758/BRM.42.2.381)."""
 
 import re
+import string
 from collections.abc import Iterable
 
 import numpy as np
@@ -8,8 +9,11 @@ import numpy as np
 from im_assets.scoring.batch import ScoringBatch
 from im_assets.scoring.registry import indicator
 
+# ASCII, as LexicalRichness has it: typographic quotes stay part of their word.
+PUNCTUATION = re.compile(f"[{re.escape(string.punctuation)}]")
 
-@indicator("mtld", version=1)
+
+@indicator("mtld", version=2)
 def mtld(batch: ScoringBatch, threshold: float = 0.72) -> np.ndarray:
     """Measure of textual lexical diversity of each response; 0 for a response without words."""
     return np.array([text_mtld(text, threshold) for text in batch.examples["output"]])
@@ -18,10 +22,11 @@ def mtld(batch: ScoringBatch, threshold: float = 0.72) -> np.ndarray:
 def text_mtld(text: str, threshold: float = 0.72) -> float:
     """Mean length of word runs that keep a type-token ratio above the threshold, both directions.
 
-    Follows LexicalRichness 0.5.1: lower case; digits, hyphens and punctuation removed; a factor ends
-    where the ratio is at most the threshold; the rest counts as (1 - TTR) / (1 - threshold).
+    Follows LexicalRichness 0.5.1: lower case; digits and hyphens removed, which joins what they
+    part; other punctuation separates words; a factor ends where the ratio is at most the threshold;
+    the rest counts as (1 - TTR) / (1 - threshold).
     """
-    words = re.sub(r"[\d–—-]|[^\w\s]", " ", text.lower()).split()
+    words = PUNCTUATION.sub(" ", re.sub("[0-9–—-]", "", text.lower())).split()
     if not words:
         return 0.0
     return (_one_way(words, threshold) + _one_way(words[::-1], threshold)) / 2

@@ -17,10 +17,7 @@ def nearest_neighbour(embeddings: np.ndarray, neighbour: int = 6) -> np.ndarray:
 
     Raises ValueError when the set has too few members.
     """
-    if len(embeddings) <= neighbour:
-        raise ValueError(
-            f"KNN-{neighbour} needs a set of more than {neighbour} examples, got {len(embeddings)}"
-        )
+    _check_size(len(embeddings), neighbour)
     return kth_distance(embeddings, embeddings, neighbour + 1)  # the nearest is the member itself
 
 
@@ -45,9 +42,12 @@ def expected_distance(
 
     Args:
         embeddings: unit vectors of the pool, [examples, dimensions].
+
+    Raises ValueError when the pool or ``size`` is too small.
     """
     generator = np.random.Generator(np.random.PCG64(seed))
     members = min(size, len(embeddings))
+    _check_size(members, neighbour)
     total = np.zeros(len(embeddings))
     for _ in range(draws):
         chosen = generator.choice(len(embeddings), members, replace=False)
@@ -59,3 +59,10 @@ def expected_distance(
             # size - 1 others, as a member of the mixture would have
             total[outside] += kth_distance(embeddings[outside], reference[1:], neighbour)
     return total / draws
+
+
+def _check_size(members: int, neighbour: int) -> None:
+    if members <= neighbour:
+        raise ValueError(
+            f"KNN-{neighbour} needs a set of more than {neighbour} examples, got {members}"
+        )

@@ -44,19 +44,19 @@ def probe(batch: ScoringBatch, name: str) -> np.ndarray:
     return 1 / (1 + np.exp(-logit))
 
 
-@indicator("naturalness_proxy", version=1, uses=("base",), layer=LAYER)
+@indicator("naturalness_proxy", version=1, uses=("base",), layer=LAYER, weights=WEIGHTS)
 def naturalness(batch: ScoringBatch) -> np.ndarray:
     """Do the words stand in a natural order?"""
     return probe(batch, "naturalness")
 
 
-@indicator("coherence_proxy", version=1, uses=("base",), layer=LAYER)
+@indicator("coherence_proxy", version=1, uses=("base",), layer=LAYER, weights=WEIGHTS)
 def coherence(batch: ScoringBatch) -> np.ndarray:
     """Does the response answer this instruction?"""
     return probe(batch, "coherence")
 
 
-@indicator("understandability_proxy", version=1, uses=("base",), layer=LAYER)
+@indicator("understandability_proxy", version=1, uses=("base",), layer=LAYER, weights=WEIGHTS)
 def understandability(batch: ScoringBatch) -> np.ndarray:
     """Is the response complete enough to be understood?"""
     return probe(batch, "understandability")

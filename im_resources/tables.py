@@ -1,0 +1,132 @@
+"""Writing a frame into one table of DuckDB, inside a transaction that the caller holds.
+
+Kept apart from the warehouse, which decides when: here is only how. A table takes new columns as
+they come, its rows are matched by column name, and no value is bent to fit a column (DuckDB itself
+would round 0.7 into a BIGINT column without a word).
+"""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+from duckdb import DuckDBPyConnection
+
+SCHEMA = "main"
+INCOMING = '"incoming rows"'  # the staged frame; for its blank, no table can have this name
+
+
+class WarehouseError(ValueError):
+    """A table that is not there, or rows that do not belong in it; the message names both."""
+
+
+def stage(
+    connection: DuckDBPyConnection,
+    table: str,
+    frame: pd.DataFrame,
+    rewritten: str = "false",
+    values: Sequence[Any] = (),
+) -> None:
+    """Register ``frame`` as INCOMING, and make the table able to hold it.
+
+    Args:
+        connection: within a transaction.
+        table: created from the frame if it is not there; else it gets the columns that it lacks.
+        frame: the new rows; text of any kind, numbers, times, lists, arrays.
+        rewritten: the condition of rows that are about to be deleted, with its bound ``values``: a
+            column that holds no other value may change its type.
+
+    Raises:
+        WarehouseError: a name that cannot be used, or a column whose type clashes with the table's.
+        pyarrow.ArrowException: a column of mixed types.
+    """
+    if not len(frame.columns):
+        raise WarehouseError(f"table {table!r}: a frame without columns")
+    names = {column: quoted(column) for column in frame.columns}
+    incoming = pa.Table.from_pandas(frame, preserve_index=False)
+    # Arrow has no type for a column without values; DuckDB would make it INTEGER. Text is likelier.
+    fields = [f.with_type(pa.string()) if pa.types.is_null(f.type) else f for f in incoming.schema]
+    connection.register(INCOMING.strip('"'), incoming.cast(pa.schema(fields)))
+    described = connection.execute(f"DESCRIBE SELECT * FROM {INCOMING}").fetchall()
+    types = {name: type_ for name, type_, *_ in described}
+
+    present = column_types(connection, table)
+    if not present:
+        columns = ", ".join(f"{names[column]} {type_}" for column, type_ in types.items())
+        connection.execute(f"CREATE TABLE {qualified(table)} ({columns})")
+        return
+    for column, type_ in types.items():
+        name, old, alter = names[column], present.get(column), f"ALTER TABLE {qualified(table)}"
+        if old is None:
+            connection.execute(f"{alter} ADD COLUMN {name} {type_}")
+        elif type_ != old and not _casts(connection, type_, old):
+            # Without a value in the new rows, or in those that stay, nothing has to be converted.
+            if not _scalar(connection, f"SELECT count({name}) FROM {INCOMING}"):
+                continue
+            staying = f"FROM {qualified(table)} WHERE ({rewritten}) IS NOT TRUE"
+            if _scalar(connection, f"SELECT count({name}) {staying}", values):
+                raise WarehouseError(
+                    f"table {table!r}, column {column!r}: the table holds {old}, the new rows "
+                    f"{type_}; convert the new ones, or write all rows of the table at once"
+                )
+            connection.execute(f"{alter} ALTER {name} TYPE {type_} USING CAST(NULL AS {type_})")
+
+
+def insert(connection: DuckDBPyConnection, table: str, condition: str = "") -> int:
+    """Insert the staged rows (``new`` in the condition) by column name; returns how many."""
+    rows = f"SELECT new.* FROM {INCOMING} AS new {condition}"
+    return int(_scalar(connection, f"INSERT INTO {qualified(table)} BY NAME {rows}"))
+
+
+def column_types(connection: DuckDBPyConnection, table: str) -> dict[str, str]:
+    """Column name → DuckDB type; empty when there is no such table."""
+    found = connection.execute(
+        "SELECT column_name, data_type FROM duckdb_columns() "
+        "WHERE database_name = current_database() AND schema_name = ? AND table_name = ?",
+        [SCHEMA, table],
+    )
+    return dict(found.fetchall())
+
+
+def condition(where: Mapping[str, Any]) -> tuple[str, list[Any]]:
+    """SQL for: each column is (one of) its values; and the values to bind."""
+    parts = [f"{quoted(column)} IN (SELECT unnest(?))" for column in where]
+    return " AND ".join(parts) or "true", [listed(value) for value in where.values()]
+
+
+def listed(value: Any) -> list[Any]:
+    """A list for binding, of one value or of many."""
+    many = isinstance(value, Iterable) and not isinstance(value, (str, bytes))
+    return [bindable(item) for item in value] if many else [bindable(value)]
+
+
+def bindable(value: Any) -> Any:
+    """``value`` with Python's own scalars: DuckDB does not bind those of numpy inside a list."""
+    if isinstance(value, np.generic):
+        return value.item()
+    return [bindable(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+def quoted(name: Any) -> str:
+    """A table's or column's name for use in SQL. Raises WarehouseError when it cannot be one."""
+    if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_-]*", name):
+        raise WarehouseError(f"{name!r} cannot name a table or column: only letters, digits, _, -")
+    return f'"{name}"'
+
+
+def qualified(table: str) -> str:
+    """The table's name with its schema, for use in SQL."""
+    return f"{SCHEMA}.{quoted(table)}"
+
+
+def _casts(connection: DuckDBPyConnection, source: str, target: str) -> bool:
+    """Whether DuckDB casts on its own: BIGINT to DOUBLE yes, DOUBLE to BIGINT (rounding) no."""
+    pair = f"CAST(NULL AS {source}), CAST(NULL AS {target})"
+    return bool(_scalar(connection, f"SELECT can_cast_implicitly({pair})"))
+
+
+def _scalar(connection: DuckDBPyConnection, statement: str, values: Sequence[Any] = ()) -> Any:
+    row = connection.execute(statement, list(values)).fetchone()
+    return row[0] if row else None
