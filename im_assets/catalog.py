@@ -1,4 +1,4 @@
-"""How the assets present themselves in Dagster's catalog: owners, column schemas, small previews."""
+"""How the assets present themselves in Dagster's catalog: owners, column schemas, previews."""
 
 from collections.abc import Mapping
 from typing import Any

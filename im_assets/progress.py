@@ -46,8 +46,15 @@ class Progress:
         self.last = now
         elapsed = now - self.start
         left = int(elapsed * (self.total - done) / done)
-        rate = f"{self.tokens / elapsed:,.0f} tokens/s" if self.tokens else f"{done / elapsed:.1f}/s"
-        parts = [f"{self.done}/{self.total} {self.unit}", detail, rate, f"{left // 60}:{left % 60:02} left"]
+        rate = (
+            f"{self.tokens / elapsed:,.0f} tokens/s" if self.tokens else f"{done / elapsed:.1f}/s"
+        )
+        parts = [
+            f"{self.done}/{self.total} {self.unit}",
+            detail,
+            rate,
+            f"{left // 60}:{left % 60:02} left",
+        ]
         line = f"{self.label}: " + " · ".join(part for part in parts if part)
         self.context.log.info(line)
         print(f"  {line}", file=sys.stderr, flush=True)

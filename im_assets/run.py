@@ -13,10 +13,12 @@ from im_resources.study import load_study
 
 
 def main() -> int:
-    """Materialize every asset for all seeds of the profile in ``IM_PROFILE``; 1 when a step failed."""
+    """Materialize every asset for all seeds of the study in ``IM_PROFILE``; 1 if a step failed."""
     study = load_study(PROFILE)
     first, last = seed_key(0), seed_key(study.mixtures.seeds - 1)
-    print(f"study {study.name!r}: {study.mixtures.seeds} mixtures of {study.mixtures.size} examples")
+    print(
+        f"study {study.name!r}: {study.mixtures.seeds} mixtures of {study.mixtures.size} examples"
+    )
     start = time.monotonic()
     with dg.DagsterInstance.get() as instance:
         result = defs.resolve_job_def("study").execute_in_process(
@@ -33,7 +35,9 @@ def main() -> int:
         print(f"  {event.step_key:<32} {seconds:8.1f} s")
     print(f"{'done' if result.success else 'FAILED'} after {time.monotonic() - start:.0f} s")
     if not result.success:
-        for failure in result.get_step_failure_events() if hasattr(result, "get_step_failure_events") else ():
+        for failure in (
+            result.get_step_failure_events() if hasattr(result, "get_step_failure_events") else ()
+        ):
             print(failure, file=sys.stderr)
         return 1
     print(f"rule:      {study.folder / RULE_FILE}")

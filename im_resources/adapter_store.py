@@ -1,7 +1,8 @@
 """Adapters as PEFT folders on disk: complete or not there at all.
 
 An adapter is written into a hidden work folder, its manifest last, and published by one rename to
-``<root>/<partition>/<fingerprint>/``. What plain ``PeftModel.from_pretrained`` loads is that folder.
+``<root>/<partition>/<fingerprint>/``. What plain ``PeftModel.from_pretrained`` loads is that
+folder.
 """
 
 import hashlib
@@ -30,7 +31,7 @@ class AdapterStore:
     root: Path
 
     def folder(self, partition: str, fingerprint: str) -> Path:
-        """Where the adapter lies (or will lie). Raises ValueError on a name that leaves the root."""
+        """Where the adapter lies (or will). Raises ValueError on a name that leaves the root."""
         for name in (partition, fingerprint):
             if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
                 raise ValueError(f"{name!r} is not a plain folder name")

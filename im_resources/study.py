@@ -80,7 +80,7 @@ class CleaningSettings(Settings):
 
     max_chars: Positive = Field(20_000, description="Longest instruction + input + output kept")
     near_duplicate_similarity: Annotated[float, Field(gt=0, le=1)] = Field(
-        0.9, description="Estimated Jaccard similarity (5-word shingles) of a near duplicate"
+        0.9, description="Jaccard similarity (5-word shingles) of a near duplicate"
     )
     leak_ngram: Positive = Field(
         8, description="A row sharing so many consecutive words with the evaluation set leaks it"

@@ -77,7 +77,9 @@ def clean(
             return f"leaks evaluation row {leaked}"
         if (first := first_with.setdefault(identity, number)) != number:
             return f"exact duplicate of {places[first]}"
-        if (first_like := near.find_or_add(number, np.concatenate([prompt, response]))) is not None:
+        words = np.concatenate([prompt, response])
+        core = np.concatenate([hashes.of(instruction), response])
+        if (first_like := near.find_or_add(number, words, core)) is not None:
             return f"near duplicate of {places[first_like]}"
         return None
 

@@ -36,14 +36,16 @@ class NearDuplicates:
         # Weighted towards finding pairs: false proposals cost time only. Above 0.95 the optimizer
         # would use a single band, which misses pairs at the threshold and which MinHashLSH refuses.
         self._index = MinHashLSH(min(similarity, 0.95), _SKETCH, weights=(0.1, 0.9))
-        self._shingles: dict[int, Hashes] = {}
+        self._indexed: dict[int, tuple[Hashes, Hashes]] = {}
 
-    def find_or_add(self, key: int, words: Hashes) -> int | None:
+    def find_or_add(self, key: int, words: Hashes, core: Hashes) -> int | None:
         """The smallest key whose text resembles this one; if none does, index the text: None.
 
         Args:
             key: the text's number; keys must rise.
             words: hashes of its words; a text of fewer than five is never a near duplicate.
+            core: hashes of the words that have to be alike by themselves as well: two questions
+                about one long passage share nearly all words and are no duplicates.
         """
         shingles = ngrams(words, SHINGLE)
         if not len(shingles):
@@ -51,12 +53,14 @@ class NearDuplicates:
         sketch = self._empty.copy()
         sketch.update_batch((shingles >> np.uint64(32)).tolist())
         lookalikes = sorted(self._index.query(sketch))
+        core = ngrams(core, SHINGLE) if len(core) >= SHINGLE else np.unique(core)
         for other in lookalikes[:_CROWD]:
-            if _jaccard(shingles, self._shingles[other]) >= self._similarity:
+            whole, theirs = self._indexed[other]
+            if min(_jaccard(shingles, whole), _jaccard(core, theirs)) >= self._similarity:
                 return int(other)
         if len(lookalikes) < _CROWD:
             self._index.insert(key, sketch)
-            self._shingles[key] = shingles
+            self._indexed[key] = shingles, core
         return None
 
 

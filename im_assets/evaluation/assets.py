@@ -1,4 +1,4 @@
-"""base_losses and eval_losses: how well the base and each finetune predict the reference outputs."""
+"""base_losses and eval_losses: how well base and finetunes predict the reference outputs."""
 
 import math
 
@@ -92,7 +92,11 @@ def evaluation_assets(study: Study) -> list[dg.AssetsDefinition]:
             partition: fingerprint(manifest["fingerprint"], shared)
             for partition, (_, manifest) in found.items()
         }
-        done = {p: losses for p, k in keys.items() if (losses := cached_losses(warehouse, k)) is not None}
+        done = {
+            p: losses
+            for p, k in keys.items()
+            if (losses := cached_losses(warehouse, k)) is not None
+        }
         folders = {p: folder for p, (folder, _) in found.items() if p not in done}
         progress = Progress(context, "evaluating", len(folders), "mixtures")
         for partition, losses in evaluate_adapters(folders, rows, study, gpu, progress.step):
@@ -115,7 +119,9 @@ def evaluation_assets(study: Study) -> list[dg.AssetsDefinition]:
                 },
                 partition_key=partition,
             )
-        return pd.concat([done[p].assign(seed=p) for p in context.partition_keys], ignore_index=True)
+        return pd.concat(
+            [done[p].assign(seed=p) for p in context.partition_keys], ignore_index=True
+        )
 
     return [base_losses, eval_losses]
 

@@ -18,10 +18,14 @@ def eval_losses_are_finite(eval_losses: pd.DataFrame) -> dg.AssetCheckResult:
 
 
 def losses_are_finite(losses: pd.DataFrame) -> dg.AssetCheckResult:
-    """Fails with the number of losses that are not positive and finite, and shows the first ones."""
+    """Fails with the number of losses that are not positive and finite, and shows the first."""
     good = np.isfinite(losses["loss"]) & (losses["loss"] > 0)
     bad = losses[~good]
     return dg.AssetCheckResult(
         passed=bad.empty and len(losses) > 0,
-        metadata={"losses": len(losses), "not finite": len(bad), "first": str(bad.head(3).to_dict("records"))},
+        metadata={
+            "losses": len(losses),
+            "not finite": len(bad),
+            "first": str(bad.head(3).to_dict("records")),
+        },
     )

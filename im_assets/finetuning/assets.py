@@ -35,8 +35,9 @@ def finetuning_assets(study: Study) -> list[dg.AssetsDefinition]:
         gpu: GpuResource,
         adapters: dg.ResourceParam[AdapterStore],
     ) -> dg.MaterializeResult:
-        """LoRA adapters finetuned on the mixtures, on the frozen, shared base model; loss on response
-        tokens only. Kept as PEFT folders; a seed whose fingerprint is complete is not trained again."""
+        """LoRA adapters finetuned on the mixtures, on the frozen, shared base model; loss on
+        response tokens only. Kept as PEFT folders; a seed whose fingerprint is complete is not
+        trained again."""
         work = finetunes(mixed_samples, candidate_datasets)
         progress = Progress(context, "finetuning", len(work), "mixtures")
         trained = 0
@@ -63,9 +64,7 @@ def finetunes(mixtures: pd.DataFrame, candidates: pd.DataFrame) -> dict[str, Fin
     }
 
 
-def _metadata(
-    manifest: dict[str, Any], store: AdapterStore, key: str, new: bool
-) -> dict[str, Any]:
+def _metadata(manifest: dict[str, Any], store: AdapterStore, key: str, new: bool) -> dict[str, Any]:
     losses = manifest["losses"]
     return {
         "loss curve": png_markdown(loss_curve(losses, f"training loss, {key}"), "training loss"),

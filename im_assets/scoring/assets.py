@@ -72,7 +72,9 @@ def _score(
     warehouse: Warehouse,
 ) -> dg.Output[pd.DataFrame]:
     indicators = chosen(study.scoring)
-    progress = Progress(context, f"scoring for {context.asset_key.to_user_string()}", len(examples), "examples")
+    progress = Progress(
+        context, f"scoring for {context.asset_key.to_user_string()}", len(examples), "examples"
+    )
 
     def on_chunk(done: int, todo: int) -> None:
         progress.total = todo

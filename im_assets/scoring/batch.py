@@ -34,11 +34,18 @@ class Models:
 
         models = self.study.models
         if name == "base":
-            return fingerprint(self.gpu.base_fingerprint(self.study), models.prompt, models.max_length)
+            return fingerprint(
+                self.gpu.base_fingerprint(self.study), models.prompt, models.max_length
+            )
         source = getattr(models, "base" if name == "tokenizer" else name)
         if source is None:
             raise ValueError(f"an indicator needs models.{name}, which the profile does not set")
-        return locate(source)[2]
+        weights = locate(source)[2]
+        if name == "reward":
+            from im_resources.language_model.reward_model import reward_dtype
+
+            return fingerprint(weights, str(reward_dtype(self.gpu.torch_device())))
+        return weights
 
     @property
     def base(self) -> Any:
@@ -92,7 +99,9 @@ class ScoringBatch:
     def prompts(self) -> list[str]:
         """Instruction and input of each example as one text."""
         pairs = zip(self.examples["instruction"], self.examples["input"], strict=True)
-        return [f"{instruction}\n\n{given}" if given else instruction for instruction, given in pairs]
+        return [
+            f"{instruction}\n\n{given}" if given else instruction for instruction, given in pairs
+        ]
 
     @cached_property
     def embeddings(self) -> np.ndarray:

@@ -1,7 +1,8 @@
 """The registry of indicator backends.
 
 A backend is a function in a module of ``im_assets/scoring/indicators/`` under the ``@indicator``
-decorator; a profile line ``scoring.indicators.<name>: <backend>`` puts it to use. Adding an indicator
+decorator; a profile line ``scoring.indicators.<name>: <backend>`` puts it to use. Adding an
+indicator
 is one file and one line.
 """
 

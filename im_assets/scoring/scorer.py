@@ -78,7 +78,8 @@ def _score(
     if not wanted:
         return
     todo = examples[examples["example_id"].isin(wanted)]
-    # Longest first and alike in length inside a chunk: little padding, and the time left is an upper bound.
+    # Longest first and alike in length inside a chunk: little padding, and the time left is an
+    # upper bound.
     size = todo["instruction"].str.len() + todo["input"].str.len() + todo["output"].str.len()
     todo = todo.iloc[np.argsort(-size.to_numpy(), kind="stable")]
     missing = todo["example_id"].map(wanted)

@@ -58,7 +58,11 @@ def dolly_selection(
         ranked, size, ["predicted_log_loss", *indicators.columns], study.selection.random_draws
     )
     values = ranked["predicted_log_loss"]
-    plot = histogram({"whole pool": values, "selected": values.head(size)}, "rule over the pool", "predicted log loss")
+    plot = histogram(
+        {"whole pool": values, "selected": values.head(size)},
+        "rule over the pool",
+        "predicted log loss",
+    )
     shown = ["rank", "predicted_log_loss", "instruction", "output"]
     metadata = {
         "selected": len(selection),

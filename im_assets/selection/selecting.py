@@ -1,4 +1,4 @@
-"""Choose from unseen data by the rule (paper, section on selecting from Dolly): lowest log loss first."""
+"""Choose from unseen data by the rule, lowest predicted log loss first (paper: Dolly)."""
 
 import json
 import os

@@ -7,6 +7,7 @@ folder is published by rename, so a killed conversion leaves nothing behind that
 import copy
 import hashlib
 import importlib.util
+import logging
 import os
 import shutil
 import tempfile
@@ -43,7 +44,7 @@ class LoadedModel:
         """
         memo: dict[int, Any] = {}
         for module in self.model.modules():
-            # bitsandbytes keeps its quantized weights in a plain attribute once it has run.
+            # bitsandbytes keeps 8-bit weights and their scales in a plain attribute.
             state = vars(module.state).values() if hasattr(module, "state") else ()
             for tensor in (*module.parameters(False), *module.buffers(False), *state):
                 if isinstance(tensor, torch.Tensor):
@@ -57,16 +58,18 @@ def model_cache() -> Path:
 
 
 def locate(source: ModelSource) -> tuple[str, str | None, str]:
-    """Where a model's safetensors are: (hub id or folder, hub revision, fingerprint of the weights).
+    """Where a model's safetensors are: (hub id or folder, hub commit, fingerprint of the weights).
 
     Raises ModelError when the package, file or folder is missing.
     """
     if source.hub is not None:
-        return source.hub, source.revision, fingerprint(source.hub, _hub_commit(source))
+        commit = _hub_commit(source)
+        return source.hub, commit, fingerprint(source.hub, commit)
     if source.path is not None:
         folder = resolve_path(source.path)
     else:
-        assert source.package is not None and source.file is not None
+        assert source.package is not None
+        assert source.file is not None
         spec = importlib.util.find_spec(source.package)  # finds it without importing it
         if spec is None or not spec.submodule_search_locations:
             raise ModelError(
@@ -133,7 +136,7 @@ def load_base(source: ModelSource, precision: str, device: torch.device) -> Load
         model = model.to(device)
     if getattr(model.config, "final_logit_softcapping", None):
         raise ModelError(f"{place!r} caps its logits, which this platform does not compute")
-    _keep_differentiable(model)
+    _settle_bitsandbytes(model)
     model.requires_grad_(False)
     key = base_fingerprint(source, precision, device)
     return LoadedModel(model.eval(), tokenizer, key, effective, device)
@@ -160,6 +163,8 @@ def _bitsandbytes(precision: str) -> Any:
     from transformers import BitsAndBytesConfig
 
     if precision == "int8":
+        # Every product of bf16 activations would log a warning that they are rounded to float16.
+        logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)
         return BitsAndBytesConfig(load_in_8bit=True)
     return BitsAndBytesConfig(
         load_in_4bit=True,
@@ -169,14 +174,20 @@ def _bitsandbytes(precision: str) -> Any:
     )
 
 
-def _keep_differentiable(model: Any) -> None:
-    """On AVX512-BF16 CPUs bitsandbytes repacks 4-bit weights for inference, and then nothing learns.
+def _settle_bitsandbytes(model: Any) -> None:
+    """Bring quantized layers into the state in which replicas can share and train them.
 
-    See Linear4bit.forward in bitsandbytes 0.50: the repacked kernel has no backward pass.
+    On AVX512-BF16 CPUs bitsandbytes repacks 4-bit weights for inference, and then nothing learns:
+    the repacked kernel has no backward pass (Linear4bit.forward in bitsandbytes 0.50). An 8-bit
+    layer moves the scales off its weight in its first forward pass: with a weight that replicas
+    share, the first to run would take the scales from all the others, silently
+    (Linear8bitLt.init_8bit_state, same version).
     """
     for module in model.modules():
         if hasattr(module, "support_avx512bf16_for_cpu"):
             module.support_avx512bf16_for_cpu = False
+        if hasattr(module, "init_8bit_state") and module.weight.CB is not None:
+            module.init_8bit_state()
 
 
 def _hub_commit(source: ModelSource) -> str:
@@ -201,7 +212,10 @@ def _hub_commit(source: ModelSource) -> str:
 def _folder_hash(folder: Path) -> str:
     files = sorted(p for p in folder.rglob("*") if p.suffix in (".safetensors", ".json"))
     if not any(p.suffix == ".safetensors" for p in files):
-        raise ModelError(f"no safetensors in {folder}; pickled weights are not loaded")
+        raise ModelError(
+            f"no safetensors in {folder}; pickled weights are never loaded, since they can run "
+            "code: convert the checkpoint to safetensors first"
+        )
     return fingerprint([(str(p.relative_to(folder)), _file_hash(p)) for p in files])
 
 

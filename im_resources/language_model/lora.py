@@ -18,13 +18,12 @@ from im_resources.language_model.losses import hidden_states, token_nll
 from im_resources.language_model.prompts import Encoded
 from im_resources.study import FinetuningSettings
 
-
 _DRAWING = threading.Lock()
 
 
 @dataclass(frozen=True)
 class Training:
-    """What a finetune did: mean loss per step (nats per response token), tokens computed, seconds."""
+    """What a finetune did: loss of each step (nats per response token), tokens, seconds."""
 
     losses: list[float]
     tokens: int

@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from im_resources.language_model.batching import Batch, by_length, collate
 from im_resources.language_model.prompts import Encoded
 
-# Response positions projected to the vocabulary at once: bounds the logits (49k × 512 × 4 B = 100 MB).
+# Response positions projected to the vocabulary at once: bounds the logits (49k × 512 × 4 B = 100
+# MB).
 HEAD_CHUNK = 512
 
 
@@ -77,7 +78,9 @@ def output_losses(
     model.eval()
     captured: list[torch.Tensor] = []
     hook = (
-        model.get_decoder().layers[layer - 1].register_forward_hook(
+        model.get_decoder()
+        .layers[layer - 1]
+        .register_forward_hook(
             lambda _m, _a, out: captured.append(out[0] if isinstance(out, tuple) else out)
         )
         if layer

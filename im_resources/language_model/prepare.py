@@ -1,4 +1,4 @@
-"""``python -m im_resources.language_model.prepare``: convert a profile's base model ahead of use."""
+"""``python -m im_resources.language_model.prepare``: convert a profile's model ahead of use."""
 
 from im_resources.language_model.loading import locate
 from im_resources.study import load_study

@@ -23,6 +23,12 @@ MAX_TOKENS = 2048
 MIN_PROMPT_TOKENS = 256
 
 
+def reward_dtype(device: torch.device) -> torch.dtype:
+    """bfloat16 on a GPU that multiplies it, else float32. It changes scores: part of their key."""
+    fast = device.type == "cuda" and effective_precision("auto", device) == "bf16"
+    return torch.bfloat16 if fast else torch.float32
+
+
 @dataclass(frozen=True)
 class LoadedRewardModel:
     """A reward model in memory. ``limit``: most tokens of prompt and response together."""
@@ -140,9 +146,7 @@ def load_reward_model(source: ModelSource, device: torch.device) -> LoadedReward
     architecture = GPTNeoXRewardModel if oasst else AutoModelForSequenceClassification
     if oasst and config.get("pooling", "last") != "last":
         raise ModelError(f"{folder} pools by {config['pooling']!r}; only 'last' is known")
-    bf16 = device.type == "cuda" and effective_precision("auto", device) == "bf16"
-    dtype = torch.bfloat16 if bf16 else torch.float32
-    model, tokenizer = load_frozen(folder, architecture, dtype, device)
+    model, tokenizer = load_frozen(folder, architecture, reward_dtype(device), device)
     if oasst:
         return LoadedRewardModel(model, tokenizer, MAX_TOKENS)
     if model.config.num_labels != 1:

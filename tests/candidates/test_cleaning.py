@@ -184,3 +184,14 @@ def test_reasons_are_counted_by_kind() -> None:
     ]
     kinds = ["exact duplicate", "too long", "unreadable", "leaks"]
     assert [reason_kind(reason) for reason in reasons] == kinds
+
+
+def test_two_questions_about_one_long_passage_are_no_duplicates() -> None:
+    passage = " ".join(f"word{i}" for i in range(200))
+    question = "Who wrote this passage and what was it that moved them?"
+    rows = _rows(
+        ("What happened to the seventh word of this passage?", passage, "It moved to the end."),
+        (question, passage, "Nobody remembers that any more."),
+        (question, f"{passage} end", "Nobody remembers that any more."),
+    )
+    assert _reasons(rows) == {3: "near duplicate of s line 2"}

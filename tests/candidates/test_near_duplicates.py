@@ -23,9 +23,9 @@ def test_nearly_all_pairs_above_the_threshold_are_found() -> None:
     index, found = NearDuplicates(0.9), 0
     for number in range(200):
         words = [str(draw.random()) for _ in range(120)]
-        assert index.find_or_add(2 * number, hashes.of(" ".join(words))) is None
+        assert index.find_or_add(2 * number, *[hashes.of(" ".join(words))] * 2) is None
         words[60] = "changed"  # at most 10 of 230 shingles: similarity about 0.92
-        found += index.find_or_add(2 * number + 1, hashes.of(" ".join(words))) == 2 * number
+        found += index.find_or_add(2 * number + 1, *[hashes.of(" ".join(words))] * 2) == 2 * number
     assert found >= 190
 
 
@@ -46,5 +46,5 @@ def test_a_crowd_of_lookalikes_is_not_compared_pair_by_pair(
     for number in range(600):
         words = [f"word{i}" for i in range(300)]
         words[draw.randrange(300)] = str(number)  # one word: about 0.97 alike
-        index.find_or_add(number, hashes.of(" ".join(words)))
+        index.find_or_add(number, *[hashes.of(" ".join(words))] * 2)
     assert 64 * 100 < compared <= 64 * 600  # all pairs: 179,700

@@ -73,7 +73,7 @@ def plain_model(folder: Path) -> Any:
 
 
 def plain_nll(model: Any, prompt: Sequence[int], output: Sequence[int]) -> float:
-    """Summed negative log-likelihood of one response: one unpadded row, labels -100 on the prompt."""
+    """Summed negative log-likelihood of one response: one row, labels -100 on the prompt."""
     ids = torch.tensor([[*prompt, *output]])
     labels = ids.clone()
     labels[:, : len(prompt)] = -100

@@ -57,7 +57,9 @@ def test_shuffled_covers_every_item_once_an_epoch_and_only_the_generator_decides
 
 
 def test_shuffled_epochs_differ_and_waste_little_on_padding() -> None:
-    lengths = torch.randn(400, generator=torch.Generator().manual_seed(0)).exp().mul(40).clamp(5, 256)
+    lengths = (
+        torch.randn(400, generator=torch.Generator().manual_seed(0)).exp().mul(40).clamp(5, 256)
+    )
     items = [Encoded((1,), ((2,) * int(n),)) for n in lengths]
     plan = shuffled(items, 8, 2, torch.Generator().manual_seed(1))
     first, second = plan[:50], plan[50:]

@@ -40,10 +40,10 @@ def finetune(
 
 
 def side_by_side(
-    base: LoadedModel, seeds: list[int], workers: int
+    base: LoadedModel, seeds: list[int], workers: int, settings: FinetuningSettings = SETTINGS
 ) -> dict[int, tuple[Training, dict[str, torch.Tensor]]]:
     gpu = GpuResource(device="cpu", memory_fraction=0.95, side_by_side=workers)
-    return dict(run_side_by_side(lambda seed: finetune(base, seed), seeds, gpu))
+    return dict(run_side_by_side(lambda seed: finetune(base, seed, settings), seeds, gpu))
 
 
 def assert_same(
@@ -66,7 +66,7 @@ def test_a_real_model_learns_and_its_base_stays_as_it_was(smol_model: LoadedMode
     assert trained.nll.sum() < 0.8 * untrained.nll.sum()
     assert weights_hash(smol_model.model) == before
     again = output_losses(smol_model.model, encoded, 2048)
-    assert again.nll.tolist() == untrained.nll.tolist()
+    assert again.nll.tolist() == untrained.nll.tolist()  # nor did it get adapter layers
 
 
 def test_training_is_a_plain_training_loop(tiny_model: LoadedModel, tiny_folder: Any) -> None:
@@ -95,7 +95,7 @@ def test_training_is_a_plain_training_loop(tiny_model: LoadedModel, tiny_folder:
         torch.nn.utils.clip_grad_norm_(weights, 0.5)
         optimizer.step()
         optimizer.zero_grad()
-        losses.append(float(loss))
+        losses.append(loss.item())
     assert ours.losses == pytest.approx(losses, rel=1e-4)
     for (name, mine), theirs in zip(lora_weights(adapter).items(), weights, strict=True):
         assert torch.allclose(mine, theirs, atol=1e-4), name
@@ -130,8 +130,9 @@ def test_seeds_side_by_side_train_as_if_each_were_alone(tiny_model: LoadedModel)
 
 @pytest.mark.model
 def test_a_real_models_seeds_train_side_by_side_as_if_alone(smol_model: LoadedModel) -> None:
-    together = side_by_side(smol_model, [1, 2], workers=2)
-    assert_same(together[2], side_by_side(smol_model, [2], workers=1)[2])
+    settings = SETTINGS.model_copy(update={"epochs": 1})
+    together = side_by_side(smol_model, [1, 2], 2, settings)
+    assert_same(together[2], side_by_side(smol_model, [2], 1, settings)[2])
 
 
 def test_a_failed_seed_raises_and_threads_are_given_back() -> None:
@@ -142,11 +143,8 @@ def test_a_failed_seed_raises_and_threads_are_given_back() -> None:
 
     gpu = GpuResource(device="cpu", memory_fraction=0.95, side_by_side=1)
     threads = torch.get_num_threads()
-    done = []
     with pytest.raises(RuntimeError, match="seed 1 failed"):
-        for seed, _ in run_side_by_side(work, [0, 1, 2], gpu):
-            done.append(seed)  # noqa: PERF402 - what was yielded before the exception
-    assert 1 not in done
+        list(run_side_by_side(work, [0, 1, 2], gpu))
     assert torch.get_num_threads() == threads
 
 
@@ -175,7 +173,7 @@ def test_gradient_checkpointing_trains_the_same(tiny_model: LoadedModel) -> None
     with_it, without = finetune(tiny_model, 1, settings), finetune(tiny_model, 1)
     assert with_it[0].losses == pytest.approx(without[0].losses, rel=1e-6)
     # It is a matter of that adapter's modules; the next seed trains as set for it.
-    assert not tiny_model.model.is_gradient_checkpointing
+    assert finetune(tiny_model, 1)[0].losses == without[0].losses
 
 
 def test_progress_reports_every_step(tiny_model: LoadedModel) -> None:

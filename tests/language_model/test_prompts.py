@@ -96,7 +96,8 @@ def test_a_long_prompt_loses_its_middle_before_a_response_loses_anything(
             "alpaca",
             "",
             "Below is an instruction that describes a task. Write a response that appropriately "
-            "completes the request.\n\n### Instruction:\nAdd them.\n\n### Response:\nFive.<|im_end|>",
+            "completes the request.\n\n### Instruction:\nAdd them.\n\n### Response:\n"
+            "Five.<|im_end|>",
         ),
         (
             "alpaca",

@@ -36,7 +36,8 @@ def expected_distance(
 ) -> np.ndarray:
     """What KNN-i a pool's example would have inside a random mixture of ``size`` examples.
 
-    The rule was fitted on mixtures of that size, and neighbours come closer the denser a set is: the
+    The rule was fitted on mixtures of that size, and neighbours come closer the denser a set is:
+    the
     neighbours inside the whole pool would be an extrapolation. Averages ``draws`` random reference
     sets of ``size`` - 1 others; the cost is linear in the pool.
 

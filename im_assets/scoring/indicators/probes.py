@@ -3,7 +3,8 @@
 UniEval (Zhong et al. 2022) trains its evaluator on synthetic corruptions of good text. These probes
 follow that recipe in small: logistic regression on the mean hidden state of the response, good
 answers against shuffled words (naturalness), answers to another question (coherence), and dropped
-words (understandability). ``im_assets/scoring/train_probes.py`` makes them; docs/indicators.md gives
+words (understandability). ``im_assets/scoring/train_probes.py`` makes them; docs/indicators.md
+gives
 their measured discrimination.
 """
 
@@ -37,8 +38,8 @@ def probe(batch: ScoringBatch, name: str) -> np.ndarray:
     weights, facts = probe_weights()
     if batch.models.fingerprint("tokenizer") != facts["model"]:
         raise IndicatorError(
-            f"{name}_proxy was trained on hidden states of SmolLM2-135M-Instruct; with another base "
-            "model use the unieval backend, or train probes for it (docs/indicators.md)"
+            f"{name}_proxy was trained on hidden states of SmolLM2-135M-Instruct; with "
+            "another base model use the unieval backend, or train probes (docs/indicators.md)"
         )
     logit = batch.base_pass.pooled @ weights[f"{name}.weight"] + weights[f"{name}.bias"]
     return 1 / (1 + np.exp(-logit))
