@@ -88,7 +88,7 @@ def histogram(groups: "Mapping[str, ArrayLike]", title: str, label: str) -> byte
     values = {name: np.asarray(group, dtype=float) for name, group in groups.items()}
     bins = np.histogram_bin_edges(np.concatenate(list(values.values())), bins=40)
     for (name, group), color in zip(values.items(), (GREY, ORANGE, BLUE), strict=False):
-        axes.hist(group, bins=bins, density=True, alpha=0.55, color=color, label=name)
+        axes.hist(group, bins=list(bins), density=True, alpha=0.55, color=color, label=name)
     axes.set(title=title, xlabel=label, ylabel="density")
     axes.legend(frameon=False)
     return figure_png(figure)

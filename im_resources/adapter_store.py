@@ -10,6 +10,7 @@ import json
 import re
 import shutil
 import tempfile
+import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,6 +81,7 @@ class AdapterStore:
     ) -> dict[str, Any]:
         """Write an adapter with ``save(folder)`` and make it visible in one step.
 
+        One that is there already under this fingerprint stays, since others may be reading it.
         Returns the manifest: ``facts``, the fingerprint, and the SHA-256 of every file.
         """
         target = self.folder(partition, fingerprint)
@@ -90,13 +92,22 @@ class AdapterStore:
             pickled = [p.name for p in work.rglob("*.bin")]
             if pickled:
                 raise AdapterError(f"refusing to publish pickled weights: {', '.join(pickled)}")
-            files = {str(p.relative_to(work)): _sha256(p) for p in sorted(work.rglob("*.*"))}
-            manifest = {**facts, "fingerprint": fingerprint, "files": files}
+            paths = sorted(p for p in work.rglob("*") if p.is_file())
+            files = {str(p.relative_to(work)): _sha256(p) for p in paths}
+            manifest: dict[str, Any] = {**facts, "fingerprint": fingerprint, "files": files}
             text = json.dumps(manifest, indent=1, sort_keys=True)
             (work / MANIFEST).write_text(text, encoding="utf-8")
-            if target.exists():  # a leftover without a manifest, or the same adapter made meanwhile
-                shutil.rmtree(target)
-            work.rename(target)
+            try:
+                work.rename(target)
+            except OSError:
+                if not target.is_dir():
+                    raise
+                published = self.find(partition, fingerprint)
+                if published is None:  # a leftover without a manifest
+                    shutil.rmtree(target)
+                    work.rename(target)
+                else:
+                    manifest = published
         finally:
             shutil.rmtree(work, ignore_errors=True)
         self.point(partition, fingerprint)
@@ -107,7 +118,7 @@ class AdapterStore:
         pointer = self.root / partition / "latest"
         if pointer.is_file() and pointer.read_text(encoding="utf-8") == fingerprint:
             return
-        temporary = pointer.with_name(f".latest-{fingerprint}")
+        temporary = pointer.with_name(f".latest-{uuid.uuid4().hex}")
         temporary.write_text(fingerprint, encoding="utf-8")
         temporary.replace(pointer)
 

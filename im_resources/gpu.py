@@ -28,13 +28,17 @@ _LOCK = threading.Lock()
 class GpuResource(dg.ConfigurableResource["GpuResource"]):
     """Device and loaded models of a run."""
 
-    device: str = Field("auto", description="auto (cuda when there is one), cpu, cuda, cuda:1, …")
+    device: str = Field(
+        default="auto", description="auto (cuda when there is one), cpu, cuda, cuda:1, …"
+    )
     memory_fraction: float = Field(
-        0.95, gt=0, le=1, description="Share of the GPU's memory that this process may take"
+        default=0.95, gt=0, le=1, description="Share of the GPU's memory that this process may take"
     )
 
     side_by_side: int = Field(
-        0, ge=0, description="Adapters worked on at once; 0: one per CPU core, or 1 on a GPU"
+        default=0,
+        ge=0,
+        description="Adapters worked on at once; 0: one per CPU core, or 1 on a GPU",
     )
 
     @property

@@ -69,24 +69,14 @@ def _train(
     on_step: Callable[[str, int, int, int], None] | None,
 ) -> Iterator[tuple[str, dict[str, Any], bool]]:
     from im_resources.language_model.lora import add_adapter, train
-    from im_resources.language_model.prompts import encode
+    from im_resources.language_model.prompts import encode_examples
     from im_resources.language_model.side_by_side import run_side_by_side
 
     base = gpu.base_model(study)
 
     def one(partition: str) -> dict[str, Any]:
         finetune = work[partition]
-        encoded = [
-            encode(
-                base.tokenizer,
-                study.models.prompt,
-                row.instruction,
-                row.input,
-                [row.output],
-                study.models.max_length,
-            )
-            for row in finetune.examples.itertuples()
-        ]
+        encoded = encode_examples(base.tokenizer, study.models, finetune.examples)
         adapter = add_adapter(base, study.finetuning, finetune.seed)
         report = None if on_step is None else lambda *step: on_step(partition, *step)
         training = train(adapter, encoded, study.finetuning, finetune.seed, report)

@@ -42,9 +42,13 @@ def mixture_assets(study: Study) -> list[dg.AssetsDefinition]:
         mixtures = []
         for key in context.partition_keys:
             mixture = draw_mixture(candidate_datasets, seed_of(key), study.mixtures.size)
-            sizes = mixture["source"].value_counts().sort_index()
+            counts = mixture["source"].value_counts().sort_index()
+            sizes = {str(source): int(count) for source, count in counts.items()}
             context.add_asset_metadata(
-                {"examples": len(mixture), "by source": dg.MetadataValue.json(sizes.to_dict())},
+                {
+                    "examples": len(mixture),
+                    "by source": dg.MetadataValue.json(sizes),
+                },
                 partition_key=key,
             )
             mixtures.append(mixture.assign(seed=key))

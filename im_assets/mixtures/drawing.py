@@ -30,7 +30,8 @@ def draw_mixture(candidates: pd.DataFrame, seed: int, size: int) -> pd.DataFrame
     Raises:
         MixtureError: the sources together hold fewer than ``size`` examples.
     """
-    held = candidates["source"].value_counts().sort_index().to_dict()
+    counts = candidates["source"].value_counts().sort_index()
+    held = {str(source): int(count) for source, count in counts.items()}
     weights = {source: uniform(seed, source) for source in held}
     sizes = allocate(weights, held, size)
     ranked = candidates[["example_id", "source"]].assign(

@@ -1,6 +1,7 @@
 """indicator_table: what the rule is fitted on, one row a mixture."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import dagster as dg
 import pandas as pd
@@ -38,7 +39,7 @@ def indicator_table(
     long = warehouse.query("indicator_table.sql", {"weighting": study.evaluation.weighting})
     table = one_row_a_mixture(long, [i.name for i in indicators])
     schema = dg.TableSchema([dg.TableColumn(str(c), str(t)) for c, t in table.dtypes.items()])
-    metadata = {
+    metadata: dict[str, Any] = {
         "mixtures": len(table),
         "lowest loss": float(table["loss"].min()),
         "highest loss": float(table["loss"].max()),

@@ -83,7 +83,7 @@ def _score(
     models = Models.of(study, gpu)
     scores, new = score_missing(examples, indicators, models, warehouse, on_chunk)
     summary = scores.groupby("indicator")["value"].describe().reset_index()
-    metadata = {
+    metadata: dict[str, Any] = {
         "examples": len(examples),
         "scored in this run": new,
         "backends": {i.name: i.backend.name for i in indicators},

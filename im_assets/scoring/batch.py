@@ -78,20 +78,10 @@ class ScoringBatch:
         ``pooled`` holds layer ``layer``'s mean hidden state when some indicator asks for it.
         """
         from im_resources.language_model.losses import output_losses
-        from im_resources.language_model.prompts import encode
+        from im_resources.language_model.prompts import encode_examples
 
         study = self.models.study
-        encoded = [
-            encode(
-                self.models.base.tokenizer,
-                study.models.prompt,
-                row.instruction,
-                row.input,
-                [row.output],
-                study.models.max_length,
-            )
-            for row in self.examples.itertuples()
-        ]
+        encoded = encode_examples(self.models.base.tokenizer, study.models, self.examples)
         tokens = study.scoring.tokens_per_batch
         return output_losses(self.models.replica, encoded, tokens, layer=self.layer)
 

@@ -134,7 +134,8 @@ def _score(
 
 def _cached_scores(warehouse: Warehouse, keys: dict[str, str]) -> pd.DataFrame:
     if not warehouse.has_table("score_cache"):
-        return pd.DataFrame(columns=[*KEY, "backend", "value"])
+        empty = pd.DataFrame(columns=["example_id", "indicator", "backend", "fingerprint", "value"])
+        return empty.astype(dict.fromkeys(empty.columns[:-1], "string") | {"value": "float64"})
     rows = warehouse.query("scores_of.sql", {"fingerprints": sorted(set(keys.values()))})
     return rows[rows["fingerprint"] == rows["indicator"].map(keys)]
 

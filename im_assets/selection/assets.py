@@ -1,5 +1,7 @@
 """dolly_selection: what the rule would finetune on."""
 
+from typing import Any
+
 import dagster as dg
 import numpy as np
 import pandas as pd
@@ -11,7 +13,13 @@ from im_assets.scoring.batch import Models
 from im_assets.scoring.indicators.nearest_neighbour import expected_distance
 from im_assets.scoring.registry import chosen
 from im_assets.scoring.scorer import embeddings_of
-from im_assets.selection.selecting import compare_with_random, export_jsonl, rank_by_rule, select
+from im_assets.selection.selecting import (
+    SelectionError,
+    compare_with_random,
+    export_jsonl,
+    rank_by_rule,
+    select,
+)
 from im_resources.gpu import GpuResource
 from im_resources.study import Study
 from im_resources.warehouse import Warehouse
@@ -48,7 +56,8 @@ def dolly_selection(
     """The examples of the unseen pool that the rule ranks best, with rank, predicted log loss and
     every indicator; also exported as JSONL, ready to finetune on."""
     rule = load_rule(quality_rule)
-    indicators = pool_indicators(dolly_scores, study, Models.of(study, gpu), warehouse)
+    ids = dolly_dataset["example_id"].tolist()
+    indicators = pool_indicators(ids, dolly_scores, study, Models.of(study, gpu), warehouse)
     ranked = rank_by_rule(dolly_dataset, indicators, rule)
     size = study.selection.size
     selection = select(ranked, size)
@@ -64,7 +73,7 @@ def dolly_selection(
         "predicted log loss",
     )
     shown = ["rank", "predicted_log_loss", "instruction", "output"]
-    metadata = {
+    metadata: dict[str, Any] = {
         "selected": len(selection),
         "pool": len(ranked),
         "rule": rule.formula,
@@ -79,20 +88,29 @@ def dolly_selection(
 
 
 def pool_indicators(
-    scores: pd.DataFrame, study: Study, models: Models, warehouse: Warehouse
+    ids: list[str], scores: pd.DataFrame, study: Study, models: Models, warehouse: Warehouse
 ) -> pd.DataFrame:
-    """Every indicator of every example of the pool: index example_id, one column an indicator.
+    """Every indicator of the examples ``ids``: index example_id, one column an indicator.
 
     KNN-i, a property of a set, is what the example would have in a random mixture of the study's
-    size (see expected_distance), the scale on which the rule was fitted.
+    size (see expected_distance), the scale on which the rule was fitted. Any other set-level
+    indicator has no value for a single example, and no column.
+
+    Raises SelectionError when an example lacks a score.
     """
-    wide = scores.pivot(index="example_id", columns="indicator", values="value")
+    wide = scores.pivot(index="example_id", columns="indicator", values="value").reindex(ids)
     columns = {}
     for indicator in chosen(study.scoring):
         if indicator.backend.scope == "example":
-            columns[indicator.name] = wide[indicator.name].to_numpy()
-        else:
-            vectors = embeddings_of(list(wide.index), models, warehouse)
+            values = wide.get(indicator.name, pd.Series(np.nan, wide.index))
+            if lacking := int(values.isna().sum()):
+                raise SelectionError(
+                    f"dolly_scores lacks {indicator.name} for {lacking} of the pool's {len(ids)} "
+                    "examples; materialize dolly_scores again"
+                )
+            columns[indicator.name] = values.to_numpy()
+        elif indicator.backend.name == "nearest_neighbour":
+            vectors = embeddings_of(ids, models, warehouse)
             neighbour = int(indicator.options.get("neighbour", 6))
             columns[indicator.name] = expected_distance(vectors, study.mixtures.size, neighbour)
     return pd.DataFrame(columns, index=wide.index).astype(np.float64)

@@ -28,13 +28,16 @@ def rank_by_rule(examples: pd.DataFrame, indicators: pd.DataFrame, rule: Rule) -
 
     Raises:
         SelectionError: the rule has no indicator, so it ranks nothing.
+        ValueError: an example lacks an indicator of the rule.
     """
     if not rule.indicators:
         raise SelectionError(
             "the rule has no indicator (none was significant on these mixtures), so it cannot rank "
             "examples; use more mixtures, a laxer rule.p_enter, or rule.source: published_v1"
         )
-    ranked = examples.merge(indicators, left_on="example_id", right_index=True, validate="1:1")
+    ranked = examples.merge(
+        indicators, how="left", left_on="example_id", right_index=True, validate="1:1"
+    )
     ranked["predicted_log_loss"] = rule.predict(ranked)
     ranked = ranked.sort_values(["predicted_log_loss", "example_id"], ignore_index=True)
     ranked.insert(0, "rank", np.arange(1, len(ranked) + 1))

@@ -78,15 +78,14 @@ def collate(items: Sequence[int], encoded: Sequence[Encoded], device: torch.devi
             outputs += [j] * len(out)
             start = stop
         positions[k, start:] = torch.arange(width - start)
-    on = {"device": device}
     return Batch(
         input_ids=ids.to(device),
         position_ids=positions.to(device),
         mask=None if mask is None else mask.to(device),
-        row=torch.tensor(rows, **on),
-        predictor=torch.tensor(predictors, **on),
-        target=torch.tensor(targets, **on),
-        output=torch.tensor(outputs, **on),
+        row=torch.tensor(rows, device=device),
+        predictor=torch.tensor(predictors, device=device),
+        target=torch.tensor(targets, device=device),
+        output=torch.tensor(outputs, device=device),
         items=tuple(items),
     )
 

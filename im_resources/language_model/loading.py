@@ -70,7 +70,10 @@ def locate(source: ModelSource) -> tuple[str, str | None, str]:
     else:
         assert source.package is not None
         assert source.file is not None
-        spec = importlib.util.find_spec(source.package)  # finds it without importing it
+        try:
+            spec = importlib.util.find_spec(source.package)  # finds it without importing it
+        except ModuleNotFoundError:  # of a.b, when there is no a
+            spec = None
         if spec is None or not spec.submodule_search_locations:
             raise ModelError(
                 f"model package {source.package!r} is not installed; see README, Installation"
@@ -114,9 +117,11 @@ def dequantized(gguf: Path) -> Path:
 def load_base(source: ModelSource, precision: str, device: torch.device) -> LoadedModel:
     """Load a causal language model, frozen and in evaluation mode.
 
-    Raises ModelError when it cannot be found, or computes its logits in a way that
-    ``losses.token_nll`` does not reproduce.
+    Raises ModelError when it cannot be found or read, lacks weights (transformers would fill them
+    with random numbers and go on), or computes its logits in a way that ``losses.token_nll`` does
+    not reproduce.
     """
+    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     place, revision, _ = locate(source)
@@ -127,19 +132,24 @@ def load_base(source: ModelSource, precision: str, device: torch.device) -> Load
         options |= {"quantization_config": _bitsandbytes(effective), "device_map": {"": device}}
     try:
         tokenizer = AutoTokenizer.from_pretrained(place, **common)
-        model: Any = AutoModelForCausalLM.from_pretrained(
-            place, dtype=torch.float32 if effective == "fp32" else torch.bfloat16, **options
+        model: Any
+        model, report = AutoModelForCausalLM.from_pretrained(
+            place,
+            dtype=torch.float32 if effective == "fp32" else torch.bfloat16,
+            output_loading_info=True,
+            **options,
         )
-    except OSError as error:
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise ModelError(f"cannot load model {place!r}: {error}") from error
+    if report["missing_keys"]:
+        raise ModelError(f"{place!r} lacks weights: {', '.join(sorted(report['missing_keys']))}")
     if effective not in ("int8", "nf4"):
         model = model.to(device)
-    if getattr(model.config, "final_logit_softcapping", None):
-        raise ModelError(f"{place!r} caps its logits, which this platform does not compute")
     _settle_bitsandbytes(model)
     model.requires_grad_(False)
+    _refuse_changed_logits(model.eval(), place)
     key = base_fingerprint(source, precision, device)
-    return LoadedModel(model.eval(), tokenizer, key, effective, device)
+    return LoadedModel(model, tokenizer, key, effective, device)
 
 
 def base_fingerprint(source: ModelSource, precision: str, device: torch.device) -> str:
@@ -190,6 +200,18 @@ def _settle_bitsandbytes(model: Any) -> None:
             module.init_8bit_state()
 
 
+def _refuse_changed_logits(model: Any, place: str) -> None:
+    """Some architectures scale (Granite, Cohere) or cap (Gemma 2) what the output layer gives."""
+    ids = torch.arange(1, 9, device=model.device)[None]
+    with torch.inference_mode():
+        states = model.get_decoder()(input_ids=ids, use_cache=False).last_hidden_state
+        ours = model.get_output_embeddings()(states).float()
+        theirs = model(input_ids=ids, use_cache=False).logits.float()
+    capped = getattr(model.config, "final_logit_softcapping", None)  # small logits hardly show it
+    if capped or not torch.allclose(ours, theirs, rtol=1e-2, atol=1e-3):
+        raise ModelError(f"{place!r} scales or caps its logits; this platform does not")
+
+
 def _hub_commit(source: ModelSource) -> str:
     """The commit of a hub model: asked of the hub, or read from the local cache when offline."""
     from huggingface_hub import snapshot_download
@@ -210,7 +232,8 @@ def _hub_commit(source: ModelSource) -> str:
 
 
 def _folder_hash(folder: Path) -> str:
-    files = sorted(p for p in folder.rglob("*") if p.suffix in (".safetensors", ".json"))
+    kinds = (".safetensors", ".json", ".jinja", ".model")  # weights, settings, template, tokenizer
+    files = sorted(p for p in folder.rglob("*") if p.suffix in kinds)
     if not any(p.suffix == ".safetensors" for p in files):
         raise ModelError(
             f"no safetensors in {folder}; pickled weights are never loaded, since they can run "

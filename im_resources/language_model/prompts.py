@@ -8,6 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import pandas as pd
+
+from im_resources.study import ModelSettings
+
 # What is kept of a prompt's end when its middle is cut: enough for every template's response cue.
 PROMPT_TAIL = 12
 
@@ -54,6 +58,15 @@ def encode(
         tail = min(PROMPT_TAIL, room * 3 // 4)
         prompt = prompt[: room - tail] + prompt[-tail:]
     return Encoded(tuple(prompt), tuple(tuple(b[: max_length - len(prompt)]) for b in bodies))
+
+
+def encode_examples(tokenizer: Any, models: ModelSettings, examples: pd.DataFrame) -> list[Encoded]:
+    """Tokenize examples (columns instruction, input, output) by the study's template and length."""
+    columns = (examples[name].tolist() for name in ("instruction", "input", "output"))
+    return [
+        encode(tokenizer, models.prompt, instruction, context, [output], models.max_length)
+        for instruction, context, output in zip(*columns, strict=True)
+    ]
 
 
 def _prompt_ids(tokenizer: Any, template: str, instruction: str, context: str) -> list[int]:

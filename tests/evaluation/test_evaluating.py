@@ -88,7 +88,7 @@ def key(eval_set: pd.DataFrame = EVAL_SET, **blocks: dict[str, Any]) -> str:
 @pytest.mark.parametrize("column", ["instruction", "input", "output"])
 def test_another_text_is_another_measurement(column: str) -> None:
     other = EVAL_SET.copy()
-    other.loc[3, column] += "?"
+    other[column] = [*other[column][:3], "Another?", *other[column][4:]]
     assert key(other) != key()
 
 
@@ -103,7 +103,7 @@ def test_another_text_is_another_measurement(column: str) -> None:
     ],
 )
 def test_another_setting_is_another_measurement(blocks: dict[str, dict[str, Any]]) -> None:
-    assert key(**blocks) != key()
+    assert key(EVAL_SET, **blocks) != key()
 
 
 def test_how_it_is_computed_or_averaged_is_no_other_measurement() -> None:

@@ -160,10 +160,10 @@ def one_by_one(examples: pd.DataFrame, base: Any, max_length: int) -> list[float
     import torch
 
     values = []
-    for row in examples.itertuples():
-        context = f"{row.input}\n" if row.input else ""
-        prompt = base.tokenizer(f"Question: {row.instruction}\n{context}Answer:")["input_ids"]
-        response = base.tokenizer(f" {row.output}", add_special_tokens=False)["input_ids"]
+    for row in examples.to_dict("records"):
+        context = f"{row['input']}\n" if row["input"] else ""
+        prompt = base.tokenizer(f"Question: {row['instruction']}\n{context}Answer:")["input_ids"]
+        response = base.tokenizer(f" {row['output']}", add_special_tokens=False)["input_ids"]
         response = [*response, base.tokenizer.eos_token_id][: max_length - len(prompt)]
         ids = torch.tensor([prompt + response])
         labels = torch.tensor([[-100] * len(prompt) + response])

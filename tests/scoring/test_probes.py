@@ -69,7 +69,7 @@ def auc() -> pd.DataFrame:
 def test_a_proxy_sees_what_it_is_for(
     auc: pd.DataFrame, proxy: str, corruption: str, bound: float
 ) -> None:
-    assert auc.loc[proxy, corruption] > bound
+    assert auc[corruption][proxy] > bound
 
 
 @pytest.mark.model

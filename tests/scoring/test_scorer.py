@@ -1,4 +1,4 @@
-"""Each (example, indicator) is scored once, ever: also after a crash, a new example, a new indicator."""
+"""Each (example, indicator) is scored once, ever: also after a crash or with a new indicator."""
 
 import re
 import subprocess

@@ -1,0 +1,164 @@
+"""dolly_selection as an asset: from scores and a rule to a table, a file and what is shown."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import numpy as np
+import pandas as pd
+import pytest
+
+from im_assets.rule.document import coefficient_table
+from im_assets.rule.model import Coefficient, Rule
+from im_assets.scoring import registry
+from im_assets.scoring.batch import Models
+from im_assets.scoring.indicators.nearest_neighbour import expected_distance
+from im_assets.scoring.registry import backends, indicator
+from im_assets.selection.assets import dolly_selection, pool_indicators
+from im_assets.selection.selecting import SelectionError
+from im_resources.gpu import GpuResource
+from im_resources.study import ModelSource, ScoringSettings, SelectionSettings, Study, load_study
+from im_resources.warehouse import Warehouse
+
+SIZE, POOL = 5, 40
+IDS = [f"id-{i:02d}" for i in range(POOL)]
+KNN = {"backend": "nearest_neighbour", "options": {"neighbour": 2}}
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("IM_HOME", str(tmp_path))
+    monkeypatch.setattr(registry, "_BACKENDS", dict(backends()))
+
+
+@pytest.fixture
+def make_study(tmp_path: Path) -> Callable[..., Study]:
+    def made(**indicators: Any) -> Study:
+        folder = tmp_path / "embedding"
+        folder.mkdir(exist_ok=True)
+        (folder / "model.safetensors").write_bytes(b"never loaded: its vectors are in the cache")
+        study = load_study("demo")
+        models = study.models.model_copy(update={"embedding": ModelSource(path=str(folder))})
+        scoring = ScoringSettings(indicators=indicators)
+        selection = SelectionSettings(size=SIZE, random_draws=50)
+        changes = {"models": models, "scoring": scoring, "selection": selection}
+        return study.model_copy(update=changes)
+
+    return made
+
+
+def models_of(study: Study) -> Models:
+    return Models.of(study, GpuResource(device="cpu"))
+
+
+def embed(study: Study) -> tuple[Warehouse, np.ndarray]:
+    """A warehouse whose embedding cache holds random unit vectors for the pool."""
+    vectors = np.random.default_rng(0).normal(size=(POOL, 6)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    warehouse = Warehouse(study.warehouse)
+    key = models_of(study).fingerprint("embedding")
+    frame = pd.DataFrame({"example_id": IDS, "fingerprint": key, "embedding": list(vectors)})
+    warehouse.append("embedding_cache", frame, key=["example_id", "fingerprint"])
+    return warehouse, vectors
+
+
+def scores(**columns: np.ndarray) -> pd.DataFrame:
+    frame = pd.DataFrame(columns, index=pd.Index(IDS, name="example_id")).reset_index()
+    return frame.melt("example_id", var_name="indicator", value_name="value")
+
+
+LENGTHS = np.random.default_rng(1).permutation(POOL).astype(float)
+
+
+def materialize(study: Study, warehouse: Warehouse, rule: Rule) -> dg.ExecuteInProcessResult:
+    texts = {name: [f"{name} {i}" for i in IDS] for name in ("instruction", "output")}
+    frames = {
+        "dolly_dataset": pd.DataFrame({"example_id": IDS, **texts, "input": "", "category": "qa"}),
+        "dolly_scores": scores(len_out=LENGTHS),
+        "quality_rule": coefficient_table(rule),
+    }
+
+    def made(name: str) -> dg.AssetsDefinition:
+        @dg.asset(name=name)
+        def table() -> pd.DataFrame:
+            return frames[name]
+
+        return table
+
+    return dg.materialize(
+        [*map(made, frames), dolly_selection],
+        resources={
+            "study": study,
+            "gpu": GpuResource(device="cpu"),
+            "warehouse": warehouse,
+            "io_manager": dg.mem_io_manager,
+        },
+        raise_on_error=True,
+    )
+
+
+def rule(**slopes: float) -> Rule:
+    terms = tuple(Coefficient(name=n, estimate=b) for n, b in slopes.items())
+    return Rule(
+        source="fitted", constant=Coefficient(name="constant", estimate=1), coefficients=terms
+    )
+
+
+def test_the_asset_selects_exports_and_shows(make_study: Callable[..., Study]) -> None:
+    study = make_study(len_out="response_length", knn_2=KNN)
+    warehouse, vectors = embed(study)
+    result = materialize(study, warehouse, rule(len_out=0.01, knn_2=-0.5))
+    selection = result.output_for_node("dolly_selection")
+    expected = 1 + 0.01 * LENGTHS - 0.5 * expected_distance(vectors, study.mixtures.size, 2)
+    best = [IDS[i] for i in np.argsort(expected)[:SIZE]]
+    assert list(selection["example_id"]) == best
+    assert list(selection["predicted_log_loss"]) == pytest.approx(sorted(expected)[:SIZE])
+    exported = (study.folder / "selection.jsonl").read_text("utf-8").splitlines()
+    assert [json.loads(line)["example_id"] for line in exported] == best
+    [event] = result.asset_materializations_for_node("dolly_selection")
+    assert event.metadata["selected"].value == SIZE
+    assert event.metadata["pool"].value == POOL
+    table = str(event.metadata["against random subsets of the same size"].value)
+    assert all(name in table for name in ("predicted_log_loss", "len_out", "knn_2"))
+
+
+def test_a_rule_without_indicators_fails_and_exports_nothing(
+    make_study: Callable[..., Study],
+) -> None:
+    study = make_study(len_out="response_length")
+    with pytest.raises(SelectionError, match="no indicator"):
+        materialize(study, Warehouse(study.warehouse), rule())
+    assert not (study.folder / "selection.jsonl").exists()
+
+
+def test_a_score_that_is_missing_is_named(make_study: Callable[..., Study]) -> None:
+    study = make_study(len_out="response_length")
+    models, warehouse = models_of(study), Warehouse(study.warehouse)
+    with pytest.raises(SelectionError, match=r"lacks len_out for 1 of the pool's 41 examples"):
+        pool_indicators([*IDS, "new"], scores(len_out=LENGTHS), study, models, warehouse)
+    with pytest.raises(SelectionError, match=r"lacks len_out for 40 of the pool's 40 examples"):
+        pool_indicators(IDS, scores(other=LENGTHS), study, models, warehouse)
+
+
+def test_a_pool_can_be_ranked_by_its_neighbours_alone(make_study: Callable[..., Study]) -> None:
+    study = make_study(knn_2=KNN)
+    warehouse, vectors = embed(study)
+    frame = pool_indicators(IDS, scores(), study, models_of(study), warehouse)
+    assert list(frame.index) == IDS
+    expected = expected_distance(vectors, study.mixtures.size, 2)
+    np.testing.assert_allclose(frame["knn_2"], expected, atol=1e-6)
+
+
+def test_another_indicator_of_the_set_is_not_taken_for_knn(
+    make_study: Callable[..., Study],
+) -> None:
+    @indicator("spread", version=1, uses=("embedding",), scope="mixture")
+    def spread(embeddings: np.ndarray) -> np.ndarray:
+        return embeddings.std(axis=1)
+
+    study = make_study(len_out="response_length", spread="spread")
+    warehouse, _ = embed(study)
+    frame = pool_indicators(IDS, scores(len_out=LENGTHS), study, models_of(study), warehouse)
+    assert list(frame.columns) == ["len_out"]

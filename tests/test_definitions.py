@@ -1,0 +1,159 @@
+"""What Dagster loads: the fixed asset names, how they present themselves, and at what cost."""
+
+import json
+import os
+import subprocess
+import sys
+from typing import Any
+
+import dagster as dg
+import pytest
+from dagster._core.definitions.assets.graph.base_asset_graph import BaseAssetGraph
+
+from im_assets.definitions import definitions, defs
+from im_assets.partitions import seed_key, seed_of, seed_partitions
+from im_resources.study import PROJECT_ROOT, load_study
+
+# The names that users, the documentation and other tools rely on, with what each is made from.
+UPSTREAM = {
+    "eval_set": set(),
+    "candidate_datasets": {"eval_set"},
+    "dolly_dataset": {"eval_set"},
+    "mixed_samples": {"candidate_datasets"},
+    "example_scores": {"candidate_datasets", "mixed_samples"},
+    "dolly_scores": {"dolly_dataset"},
+    "finetuned_adapters": {"candidate_datasets", "mixed_samples"},
+    "base_losses": {"eval_set"},
+    "eval_losses": {"base_losses", "eval_set", "finetuned_adapters"},
+    "indicator_table": {"eval_losses", "example_scores", "mixed_samples"},
+    "quality_rule": {"indicator_table"},
+    "dolly_selection": {"dolly_dataset", "dolly_scores", "quality_rule"},
+}
+PARTITIONED = {"mixed_samples", "finetuned_adapters", "eval_losses"}
+# Files, not a table; and the table whose columns are the profile's indicators, known when it runs.
+WITHOUT_FIXED_COLUMNS = {"finetuned_adapters", "indicator_table"}
+BLOCKING = {
+    "candidate_datasets": {"no_empty_source", "candidates_do_not_leak"},
+    "dolly_dataset": {"unseen_does_not_leak"},
+    "eval_set": {"eval_set_usable"},
+    "base_losses": {"base_losses_are_finite"},
+    "eval_losses": {"eval_losses_are_finite"},
+    "indicator_table": {"indicator_table_is_finite", "indicator_table_has_every_seed"},
+}
+HEAVY = ["torch", "transformers", "peft", "bitsandbytes", "sentence_transformers"]
+
+GRAPH: BaseAssetGraph[Any] = defs.resolve_asset_graph()
+NAMES = {key.to_user_string() for key in GRAPH.get_all_asset_keys()}
+
+
+def loaded(code: str, **environment: str) -> Any:
+    """What ``code`` prints as JSON in a fresh interpreter, without any data folder set."""
+    inherited = {k: v for k, v in os.environ.items() if k not in ("IM_PROFILE", "IM_DATA_DIR")}
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=PROJECT_ROOT,
+        env=inherited | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@pytest.mark.parametrize("name", UPSTREAM)
+def test_an_asset_is_made_from(name: str) -> None:
+    parents = GRAPH.get(dg.AssetKey(name)).parent_keys
+    assert {key.to_user_string() for key in parents} == UPSTREAM[name]
+
+
+@pytest.mark.parametrize("name", sorted(NAMES))
+def test_an_asset_presents_itself(name: str) -> None:
+    node = GRAPH.get(dg.AssetKey(name))
+    assert len(node.description or "") > 20
+    assert node.group_name not in (None, "default")
+    assert node.owners
+    assert node.kinds
+    assert node.code_version
+    # One run can hold a whole study only if no asset asks for runs of its own.
+    assert node.backfill_policy == dg.BackfillPolicy.single_run()
+    if name not in WITHOUT_FIXED_COLUMNS:
+        schema = node.metadata["dagster/column_schema"]
+        assert isinstance(schema, dg.TableSchema)
+        assert schema.columns
+        assert all(column.description and column.type != "string" for column in schema.columns)
+
+
+def test_groups_are_the_rooms() -> None:
+    rooms = {path.name for path in (PROJECT_ROOT / "im_assets").iterdir() if path.is_dir()}
+    assert {GRAPH.get(dg.AssetKey(name)).group_name for name in NAMES} <= rooms
+
+
+def test_seeds_are_the_partitions() -> None:
+    study = load_study("demo")
+    for name in UPSTREAM:
+        partitions = GRAPH.get(dg.AssetKey(name)).partitions_def
+        if name in PARTITIONED:
+            assert partitions == seed_partitions(study)
+            keys = partitions.get_partition_keys()
+            assert keys[0] == "seed-000"
+            assert len(keys) == study.mixtures.seeds
+        else:
+            assert partitions is None
+
+
+def test_partition_keys_name_their_seed() -> None:
+    assert [seed_of(seed_key(seed)) for seed in (0, 7, 999, 1000)] == [0, 7, 999, 1000]
+    for wrong in ("7", "seed-7", "seed-0x7", "seed-007 ", "bin-000", ""):
+        with pytest.raises(ValueError, match="seed-000"):
+            seed_of(wrong)
+
+
+def test_a_bad_table_stops_what_is_made_from_it() -> None:
+    found: dict[str, set[str]] = {}
+    for key in GRAPH.asset_check_keys:
+        if GRAPH.get(key).blocking:
+            found.setdefault(key.asset_key.to_user_string(), set()).add(key.name)
+    assert {name: checks & found.get(name, set()) for name, checks in BLOCKING.items()} == BLOCKING
+
+
+def test_what_uses_the_gpu_waits_for_it() -> None:
+    pools = {name: GRAPH.get(dg.AssetKey(name)).pools for name in NAMES}
+    for name in ("example_scores", "dolly_scores", "finetuned_adapters", "eval_losses"):
+        assert pools[name] == {"gpu"}
+    assert not pools["mixed_samples"]
+
+
+def test_the_study_job_holds_every_asset_and_check() -> None:
+    job = defs.resolve_job_def("study")
+    assert {key.to_user_string() for key in job.asset_layer.executable_asset_keys} == NAMES
+    assert job.asset_layer.asset_graph.asset_check_keys == GRAPH.asset_check_keys
+    dg.Definitions.validate_loadable(defs)
+
+
+def test_another_study_has_its_own_seeds_and_warehouse() -> None:
+    study = load_study("demo")
+    mixtures = study.mixtures.model_copy(update={"seeds": 5})
+    other = definitions(study.model_copy(update={"name": "other", "mixtures": mixtures}), "demo")
+    node = other.resolve_asset_graph().get(dg.AssetKey("mixed_samples"))
+    assert node.partitions_def is not None
+    assert len(node.partitions_def.get_partition_keys()) == 5
+    assert other.resources is not None
+    assert other.resources["io_manager"].database.endswith("/other/warehouse.duckdb")
+
+
+def test_loading_the_definitions_imports_no_model_library() -> None:
+    code = (
+        "import json, sys, im_assets.definitions; "
+        f"print(json.dumps([name for name in {HEAVY} if name in sys.modules]))"
+    )
+    assert loaded(code) == []
+
+
+@pytest.mark.parametrize("profile", ["paper", "real_small"])
+def test_a_profile_loads_without_its_data_and_models(profile: str) -> None:
+    code = (
+        "import json; from im_assets.definitions import defs; graph = defs.resolve_asset_graph(); "
+        "print(json.dumps([k.to_user_string() for k in graph.get_all_asset_keys()]))"
+    )
+    assert set(loaded(code, IM_PROFILE=profile)) >= UPSTREAM.keys()

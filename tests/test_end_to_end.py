@@ -1,0 +1,102 @@
+"""The demo as its user runs it, in small: the whole study in one run, twice."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pandas as pd
+import pytest
+import yaml
+
+from im_resources.study import PROFILES, PROJECT_ROOT
+
+SEEDS = 10
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("end-to-end")
+
+
+@pytest.fixture(scope="module")
+def first_run(home: Path) -> str:
+    return run_study(home)
+
+
+def run_study(home: Path) -> str:
+    """The demo's profile with smaller sizes, through the demo's own command; what it prints."""
+    profile: dict[str, Any] = yaml.safe_load((PROFILES / "demo.yaml").read_text("utf-8"))
+    profile["mixtures"] = {"seeds": SEEDS, "size": 8}
+    profile["evaluation"] = {"max_instructions": 12, "max_outputs": 1, "max_output_tokens": 12}
+    profile["models"]["max_length"] = 48
+    profile["rule"] = {"max_indicators": 2, "p_enter": 0.1, "p_remove": 0.2}
+    profile["selection"] = {"size": 40}
+    path = home / "small.yaml"
+    path.write_text(yaml.safe_dump(profile), encoding="utf-8")
+    (home / "dagster").mkdir(exist_ok=True)
+    result = subprocess.run(
+        [sys.executable, "-m", "im_assets.run"],
+        cwd=PROJECT_ROOT,
+        env=os.environ
+        | {"IM_PROFILE": str(path), "IM_HOME": str(home), "DAGSTER_STATE": str(home / "dagster")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    return result.stdout
+
+
+def table(home: Path, query: str) -> pd.DataFrame:
+    with duckdb.connect(str(home / "demo" / "warehouse.duckdb"), read_only=True) as connection:
+        return connection.execute(query).df()
+
+
+def test_the_study_runs_from_candidates_to_a_selection(first_run: str, home: Path) -> None:
+    rows = table(home, "FROM indicator_table")
+    assert len(rows) == SEEDS
+    assert rows.notna().all().all()
+    assert rows["log_loss"].nunique() == SEEDS
+    rule = json.loads((home / "demo" / "quality_rule.json").read_text("utf-8"))["rule"]
+    assert rule["coefficients"]
+    lines = (home / "demo" / "selection.jsonl").read_text("utf-8").splitlines()
+    assert len(lines) == 40
+    assert {"instruction", "input", "output"} <= set(json.loads(lines[0]))
+    assert str(home / "demo" / "selection.jsonl") in first_run
+
+
+def test_good_data_has_lower_loss_than_curt_data(first_run: str, home: Path) -> None:
+    shares = table(
+        home,
+        """SELECT seed, avg((source IN ('careful', 'howto'))::INT) AS good, any_value(loss) AS loss
+        FROM mixed_samples JOIN indicator_table USING (seed) GROUP BY seed""",
+    )
+    assert shares["good"].corr(shares["loss"], method="spearman") < -0.3
+
+
+def test_the_selection_beats_random_on_the_hidden_grade(first_run: str, home: Path) -> None:
+    rows = [
+        json.loads(line)
+        for line in (PROJECT_ROOT / "sample_data/unseen.jsonl").read_text("utf-8").splitlines()
+    ]
+    grade = {row["response"].strip(): row["grade"] for row in rows}
+    good = table(home, "FROM dolly_selection")["output"].map(grade).eq("good")
+    share = sum(g == "good" for g in grade.values()) / len(grade)
+    # Two standard errors of a random subset of the same size above its expectation.
+    assert good.mean() > share + 2 * (share * (1 - share) / len(good)) ** 0.5
+
+
+def test_a_second_run_computes_nothing_again(first_run: str, home: Path) -> None:
+    before = (home / "demo" / "quality_rule.json").read_bytes()
+    adapters = {
+        p: p.stat().st_mtime_ns for p in (home / "demo" / "adapters").rglob("*.safetensors")
+    }
+    scores = table(home, "SELECT count(*) AS n FROM score_cache")
+    run_study(home)
+    assert (home / "demo" / "quality_rule.json").read_bytes() == before
+    assert {p: p.stat().st_mtime_ns for p in adapters} == adapters
+    assert table(home, "SELECT count(*) AS n FROM score_cache").equals(scores)
