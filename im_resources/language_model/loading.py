@@ -208,7 +208,7 @@ def _refuse_changed_logits(model: Any, place: str) -> None:
         ours = model.get_output_embeddings()(states).float()
         theirs = model(input_ids=ids, use_cache=False).logits.float()
     capped = getattr(model.config, "final_logit_softcapping", None)  # small logits hardly show it
-    if capped or not torch.allclose(ours, theirs, rtol=1e-2, atol=1e-3):
+    if capped or not torch.allclose(ours, theirs, rtol=1e-2, atol=1e-3, equal_nan=True):
         raise ModelError(f"{place!r} scales or caps its logits; this platform does not")
 
 

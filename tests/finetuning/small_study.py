@@ -1,7 +1,7 @@
 """Four small mixtures, and a profile that finetunes the tiny model on them.
 
-``python -m tests.finetuning.small_study PROFILE ADAPTERS`` finetunes them in a process of its own, one
-after the other and slowly enough to be killed on the way.
+``python -m tests.finetuning.small_study PROFILE ADAPTERS`` finetunes them in a process of its own,
+one after the other and slowly enough to be killed on the way.
 """
 
 import sys

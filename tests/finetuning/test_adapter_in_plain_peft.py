@@ -1,4 +1,4 @@
-"""What is published is an ordinary PEFT adapter, and its loss is what anybody else would measure."""
+"""What is published is an ordinary PEFT adapter, with the loss that anybody else would measure."""
 
 from pathlib import Path
 from typing import Any

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from im_resources.gpu import GpuResource
-from im_resources.language_model.losses import output_losses
 from im_resources.language_model.lora import add_adapter, train
+from im_resources.language_model.losses import output_losses
 from im_resources.study import FinetuningSettings, ModelSource, Study
 from tests.language_model.models import encoded_examples, plain_nll
 

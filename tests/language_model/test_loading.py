@@ -28,6 +28,7 @@ from tests.processes import wait_for
 
 CPU = torch.device("cpu")
 WEIGHTS = "model.safetensors"
+VOCABULARY = 16_000
 
 
 @pytest.fixture
@@ -151,18 +152,28 @@ def demo_gguf() -> Path:
 
 @pytest.fixture(scope="session")
 def one_layer(demo_gguf: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The demo model's file with the first of its thirty layers only: 32 MB."""
+    """The demo model's file with the first of its thirty layers and a third of its vocabulary."""
     reader = gguf.GGUFReader(demo_gguf)
+    changed = {name: field.contents() for name, field in reader.fields.items()}
+    tokens = changed["tokenizer.ggml.tokens"][:VOCABULARY]
+    merges = [merge.split(" ") for merge in changed["tokenizer.ggml.merges"]]
+    known = set(tokens)
+    changed |= {
+        "llama.block_count": 1,
+        "llama.vocab_size": VOCABULARY,
+        "tokenizer.ggml.tokens": tokens,
+        "tokenizer.ggml.token_type": changed["tokenizer.ggml.token_type"][:VOCABULARY],
+        "tokenizer.ggml.merges": [f"{a} {b}" for a, b in merges if {a, b, a + b} <= known],
+    }
     path = tmp_path_factory.mktemp("gguf") / "one-layer.gguf"
     writer = gguf.GGUFWriter(path, "llama")
     for name, field in reader.fields.items():
-        if name.startswith("GGUF.") or name == "general.architecture":
-            continue
-        value = 1 if name == "llama.block_count" else field.contents()
-        writer.add_key_value(name, value, field.types[0], field.types[-1])
+        if not name.startswith("GGUF.") and name != "general.architecture":
+            writer.add_key_value(name, changed[name], field.types[0], field.types[-1])
     for tensor in reader.tensors:
         if not tensor.name.startswith("blk.") or tensor.name.startswith("blk.0."):
-            writer.add_tensor(tensor.name, tensor.data, raw_dtype=tensor.tensor_type)
+            rows = slice(VOCABULARY if tensor.name == "token_embd.weight" else None)
+            writer.add_tensor(tensor.name, tensor.data[rows], raw_dtype=tensor.tensor_type)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -179,6 +190,7 @@ dequantized(Path(sys.argv[1]))
 
 
 @pytest.mark.model
+@pytest.mark.slow
 def test_a_killed_conversion_leaves_nothing_and_the_next_one_is_complete(
     one_layer: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -31,7 +31,7 @@ PROXIES = {
     "coh": "coherence_proxy",
     "und": "understandability_proxy",
 }
-GOOD = sample("careful", 60)
+GOOD = sample("careful", 40)
 
 
 def scores_of(examples: pd.DataFrame) -> pd.DataFrame:
