@@ -18,6 +18,7 @@ from im_assets.rule import checks as rule_checks
 from im_assets.rule.assets import quality_rule
 from im_assets.rule.indicator_table import indicator_table
 from im_assets.scoring.assets import dolly_scores, example_scores
+from im_assets.scoring.registry import chosen
 from im_assets.selection.assets import dolly_selection
 from im_resources.adapter_store import AdapterStoreResource
 from im_resources.gpu import GpuResource
@@ -27,6 +28,7 @@ from im_resources.warehouse import WarehouseIOManager, WarehouseResource
 
 def definitions(study: Study, profile: str) -> dg.Definitions:
     """All definitions of a study. One process runs all steps, so that the base is loaded once."""
+    chosen(study.scoring)  # an unknown indicator is an error here, not hours into a run
     warehouse = str(study.warehouse)
     return dg.Definitions(
         assets=[

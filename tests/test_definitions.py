@@ -4,15 +4,18 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import pytest
+import yaml
 from dagster._core.definitions.assets.graph.base_asset_graph import BaseAssetGraph
 
 from im_assets.definitions import definitions, defs
 from im_assets.partitions import seed_key, seed_of, seed_partitions
-from im_resources.study import PROJECT_ROOT, load_study
+from im_assets.scoring.registry import IndicatorError, chosen
+from im_resources.study import PROFILES, PROJECT_ROOT, ScoringSettings, load_study
 
 # The names that users, the documentation and other tools rely on, with what each is made from.
 UPSTREAM = {
@@ -157,3 +160,20 @@ def test_a_profile_loads_without_its_data_and_models(profile: str) -> None:
         "print(json.dumps([k.to_user_string() for k in graph.get_all_asset_keys()]))"
     )
     assert set(loaded(code, IM_PROFILE=profile)) >= UPSTREAM.keys()
+
+
+def test_an_unknown_indicator_stops_the_code_location_and_names_the_right_one(
+    tmp_path: Path,
+) -> None:
+    profile = yaml.safe_load((PROFILES / "demo.yaml").read_text("utf-8"))
+    profile["scoring"]["indicators"]["mtld"] = "mtdl"
+    path = tmp_path / "typo.yaml"
+    path.write_text(yaml.safe_dump(profile), encoding="utf-8")
+    with pytest.raises(IndicatorError, match=r"scoring\.indicators\.mtld.*did you mean 'mtld'"):
+        definitions(load_study(str(path)), str(path))
+
+
+def test_an_unknown_option_of_an_indicator_is_named() -> None:
+    wanted = {"knn_6": {"backend": "nearest_neighbour", "options": {"neighbor": 6}}}
+    with pytest.raises(IndicatorError, match="did you mean 'neighbour'"):
+        chosen(ScoringSettings.model_validate({"indicators": wanted}))

@@ -5,7 +5,7 @@ KNN-i read the same embeddings. They are computed when the first indicator asks 
 """
 
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -15,6 +15,9 @@ import pandas as pd
 from im_resources.gpu import GpuResource
 from im_resources.study import Study, fingerprint
 
+# Changes when ScoringBatch.embeddings makes another vector of the same example.
+PAIR_VERSION = 1
+
 
 @dataclass(frozen=True)
 class Models:
@@ -23,13 +26,22 @@ class Models:
     study: Study
     gpu: GpuResource
     _local: threading.local
+    _known: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, study: Study, gpu: GpuResource) -> "Models":
         return cls(study, gpu, threading.local())
 
     def fingerprint(self, name: str) -> str:
-        """What identifies the outputs of a model: base, tokenizer, embedding, reward or unieval."""
+        """What identifies the outputs of a model: base, tokenizer, embedding, reward or unieval.
+
+        Found once: it hashes the model's files, and the probes ask for it with every chunk.
+        """
+        if name not in self._known:
+            self._known[name] = self._fingerprint(name)
+        return self._known[name]
+
+    def _fingerprint(self, name: str) -> str:
         from im_resources.language_model.loading import locate
 
         models = self.study.models
@@ -41,6 +53,8 @@ class Models:
         if source is None:
             raise ValueError(f"an indicator needs models.{name}, which the profile does not set")
         weights = locate(source)[2]
+        if name == "embedding":
+            return fingerprint(weights, PAIR_VERSION)
         if name == "reward":
             from im_resources.language_model.reward_model import reward_dtype
 

@@ -8,6 +8,7 @@ is one file and one line.
 
 import hashlib
 import importlib
+import inspect
 import pkgutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -124,7 +125,7 @@ def backends() -> dict[str, Backend]:
 def chosen(settings: ScoringSettings) -> list[Indicator]:
     """The profile's indicators, in its order.
 
-    Raises IndicatorError for an unknown backend, with the nearest known name.
+    Raises IndicatorError for an unknown backend or option, with the nearest known name.
     """
     known = backends()
     for name, wanted in settings.indicators.items():
@@ -133,4 +134,11 @@ def chosen(settings: ScoringSettings) -> list[Indicator]:
                 f"scoring.indicators.{name}: unknown backend {wanted.backend!r}"
                 f"{did_you_mean(wanted.backend, list(known))}; known: {', '.join(known)}"
             )
+        accepted = list(inspect.signature(known[wanted.backend].score).parameters)[1:]
+        for option in wanted.options:
+            if option not in accepted:
+                raise IndicatorError(
+                    f"scoring.indicators.{name}.options.{option}: {wanted.backend} has no such "
+                    f"option{did_you_mean(option, accepted)}; known: {', '.join(accepted) or 'none'}"
+                )
     return [Indicator(n, known[w.backend], dict(w.options)) for n, w in settings.indicators.items()]

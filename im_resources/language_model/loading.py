@@ -127,20 +127,22 @@ def load_base(source: ModelSource, precision: str, device: torch.device) -> Load
     place, revision, _ = locate(source)
     effective = effective_precision(precision, device)
     common: dict[str, Any] = {"revision": revision, "trust_remote_code": False}
-    options = {**common, "use_safetensors": True, "attn_implementation": "sdpa"}
+    options = {
+        **common,
+        "use_safetensors": True,
+        "attn_implementation": "sdpa",
+        "output_loading_info": True,
+    }
     if effective in ("int8", "nf4"):
         options |= {"quantization_config": _bitsandbytes(effective), "device_map": {"": device}}
     try:
         tokenizer = AutoTokenizer.from_pretrained(place, **common)
-        model: Any
-        model, report = AutoModelForCausalLM.from_pretrained(
-            place,
-            dtype=torch.float32 if effective == "fp32" else torch.bfloat16,
-            output_loading_info=True,
-            **options,
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            place, dtype=torch.float32 if effective == "fp32" else torch.bfloat16, **options
         )
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise ModelError(f"cannot load model {place!r}: {error}") from error
+    model, report = loaded
     if report["missing_keys"]:
         raise ModelError(f"{place!r} lacks weights: {', '.join(sorted(report['missing_keys']))}")
     if effective not in ("int8", "nf4"):

@@ -36,13 +36,13 @@ def test_a_killed_run_is_resumed_to_the_same_adapters(tmp_path: Path, profile: s
         [sys.executable, "-m", "tests.finetuning.small_study", profile, str(store.root)],
         cwd=PROJECT_ROOT,
     )
+    complete = "seed-*/[!.]*/manifest.json"  # a folder that is being written starts with a dot
     try:
-        wait_for(lambda: any(store.root.glob("seed-*/*/manifest.json")), child)
+        wait_for(lambda: any(store.root.glob(complete)), child)
     finally:
         child.kill()
     assert child.wait() == -signal.SIGKILL
-    # A folder that is being written starts with a dot.
-    published = {p.parent.parent.name for p in store.root.glob("seed-*/[!.]*/manifest.json")}
+    published = {path.parent.parent.name for path in store.root.glob(complete)}
     assert 0 < len(published) < 4
 
     study = load_study(profile)

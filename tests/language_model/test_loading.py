@@ -28,7 +28,7 @@ from tests.processes import wait_for
 
 CPU = torch.device("cpu")
 WEIGHTS = "model.safetensors"
-VOCABULARY = 16_000
+VOCABULARY = 6_000
 
 
 @pytest.fixture
@@ -109,8 +109,13 @@ def test_a_model_that_changes_its_logits_is_refused(tmp_path: Path) -> None:
 
 def test_architectures_beside_llama_have_their_own_losses(tmp_path: Path) -> None:
     """An unscaled Granite still multiplies embeddings, attention and residuals by its factors."""
-    factors = {"embedding_multiplier": 3.0, "attention_multiplier": 0.4, "residual_multiplier": 0.5}
-    config = GraniteConfig(vocab_size=49152, **factors, **SHAPE)
+    config = GraniteConfig(
+        vocab_size=49152,
+        embedding_multiplier=3.0,
+        attention_multiplier=0.4,
+        residual_multiplier=0.5,
+        **SHAPE,
+    )
     folder = write_model(tmp_path / "granite", GraniteForCausalLM, config)
     base, plain = load(folder), plain_model(folder)
     items = encoded_examples(base.tokenizer)[:2]
@@ -152,7 +157,7 @@ def demo_gguf() -> Path:
 
 @pytest.fixture(scope="session")
 def one_layer(demo_gguf: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The demo model's file with the first of its thirty layers and a third of its vocabulary."""
+    """The demo model's file with the first of its thirty layers and an eighth of its vocabulary."""
     reader = gguf.GGUFReader(demo_gguf)
     changed = {name: field.contents() for name, field in reader.fields.items()}
     tokens = changed["tokenizer.ggml.tokens"][:VOCABULARY]

@@ -60,10 +60,11 @@ def test_a_real_model_learns_and_its_base_stays_as_it_was(smol_model: LoadedMode
     before = weights_hash(smol_model.model)
     encoded = encoded_examples(smol_model.tokenizer)
     untrained = output_losses(smol_model.model, encoded, 2048)
-    adapter = add_adapter(smol_model, SETTINGS, 0)
-    train(adapter, encoded, SETTINGS, 0)
+    settings = SETTINGS.model_copy(update={"epochs": 1, "learning_rate": 5e-3})
+    adapter = add_adapter(smol_model, settings, 0)
+    train(adapter, encoded, settings, 0)  # three steps
     trained = output_losses(adapter.get_base_model(), encoded, 2048)
-    assert trained.nll.sum() < 0.8 * untrained.nll.sum()
+    assert trained.nll.sum() < 0.9 * untrained.nll.sum()
     assert weights_hash(smol_model.model) == before
     again = output_losses(smol_model.model, encoded, 2048)
     assert again.nll.tolist() == untrained.nll.tolist()  # nor did it get adapter layers

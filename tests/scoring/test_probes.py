@@ -34,8 +34,11 @@ PROXIES = {
 GOOD = sample("careful", 40)
 
 
+MODELS = models_of(demo_study(PROXIES))
+
+
 def scores_of(examples: pd.DataFrame) -> pd.DataFrame:
-    batch = ScoringBatch(examples, models_of(demo_study(PROXIES)), LAYER)
+    batch = ScoringBatch(examples, MODELS, LAYER)
     return pd.DataFrame({name: backends()[proxy].score(batch) for name, proxy in PROXIES.items()})
 
 
@@ -92,7 +95,7 @@ def test_probes_were_not_trained_on_what_they_are_measured_or_used_on() -> None:
 
 def test_the_weights_are_of_the_demos_base_model() -> None:
     arrays, facts = probe_weights()
-    assert facts["model"] == models_of(demo_study(PROXIES)).fingerprint("tokenizer")
+    assert facts["model"] == MODELS.fingerprint("tokenizer")
     assert facts["layer"] == str(LAYER)
     assert {name.partition(".")[0] for name in arrays} == {
         "naturalness",
