@@ -139,6 +139,6 @@ def chosen(settings: ScoringSettings) -> list[Indicator]:
             if option not in accepted:
                 raise IndicatorError(
                     f"scoring.indicators.{name}.options.{option}: {wanted.backend} has no such "
-                    f"option{did_you_mean(option, accepted)}; known: {', '.join(accepted) or 'none'}"
+                    f"option{did_you_mean(option, accepted)}; known: {', '.join(accepted)}"
                 )
     return [Indicator(n, known[w.backend], dict(w.options)) for n, w in settings.indicators.items()]
