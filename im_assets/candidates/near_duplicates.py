@@ -56,7 +56,9 @@ class NearDuplicates:
         core = ngrams(core, SHINGLE) if len(core) >= SHINGLE else np.unique(core)
         for other in lookalikes[:_CROWD]:
             whole, theirs = self._indexed[other]
-            if min(_jaccard(shingles, whole), _jaccard(core, theirs)) >= self._similarity:
+            if _jaccard(shingles, whole) < self._similarity:
+                continue
+            if _jaccard(core, theirs) >= self._similarity:
                 return int(other)
         if len(lookalikes) < _CROWD:
             self._index.insert(key, sketch)
