@@ -5,8 +5,8 @@ KNN-i read the same embeddings. They are computed when the first indicator asks 
 """
 
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -84,13 +84,19 @@ class ScoringBatch:
     examples: pd.DataFrame
     models: Models
     layer: int | None = None
+    # Not cached_property: before Python 3.12 its lock is one for all batches, and would let the
+    # threads run one after the other (https://github.com/python/cpython/issues/87634).
+    _done: dict[str, Any] = field(default_factory=dict, init=False, compare=False, repr=False)
 
-    @cached_property
+    @property
     def base_pass(self) -> Any:
         """OutputLosses of the responses under the base model, one row an example.
 
         ``pooled`` holds layer ``layer``'s mean hidden state when some indicator asks for it.
         """
+        return self._once("base_pass", self._base_pass)
+
+    def _base_pass(self) -> Any:
         from im_resources.language_model.losses import output_losses
         from im_resources.language_model.prompts import encode_examples
 
@@ -107,7 +113,7 @@ class ScoringBatch:
             f"{instruction}\n\n{given}" if given else instruction for instruction, given in pairs
         ]
 
-    @cached_property
+    @property
     def embeddings(self) -> np.ndarray:
         """Each example as a unit vector, float32 [examples, 2 × dimensions].
 
@@ -115,6 +121,14 @@ class ScoringBatch:
         side by side, scaled by 1/√2. The distance of two examples is thus the root mean square of
         the distances of their prompts and of their responses.
         """
+        return self._once("embeddings", self._embeddings)
+
+    def _embeddings(self) -> np.ndarray:
         texts = [*self.prompts, *self.examples["output"]]
         prompts, outputs = np.split(self.models.embedder.embed(texts), 2)
         return np.hstack([prompts, outputs]).astype(np.float32) / np.float32(np.sqrt(2))
+
+    def _once(self, name: str, compute: Callable[[], Any]) -> Any:
+        if name not in self._done:
+            self._done[name] = compute()
+        return self._done[name]
