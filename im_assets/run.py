@@ -35,10 +35,8 @@ def main() -> int:
         print(f"  {event.step_key:<32} {seconds:8.1f} s")
     print(f"{'done' if result.success else 'FAILED'} after {time.monotonic() - start:.0f} s")
     if not result.success:
-        for failure in (
-            result.get_step_failure_events() if hasattr(result, "get_step_failure_events") else ()
-        ):
-            print(failure, file=sys.stderr)
+        for event in result.filter_events(lambda e: e.is_step_failure):
+            print(f"{event.step_key}: {event.message}", file=sys.stderr)
         return 1
     print(f"rule:      {study.folder / RULE_FILE}")
     print(f"selection: {study.folder / SELECTION_FILE}")
