@@ -86,11 +86,8 @@ class GpuResource(dg.ConfigurableResource["GpuResource"]):
         """The study's sentence-embedding model, loaded on first use."""
         from im_resources.language_model.embedding import load_embedder
 
-        device = self.torch_device()
-        return self._once(
-            fingerprint("embedding", study.models.embedding, str(device)),
-            lambda: load_embedder(study.models.embedding, device),
-        )
+        source = study.models.embedding
+        return self.owned("embedding", source, lambda: load_embedder(source, self.torch_device()))
 
     def owned(self, kind: str, source: ModelSource, load: Callable[[], Any]) -> Any:
         """Any other model of the study: loaded by ``load`` on first use, then kept."""

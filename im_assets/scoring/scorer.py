@@ -48,7 +48,7 @@ def score_missing(
         if todo or (embedded is not None and example_id not in embedded):
             wanted[example_id] = todo
     _score(examples, wanted, embedded, per_example, keys, models, warehouse, on_chunk)
-    scores = _cached_scores(warehouse, keys)
+    scores = _cached_scores(warehouse, keys) if wanted else cached
     mine = scores["example_id"].isin(set(examples["example_id"]))
     return scores[mine].sort_values(KEY, ignore_index=True), len(wanted)
 
