@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from im_resources.language_model.loading import ModelError, locate
+from im_resources.language_model.loading import ModelError, hub_snapshot, locate
 from im_resources.study import ModelSource, resolve_path
 
 # What a scoring model needs of a hub repository: pickles are not even downloaded.
@@ -22,7 +22,10 @@ def weights_folder(source: ModelSource) -> Path:
     Raises ModelError when it is missing or holds no safetensors.
     """
     if source.hub is not None:
-        folder = _snapshot(source.hub, source.revision)
+        # A folder, and not the name: for a name without safetensors, from_pretrained asks a service
+        # to convert it and loads what that proposes, a commit that the study's key does not name
+        # (transformers 5, safetensors_conversion.py).
+        folder = hub_snapshot(source.hub, source.revision, FILES)
     elif source.path is not None:
         folder = resolve_path(source.path)
     else:
@@ -86,22 +89,3 @@ def padded(
     ids = torch.tensor([row + [pad] * (width - len(row)) for row in rows])
     mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows])
     return ids.to(device), mask.to(device)
-
-
-def _snapshot(hub: str, revision: str | None) -> Path:
-    """The files of one commit of a hub model.
-
-    As a folder, and not by its name: for a name without safetensors, ``from_pretrained`` asks a
-    service to convert it and loads what that proposes, a commit that the study's key does not name
-    (transformers 5, safetensors_conversion.py).
-    """
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-
-    try:
-        return Path(snapshot_download(hub, revision=revision, allow_patterns=FILES))
-    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
-        raise ModelError(
-            f"cannot reach the hub for model {hub!r} and it is not in the local cache; download it "
-            "first, or give a local folder as `path`"
-        ) from error

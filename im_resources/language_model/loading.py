@@ -63,7 +63,8 @@ def locate(source: ModelSource) -> tuple[str, str | None, str]:
     Raises ModelError when the package, file or folder is missing.
     """
     if source.hub is not None:
-        commit = _hub_commit(source)
+        # One small file resolves the commit.
+        commit = hub_snapshot(source.hub, source.revision, ["config.json"]).name
         return source.hub, commit, fingerprint(source.hub, commit)
     if source.path is not None:
         folder = resolve_path(source.path)
@@ -214,23 +215,21 @@ def _refuse_changed_logits(model: Any, place: str) -> None:
         raise ModelError(f"{place!r} scales or caps its logits; this platform does not")
 
 
-def _hub_commit(source: ModelSource) -> str:
-    """The commit of a hub model: asked of the hub, or read from the local cache when offline."""
+def hub_snapshot(hub: str, revision: str | None, patterns: list[str]) -> Path:
+    """The folder of one commit of a hub model, named after it, with the files that match.
+
+    Asked of the hub, or read from the local cache when offline; ModelError when neither has it.
+    """
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
-    assert source.hub is not None
     try:
-        # One small file resolves the commit; its folder is named after it.
-        folder = snapshot_download(
-            source.hub, revision=source.revision, allow_patterns=["config.json"]
-        )
+        return Path(snapshot_download(hub, revision=revision, allow_patterns=patterns))
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
         raise ModelError(
-            f"cannot reach the hub for model {source.hub!r} and it is not in the local cache; "
-            "download it first, or give a local folder as `path`"
+            f"cannot reach the hub for model {hub!r} and it is not in the local cache; download it "
+            "first, or give a local folder as `path`"
         ) from error
-    return Path(folder).name
 
 
 def _folder_hash(folder: Path) -> str:
