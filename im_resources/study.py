@@ -127,6 +127,9 @@ class MixtureSettings(Settings):
     """How many random mixtures are drawn, and how large they are (paper: 78 of 2000)."""
 
     seeds: Annotated[int, Field(ge=4, le=10_000)] = 78
+    candidate_seeds: Annotated[int, Field(ge=10, le=100_000)] = Field(
+        500, description="Seeds that seed_design looks at for the most informative mixtures"
+    )
     size: Positive = Field(2000, description="Examples in a mixture")
 
 
@@ -178,15 +181,18 @@ class ScoringSettings(Settings):
     @field_validator("indicators", mode="before")
     @classmethod
     def _short_form(cls, value: Any) -> Any:
-        if not isinstance(value, dict):
-            return value
-        return {k: {"backend": v} if isinstance(v, str) else v for k, v in value.items()}
+        return _expanded(value, "backend")
 
 
 class RuleSettings(Settings):
     """How the rule is fitted (paper: stepwise least squares), or which published one is used."""
 
     source: Literal["fitted", "published_v1", "published_v2"] = "fitted"
+    choose: Literal["all_subsets", "stepwise"] = Field(
+        "all_subsets",
+        description="all_subsets: the subset of indicators with the least cross-validated error; "
+        "stepwise: the paper's, by `criterion`",
+    )
     criterion: Literal["p_value", "aic", "bic"] = "p_value"
     direction: Literal["forward", "backward", "both"] = "both"
     p_enter: Annotated[float, Field(gt=0, lt=1)] = 0.05
@@ -195,6 +201,11 @@ class RuleSettings(Settings):
         None, description="Most indicators that may enter; default: one for every five mixtures"
     )
     confidence: Annotated[float, Field(gt=0, lt=1)] = 0.95
+    standard_errors: Literal["HC3", "classical"] = Field(
+        "HC3", description="HC3 holds when the errors' spread differs between mixtures"
+    )
+    bootstrap: Positive = Field(200, description="Resamples of the mixtures, selection inside")
+    permutations: Positive = Field(200, description="Shuffles of the losses: the null of R²")
 
     @model_validator(mode="after")
     def _no_cycle(self) -> Self:
@@ -203,13 +214,126 @@ class RuleSettings(Settings):
         return self
 
 
-class SelectionSettings(Settings):
-    """How many examples of the unseen pool are selected."""
+class UnivariateSettings(Settings):
+    """Bins of one indicator, each finetuned on by itself (paper, univariate analysis: K = 8)."""
 
-    size: Positive = 1000
+    indicators: tuple[Name, ...] | None = Field(
+        None, description="Which indicators; default: all that belong to a single example"
+    )
+    bins: Annotated[int, Field(ge=3, le=100)] = 8
+    size: Positive | None = Field(
+        None, description="Examples drawn from a bin; default: mixtures.size"
+    )
+    bootstrap: Positive = Field(1000, description="Resamples behind a correlation's interval")
+
+
+class StrategySettings(Settings):
+    """One way to select, and its options: an arm of the validation."""
+
+    strategy: str
+    options: dict[str, Any] = Field(default_factory=dict)
+
+
+class SearchSettings(Settings):
+    """Searching for a selection's size (paper v2: BlendSearch over 512 to 10,000)."""
+
+    smallest: Positive = 512
+    largest: Positive = 10_000
+    trials: Annotated[int, Field(ge=3)] = Field(8, description="Sizes that are finetuned on")
+    seed: Annotated[int, Field(ge=0)] = 0
+
+    @model_validator(mode="after")
+    def _range(self) -> Self:
+        if self.largest <= self.smallest:
+            raise ValueError("`largest` has to be above `smallest`")
+        return self
+
+
+class SelectionSettings(StrategySettings):
+    """What is selected from the unseen pool, and how much of it."""
+
+    strategy: str = Field("rule", description="Name of a selection strategy")
+    size: Positive | Annotated[float, Field(gt=0, lt=1)] | Literal["searched"] = Field(
+        1000, description="Examples, a fraction of the pool, or `searched`"
+    )
+    search: SearchSettings = SearchSettings()
+    max_share: dict[Literal["source", "category"], Annotated[float, Field(gt=0, le=1)]] = Field(
+        default_factory=dict,
+        description="Largest share of one source or category in a selection",
+    )
+    near_duplicate_similarity: Annotated[float, Field(gt=0, le=1)] | None = Field(
+        None, description="Cosine similarity above which the lower-ranked of two is left out"
+    )
     random_draws: Positive = Field(
         200, description="Random subsets of the same size that the selection is compared with"
     )
+
+
+class ValidationSettings(Settings):
+    """Which selections are finetuned on, to see whether they are better than random ones."""
+
+    strategies: dict[Name, StrategySettings] = Field(
+        default_factory=lambda: {
+            "rule": StrategySettings(strategy="rule"),
+            "random": StrategySettings(strategy="random"),
+            "length": StrategySettings(strategy="highest", options={"indicator": "len_out"}),
+            "reward": StrategySettings(strategy="highest", options={"indicator": "reward"}),
+        },
+        description="The arms; `random` has to be among them, as what the others are compared with",
+    )
+    sizes: tuple[Positive, ...] = Field((1000,), min_length=1)
+    seeds: Annotated[int, Field(ge=2, le=1000)] = Field(
+        3, description="Finetunes of each arm; a random arm draws anew for each"
+    )
+    deciles: Annotated[int, Field(ge=0, le=100)] = Field(
+        10, description="Equal slices of the pool by the rule's value, each finetuned on; 0: none"
+    )
+    noise_repeats: Annotated[int, Field(ge=2, le=1000)] = Field(
+        3, description="Finetunes of one random subset that differ in their seed only"
+    )
+
+    @field_validator("strategies", mode="before")
+    @classmethod
+    def _short_form(cls, value: Any) -> Any:
+        return _expanded(value, "strategy")
+
+    @model_validator(mode="after")
+    def _has_baseline(self) -> Self:
+        if self.strategies.get("random", StrategySettings(strategy="")).strategy != "random":
+            raise ValueError(
+                "`strategies` needs `random: random`, what the others are compared with"
+            )
+        return self
+
+
+class JudgeSettings(Settings):
+    """A judge that compares the answers of two finetuned models (paper: gpt-3.5-turbo, gpt-4)."""
+
+    backend: Literal["openai", "local"] = Field(
+        "local", description="openai: any endpoint of that API; local: the study's base model"
+    )
+    base_url: str | None = Field(None, description="Endpoint, e.g. http://127.0.0.1:8000/v1")
+    model: str | None = Field(None, description="The endpoint's name of the judging model")
+    key_variable: str = Field("OPENAI_API_KEY", description="Environment variable with the key")
+    first: Name = Field("rule", description="Arm of the validation whose answers are judged …")
+    second: Name = Field("random", description="… against those of this arm")
+    instructions: Positive = Field(40, description="Evaluation instructions that are answered")
+    answer_tokens: Positive = Field(128, description="Longest answer")
+    max_requests: Positive = Field(1000, description="Budget: requests to the judge in one run")
+    timeout: Annotated[float, Field(gt=0)] = Field(60.0, description="Seconds for one request")
+    retries: Annotated[int, Field(ge=0)] = Field(5, description="Further tries of a request")
+
+    @model_validator(mode="after")
+    def _endpoint(self) -> Self:
+        if self.backend == "openai" and not (self.base_url and self.model):
+            raise ValueError("`backend: openai` needs `base_url` and `model`")
+        return self
+
+
+class TransferSettings(Settings):
+    """A study of a smaller base model whose rule is checked on this study's mixtures."""
+
+    study: str = Field(description="Profile of the smaller study, materialized before")
 
 
 class Study(Settings):
@@ -226,6 +350,24 @@ class Study(Settings):
     scoring: ScoringSettings
     rule: RuleSettings = RuleSettings()
     selection: SelectionSettings = SelectionSettings()
+    univariate: UnivariateSettings | None = Field(None, description="Left out: no univariate study")
+    validation: ValidationSettings | None = Field(
+        None, description="Left out: selections are not finetuned on"
+    )
+    judge: JudgeSettings | None = Field(None, description="Left out: no pairwise judge")
+    transfer: TransferSettings | None = Field(None, description="Left out: no proxy transfer")
+
+    @model_validator(mode="after")
+    def _judged_arms(self) -> Self:
+        if self.judge is None:
+            return self
+        if self.validation is None:
+            raise ValueError("`judge` compares arms of `validation`, which is not set")
+        for arm in (self.judge.first, self.judge.second):
+            if arm not in self.validation.strategies:
+                known = ", ".join(self.validation.strategies)
+                raise ValueError(f"judge: {arm!r} is no arm of validation.strategies ({known})")
+        return self
 
     @cached_property
     def folder(self) -> Path:
@@ -335,6 +477,13 @@ def _keys_at(location: tuple[int | str, ...]) -> list[str]:
         if type(None) in get_args(kind):
             kind = next(arg for arg in get_args(kind) if arg is not type(None))
     return sorted(kind.model_fields)
+
+
+def _expanded(value: Any, key: str) -> Any:
+    """``name: text`` as ``name: {key: text}``, the short form of a block with options."""
+    if not isinstance(value, dict):
+        return value
+    return {k: {key: v} if isinstance(v, str) else v for k, v in value.items()}
 
 
 def did_you_mean(word: str, known: list[str]) -> str:
