@@ -3,18 +3,14 @@
 from typing import Any
 
 import dagster as dg
-import numpy as np
 import pandas as pd
 
 from im_assets.catalog import OWNERS, column_schema, preview
 from im_assets.figures import histogram, png_markdown
 from im_assets.rule.document import load_rule
 from im_assets.scoring.batch import Models
-from im_assets.scoring.indicators.nearest_neighbour import expected_distance
-from im_assets.scoring.registry import chosen
-from im_assets.scoring.scorer import embeddings_of
+from im_assets.selection.pool import pool_indicators
 from im_assets.selection.selecting import (
-    SelectionError,
     compare_with_random,
     export_jsonl,
     rank_by_rule,
@@ -85,32 +81,3 @@ def dolly_selection(
         "export": dg.MetadataValue.path(path),
     }
     return dg.Output(selection, metadata=metadata)
-
-
-def pool_indicators(
-    ids: list[str], scores: pd.DataFrame, study: Study, models: Models, warehouse: Warehouse
-) -> pd.DataFrame:
-    """Every indicator of the examples ``ids``: index example_id, one column an indicator.
-
-    KNN-i, a property of a set, is what the example would have in a random mixture of the study's
-    size (see expected_distance), the scale on which the rule was fitted. Any other set-level
-    indicator has no value for a single example, and no column.
-
-    Raises SelectionError when an example lacks a score.
-    """
-    wide = scores.pivot(index="example_id", columns="indicator", values="value").reindex(ids)
-    columns = {}
-    for indicator in chosen(study.scoring):
-        if indicator.backend.scope == "example":
-            values = wide.get(indicator.name, pd.Series(np.nan, wide.index))
-            if lacking := int(values.isna().sum()):
-                raise SelectionError(
-                    f"dolly_scores lacks {indicator.name} for {lacking} of the pool's {len(ids)} "
-                    "examples; materialize dolly_scores again"
-                )
-            columns[indicator.name] = values.to_numpy()
-        elif indicator.backend.name == "nearest_neighbour":
-            vectors = embeddings_of(ids, models, warehouse)
-            neighbour = int(indicator.options.get("neighbour", 6))
-            columns[indicator.name] = expected_distance(vectors, study.mixtures.size, neighbour)
-    return pd.DataFrame(columns, index=wide.index).astype(np.float64)

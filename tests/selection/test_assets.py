@@ -16,7 +16,8 @@ from im_assets.scoring import registry
 from im_assets.scoring.batch import Models
 from im_assets.scoring.indicators.nearest_neighbour import expected_distance
 from im_assets.scoring.registry import backends, indicator
-from im_assets.selection.assets import dolly_selection, pool_indicators
+from im_assets.selection.assets import dolly_selection
+from im_assets.selection.pool import pool_indicators
 from im_assets.selection.selecting import SelectionError
 from im_resources.gpu import GpuResource
 from im_resources.study import ModelSource, ScoringSettings, SelectionSettings, Study, load_study

@@ -1,0 +1,128 @@
+"""The unseen pool as a selection strategy sees it: texts, indicators, embeddings and the rule."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+import pandas as pd
+
+from im_assets.rule.document import load_rule
+from im_assets.rule.model import Rule
+from im_assets.scoring.batch import Models
+from im_assets.scoring.indicators.nearest_neighbour import expected_distance
+from im_assets.scoring.registry import chosen
+from im_assets.scoring.scorer import embeddings_of
+from im_assets.selection.selecting import SelectionError
+from im_resources.gpu import GpuResource
+from im_resources.study import Study, did_you_mean
+from im_resources.warehouse import Warehouse
+
+NEIGHBOUR = 6  # of the paper's KNN-i
+
+
+@dataclass(frozen=True)
+class Pool:
+    """The pool that is selected from.
+
+    Attributes:
+        examples: example_id, instruction, input, output, and source and category where known; each
+            example_id once.
+        indicators: index example_id in the order of ``examples``; one column for every indicator
+            that a single example has. KNN-i is here what the example would have in a random
+            mixture.
+        rule: the fitted or published rule that quality_rule holds.
+        embeddings: gives unit vectors, float32 [examples, dimensions]; read only when asked for.
+        neighbour: the i of KNN-i.
+        set_size: examples of the mixtures that the rule was fitted on.
+        knn: the name of KNN-i among the indicators; None where the profile has none.
+    """
+
+    examples: pd.DataFrame
+    indicators: pd.DataFrame
+    rule: Rule
+    embeddings: Callable[[], np.ndarray]
+    neighbour: int
+    set_size: int
+    knn: str | None = None
+
+    def __len__(self) -> int:
+        return len(self.examples)
+
+    def column(self, name: str) -> np.ndarray:
+        """An indicator, float64 [examples]. Raises SelectionError when the pool lacks it."""
+        if name not in self.indicators:
+            known = list(map(str, self.indicators.columns))
+            raise SelectionError(
+                f"the pool has no indicator {name!r}{did_you_mean(name, known)}; "
+                f"it has: {', '.join(known) or 'none'}"
+            )
+        return self.indicators[name].to_numpy(dtype=float)
+
+    def ranked(self, values: np.ndarray) -> np.ndarray:
+        """All positions by ``values`` [examples], lowest first; ties by example_id."""
+        ids = self.examples["example_id"].to_numpy(dtype=str)
+        return np.lexsort((ids, values))
+
+
+def pool_of(
+    dolly_dataset: pd.DataFrame,
+    dolly_scores: pd.DataFrame,
+    quality_rule: pd.DataFrame,
+    study: Study,
+    gpu: GpuResource,
+    warehouse: Warehouse,
+) -> Pool:
+    """The study's unseen pool, from the assets of the same names.
+
+    Raises SelectionError when an example lacks a score.
+    """
+    ids = dolly_dataset["example_id"].tolist()
+    models = Models.of(study, gpu)
+    knn = knn_indicator(study)
+    return Pool(
+        examples=dolly_dataset.reset_index(drop=True),
+        indicators=pool_indicators(ids, dolly_scores, study, models, warehouse),
+        rule=load_rule(quality_rule),
+        embeddings=cache(lambda: embeddings_of(ids, models, warehouse)),
+        neighbour=NEIGHBOUR if knn is None else knn[1],
+        set_size=study.mixtures.size,
+        knn=None if knn is None else knn[0],
+    )
+
+
+def knn_indicator(study: Study) -> tuple[str, int] | None:
+    """Name and i of the profile's first KNN-i indicator."""
+    for indicator in chosen(study.scoring):
+        if indicator.backend.name == "nearest_neighbour":
+            return indicator.name, int(indicator.options.get("neighbour", NEIGHBOUR))
+    return None
+
+
+def pool_indicators(
+    ids: list[str], scores: pd.DataFrame, study: Study, models: Models, warehouse: Warehouse
+) -> pd.DataFrame:
+    """Every indicator of the examples ``ids``: index example_id, one column an indicator.
+
+    KNN-i, a property of a set, is what the example would have in a random mixture of the study's
+    size (see expected_distance), the scale on which the rule was fitted. Any other set-level
+    indicator has no value for a single example, and no column.
+
+    Raises SelectionError when an example lacks a score.
+    """
+    wide = scores.pivot(index="example_id", columns="indicator", values="value").reindex(ids)
+    columns = {}
+    for indicator in chosen(study.scoring):
+        if indicator.backend.scope == "example":
+            values = wide.get(indicator.name, pd.Series(np.nan, wide.index))
+            if lacking := int(values.isna().sum()):
+                raise SelectionError(
+                    f"dolly_scores lacks {indicator.name} for {lacking} of the pool's {len(ids)} "
+                    "examples; materialize dolly_scores again"
+                )
+            columns[indicator.name] = values.to_numpy()
+        elif indicator.backend.name == "nearest_neighbour":
+            vectors = embeddings_of(ids, models, warehouse)
+            neighbour = int(indicator.options.get("neighbour", NEIGHBOUR))
+            columns[indicator.name] = expected_distance(vectors, study.mixtures.size, neighbour)
+    return pd.DataFrame(columns, index=wide.index).astype(np.float64)

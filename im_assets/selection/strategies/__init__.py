@@ -1,0 +1,1 @@
+"""The selection strategies, one module a kind. The registry imports every module in this folder."""
