@@ -9,6 +9,37 @@ import pandas as pd
 OWNERS = ["team:instruction-mining"]
 
 
+def presentation(
+    group: str,
+    kinds: set[str],
+    columns: Mapping[str, tuple[str, str]] | None = None,
+    *,
+    code_version: str = "1",
+    partition_column: str | None = None,
+    gpu: bool = False,
+) -> dict[str, Any]:
+    """What every asset of ours tells Dagster: group, owners, kinds, column schema, backfills.
+
+    Args:
+        columns: the table's columns as ``{name: (type, description)}``.
+        partition_column: the column that holds the partition key, for a partitioned table.
+        gpu: whether the step waits for a slot of the pool ``gpu``.
+    """
+    metadata = {} if columns is None else column_schema(columns)
+    if partition_column is not None:
+        metadata["partition_expr"] = partition_column
+    return {
+        "group_name": group,
+        "owners": OWNERS,
+        "kinds": kinds,
+        "code_version": code_version,
+        "pool": "gpu" if gpu else None,
+        # A range of partitions is one run, so that the base model is loaded once.
+        "backfill_policy": dg.BackfillPolicy.single_run(),
+        "metadata": metadata,
+    }
+
+
 def column_schema(columns: Mapping[str, tuple[str, str]]) -> dict[str, Any]:
     """Asset metadata that declares a table's columns as ``{name: (type, description)}``."""
     return {

@@ -1,4 +1,7 @@
-"""``python -m im_assets.run``: the whole study in one run, into the Dagster instance of the UI."""
+"""``python -m im_assets.run``: the whole study, into the Dagster instance of the UI.
+
+One run a job: mixtures to selection, then each part of the evidence over its own partitions.
+"""
 
 import sys
 import time
@@ -6,42 +9,54 @@ import time
 import dagster as dg
 
 from im_assets.definitions import PROFILE, defs
-from im_assets.partitions import seed_key
 from im_assets.rule.assets import RULE_FILE
 from im_assets.selection.assets import SELECTION_FILE
 from im_resources.study import load_study
 
 
 def main() -> int:
-    """Materialize every asset for all seeds of the study in ``IM_PROFILE``; 1 if a step failed."""
+    """Materialize every asset of the study in ``IM_PROFILE``; 1 if a step failed."""
     study = load_study(PROFILE)
-    first, last = seed_key(0), seed_key(study.mixtures.seeds - 1)
-    print(
-        f"study {study.name!r}: {study.mixtures.seeds} mixtures of {study.mixtures.size} examples"
-    )
+    size = study.mixtures.size
+    print(f"study {study.name!r}: {study.mixtures.seeds} mixtures of {size} examples")
     start = time.monotonic()
     with dg.DagsterInstance.get() as instance:
-        result = defs.resolve_job_def("study").execute_in_process(
-            instance=instance,
-            raise_on_error=False,
-            run_config={"loggers": {"console": {"config": {"log_level": "WARNING"}}}},
-            tags={
-                "dagster/asset_partition_range_start": first,
-                "dagster/asset_partition_range_end": last,
-            },
-        )
-    for event in result.get_step_success_events():
-        seconds = event.step_success_data.duration_ms / 1000
-        print(f"  {event.step_key:<32} {seconds:8.1f} s")
-    print(f"{'done' if result.success else 'FAILED'} after {time.monotonic() - start:.0f} s")
-    if not result.success:
-        for event in result.filter_events(lambda e: e.is_step_failure):
-            print(f"{event.step_key}: {event.message}", file=sys.stderr)
-        return 1
+        for job in defs.jobs or ():
+            if not run_job(job.name, instance):
+                print(f"FAILED after {time.monotonic() - start:.0f} s")
+                return 1
+    print(f"done after {time.monotonic() - start:.0f} s")
     print(f"rule:      {study.folder / RULE_FILE}")
     print(f"selection: {study.folder / SELECTION_FILE}")
     print("look at it with `make dev`: http://127.0.0.1:3000")
     return 0
+
+
+def run_job(name: str, instance: dg.DagsterInstance) -> bool:
+    """Run one job over all its partitions, in one run; False when a step failed, which is told."""
+    job = defs.resolve_job_def(name)
+    keys = list(job.partitions_def.get_partition_keys()) if job.partitions_def else []
+    tags = (
+        {
+            "dagster/asset_partition_range_start": keys[0],
+            "dagster/asset_partition_range_end": keys[-1],
+        }
+        if keys
+        else {}
+    )
+    print(f"{name}:" + (f" {len(keys)} partitions" if keys else ""))
+    result = job.execute_in_process(
+        instance=instance,
+        raise_on_error=False,
+        run_config={"loggers": {"console": {"config": {"log_level": "WARNING"}}}},
+        tags=tags,
+    )
+    for event in result.get_step_success_events():
+        seconds = event.step_success_data.duration_ms / 1000
+        print(f"  {event.step_key:<32} {seconds:8.1f} s", flush=True)
+    for event in result.filter_events(lambda e: e.is_step_failure):
+        print(f"{event.step_key}: {event.message}", file=sys.stderr)
+    return result.success
 
 
 if __name__ == "__main__":

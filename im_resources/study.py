@@ -283,7 +283,10 @@ class ValidationSettings(Settings):
     )
     sizes: tuple[Positive, ...] = Field((1000,), min_length=1)
     seeds: Annotated[int, Field(ge=2, le=1000)] = Field(
-        3, description="Finetunes of each arm; a random arm draws anew for each"
+        3, description="Finetunes of each arm, on the same selection with another seed"
+    )
+    random_seeds: Annotated[int, Field(ge=2, le=1000)] | None = Field(
+        None, description="Random subsets; default: 2 × seeds, since all are compared with them"
     )
     deciles: Annotated[int, Field(ge=0, le=100)] = Field(
         10, description="Equal slices of the pool by the rule's value, each finetuned on; 0: none"
@@ -312,7 +315,9 @@ class JudgeSettings(Settings):
     backend: Literal["openai", "local"] = Field(
         "local", description="openai: any endpoint of that API; local: the study's base model"
     )
-    base_url: str | None = Field(None, description="Endpoint, e.g. http://127.0.0.1:8000/v1")
+    base_url: Annotated[str, Field(pattern=r"^https?://[^\s/@]+(/\S*)?$")] | None = Field(
+        None, description="Endpoint, e.g. http://127.0.0.1:8000/v1"
+    )
     model: str | None = Field(None, description="The endpoint's name of the judging model")
     key_variable: str = Field("OPENAI_API_KEY", description="Environment variable with the key")
     first: Name = Field("rule", description="Arm of the validation whose answers are judged …")
@@ -327,6 +332,8 @@ class JudgeSettings(Settings):
     def _endpoint(self) -> Self:
         if self.backend == "openai" and not (self.base_url and self.model):
             raise ValueError("`backend: openai` needs `base_url` and `model`")
+        if self.first == self.second:
+            raise ValueError(f"`first` and `second` are the same arm, {self.first!r}")
         return self
 
 
@@ -451,19 +458,44 @@ def _profile_path(profile: str) -> Path:
 
 def _explain(error: ValidationError) -> list[str]:
     """One line per fault: field, value, what is wrong, and the key that was probably meant."""
-    lines = []
+    faults: dict[str, list[str]] = {}  # the members of a union complain one by one
+    found: dict[str, str] = {}
     for fault in error.errors():
-        field = ".".join(str(part) for part in fault["loc"]) or "profile"
+        field = ".".join(map(str, _field_of(fault["loc"]))) or "profile"
+        messages = faults.setdefault(field, [])
         if fault["type"] == "extra_forbidden":
             key, known = str(fault["loc"][-1]), _keys_at(fault["loc"][:-1])
             hint = did_you_mean(key, known) or f"; known: {', '.join(known)}"
-            lines.append(f"  {field}: unknown setting{hint}")
+            messages.append(f"unknown setting{hint}")
         elif fault["type"] == "missing":
-            lines.append(f"  {field}: missing, this setting has no default")
+            messages.append("missing, this setting has no default")
         else:
-            message = fault["msg"].removeprefix("Value error, ")
-            lines.append(f"  {field}: {message} (found {fault['input']!r})")
-    return lines
+            messages.append(fault["msg"].removeprefix("Value error, "))
+            found[field] = f" (found {fault['input']!r})"
+    return [
+        f"  {field}: {', or '.join(dict.fromkeys(messages))}{found.get(field, '')}"
+        for field, messages in faults.items()
+    ]
+
+
+def _field_of(location: tuple[int | str, ...]) -> tuple[int | str, ...]:
+    """The location without what pydantic appends for the members of a union."""
+    kind: Any = Study
+    for depth, part in enumerate(location):
+        if get_origin(kind) is dict:
+            kind = get_args(kind)[1]
+        elif isinstance(kind, type) and issubclass(kind, BaseModel):
+            field = kind.model_fields.get(str(part))
+            kind = _present(field.annotation) if field else None
+        elif isinstance(part, str) and kind is not None:
+            return location[:depth]
+    return location
+
+
+def _present(kind: Any) -> Any:
+    """The type itself where None is allowed beside it."""
+    kinds = [arg for arg in get_args(kind) if arg is not type(None)]
+    return kinds[0] if type(None) in get_args(kind) and len(kinds) == 1 else kind
 
 
 def _keys_at(location: tuple[int | str, ...]) -> list[str]:
@@ -473,9 +505,7 @@ def _keys_at(location: tuple[int | str, ...]) -> list[str]:
         if get_origin(kind) is dict:  # the part is a name of the user's own, such as a source's
             kind = get_args(kind)[1]
         else:
-            kind = kind.model_fields[str(part)].annotation
-        if type(None) in get_args(kind):
-            kind = next(arg for arg in get_args(kind) if arg is not type(None))
+            kind = _present(kind.model_fields[str(part)].annotation)
     return sorted(kind.model_fields)
 
 

@@ -1,11 +1,12 @@
-"""base_losses and eval_losses: how well base and finetunes predict the reference outputs."""
+"""How well base and finetunes predict the reference outputs: base_losses, eval_losses, its like."""
 
 import math
+from typing import Any
 
 import dagster as dg
 import pandas as pd
 
-from im_assets.catalog import OWNERS, column_schema
+from im_assets.catalog import presentation
 from im_assets.evaluation.evaluating import (
     CODE_VERSION,
     evaluate_adapters,
@@ -14,7 +15,7 @@ from im_assets.evaluation.evaluating import (
     evaluation_rows,
     overall,
 )
-from im_assets.partitions import seed_partitions
+from im_assets.partitions import Experiment
 from im_assets.progress import Progress
 from im_resources.adapter_store import AdapterStore
 from im_resources.gpu import GpuResource
@@ -31,15 +32,14 @@ COLUMNS = {
 }
 
 
-@dg.asset(
-    group_name="evaluation",
-    owners=OWNERS,
-    kinds={"pytorch", "duckdb"},
-    pool="gpu",
-    code_version=str(CODE_VERSION),
-    backfill_policy=dg.BackfillPolicy.single_run(),
-    metadata=column_schema(COLUMNS),
-)
+PRESENTATION: dict[str, Any] = {
+    "kinds": {"pytorch", "duckdb"},
+    "code_version": str(CODE_VERSION),
+    "gpu": True,
+}
+
+
+@dg.asset(**presentation("evaluation", columns=COLUMNS, **PRESENTATION))
 def base_losses(
     eval_set: pd.DataFrame,
     study: dg.ResourceParam[Study],
@@ -58,24 +58,24 @@ def base_losses(
     return dg.Output(losses, metadata=metadata)
 
 
-def evaluation_assets(study: Study) -> list[dg.AssetsDefinition]:
-    """The assets of this room for a study's seeds."""
+def losses_asset(experiment: Experiment) -> dg.AssetsDefinition:
+    """The asset with the evaluation losses of each of the experiment's finetunes."""
+    column = {experiment.column: ("text", "Partition key")}
 
     @dg.asset(
-        partitions_def=seed_partitions(study),
-        deps=["finetuned_adapters"],
-        backfill_policy=dg.BackfillPolicy.single_run(),
-        group_name="evaluation",
-        owners=OWNERS,
-        kinds={"pytorch", "duckdb"},
-        pool="gpu",
-        code_version=str(CODE_VERSION),
-        metadata={
-            "partition_expr": "seed",
-            **column_schema({"seed": ("text", "Partition key of the mixture"), **COLUMNS}),
-        },
+        name=experiment.losses,
+        description="The loss of the model finetuned on each of the "
+        f"{experiment.noun}, on every reference output of the evaluation set.",
+        partitions_def=experiment.partitions,
+        deps=[experiment.adapters],
+        **presentation(
+            experiment.group or "evaluation",
+            columns={**column, **COLUMNS},
+            partition_column=experiment.column,
+            **PRESENTATION,
+        ),
     )
-    def eval_losses(
+    def losses_of(
         context: dg.AssetExecutionContext,
         eval_set: pd.DataFrame,
         base_losses: pd.DataFrame,
@@ -84,7 +84,6 @@ def evaluation_assets(study: Study) -> list[dg.AssetsDefinition]:
         adapters: dg.ResourceParam[AdapterStore],
         warehouse: dg.ResourceParam[Warehouse],
     ) -> pd.DataFrame:
-        """The loss of every finetuned model on every reference output of the evaluation set."""
         rows = evaluation_rows(eval_set, study.evaluation)
         shared = evaluation_fingerprint(rows, study)
         found = {key: adapters.latest(key) for key in context.partition_keys}
@@ -98,7 +97,7 @@ def evaluation_assets(study: Study) -> list[dg.AssetsDefinition]:
             if (losses := cached_losses(warehouse, k)) is not None
         }
         folders = {p: folder for p, (folder, _) in found.items() if p not in done}
-        progress = Progress(context, "evaluating", len(folders), "mixtures")
+        progress = Progress(context, "evaluating", len(folders), experiment.noun)
         for partition, losses in evaluate_adapters(folders, rows, study, gpu, progress.step):
             done[partition] = losses.assign(fingerprint=keys[partition])
             warehouse.append(
@@ -120,10 +119,11 @@ def evaluation_assets(study: Study) -> list[dg.AssetsDefinition]:
                 partition_key=partition,
             )
         return pd.concat(
-            [done[p].assign(seed=p) for p in context.partition_keys], ignore_index=True
+            [done[p].assign(**{experiment.column: p}) for p in context.partition_keys],
+            ignore_index=True,
         )
 
-    return [base_losses, eval_losses]
+    return losses_of
 
 
 def cached_losses(warehouse: Warehouse, key: str) -> pd.DataFrame | None:

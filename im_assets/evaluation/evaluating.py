@@ -103,3 +103,8 @@ def overall(losses: pd.DataFrame, weighting: str) -> float:
     if weighting == "token":
         return float(losses["nll"].sum() / losses["tokens"].sum())
     return float(np.mean(losses.groupby("eval_id")["loss"].mean()))
+
+
+def overall_by(losses: pd.DataFrame, column: str, weighting: str) -> dict[str, float]:
+    """The one number of each finetune, by its partition key in ``column``."""
+    return {str(key): overall(rows, weighting) for key, rows in losses.groupby(column)}

@@ -1,57 +1,62 @@
-"""finetuned_adapters: one LoRA adapter a mixture, on one frozen base."""
+"""One LoRA adapter a set of examples, on one frozen base: finetuned_adapters and its like."""
 
 from typing import Any
 
 import dagster as dg
 import pandas as pd
 
-from im_assets.catalog import OWNERS
+from im_assets.catalog import presentation
 from im_assets.figures import loss_curve, png_markdown
 from im_assets.finetuning.finetune import CODE_VERSION, Finetune, finetune_all
-from im_assets.partitions import seed_of, seed_partitions
+from im_assets.partitions import Experiment, seed_of
 from im_assets.progress import Progress
 from im_resources.adapter_store import AdapterStore
 from im_resources.gpu import GpuResource
 from im_resources.study import Study
 
 
-def finetuning_assets(study: Study) -> list[dg.AssetsDefinition]:
-    """The assets of this room for a study's seeds."""
+def adapters_asset(experiment: Experiment) -> dg.AssetsDefinition:
+    """The asset with one LoRA adapter for each of the experiment's sets of examples."""
 
     @dg.asset(
-        partitions_def=seed_partitions(study),
-        backfill_policy=dg.BackfillPolicy.single_run(),
-        group_name="finetuning",
-        owners=OWNERS,
-        kinds={"pytorch", "huggingface"},
-        pool="gpu",
-        code_version=str(CODE_VERSION),
+        name=experiment.adapters,
+        description=f"LoRA adapters finetuned on the {experiment.noun}, on the frozen, shared base "
+        "model; loss on response tokens only. Kept as PEFT folders; one whose fingerprint is "
+        "complete is not trained again.",
+        partitions_def=experiment.partitions,
+        ins={
+            "samples": dg.AssetIn(experiment.samples),
+            "examples": dg.AssetIn(experiment.examples),
+        },
+        **presentation(
+            experiment.group or "finetuning",
+            {"pytorch", "huggingface"},
+            code_version=str(CODE_VERSION),
+            gpu=True,
+        ),
     )
-    def finetuned_adapters(
+    def adapters_of(
         context: dg.AssetExecutionContext,
-        mixed_samples: pd.DataFrame,
-        candidate_datasets: pd.DataFrame,
+        samples: pd.DataFrame,
+        examples: pd.DataFrame,
         study: dg.ResourceParam[Study],
         gpu: GpuResource,
         adapters: dg.ResourceParam[AdapterStore],
     ) -> dg.MaterializeResult:
-        """LoRA adapters finetuned on the mixtures, on the frozen, shared base model; loss on
-        response tokens only. Kept as PEFT folders; a seed whose fingerprint is complete is not
-        trained again."""
-        work = finetunes(mixed_samples, candidate_datasets)
-        progress = Progress(context, "finetuning", len(work), "mixtures")
+        work = finetunes(samples, examples, experiment.column)
+        progress = Progress(context, "finetuning", len(work), experiment.noun)
         trained = 0
         for key, manifest, new in finetune_all(work, study, gpu, adapters, progress.step):
             trained += new
             context.add_asset_metadata(_metadata(manifest, adapters, key, new), partition_key=key)
         return dg.MaterializeResult(metadata={"trained in this run": trained})
 
-    return [finetuned_adapters]
+    return adapters_of
 
 
-def finetunes(mixtures: pd.DataFrame, candidates: pd.DataFrame) -> dict[str, Finetune]:
-    """The finetunes of all mixtures in the frame, by partition key."""
-    texts = candidates[["example_id", "instruction", "input", "output"]]
+def finetunes(samples: pd.DataFrame, examples: pd.DataFrame, column: str) -> dict[str, Finetune]:
+    """The finetunes of all sets in ``samples``, by partition key (in ``column``)."""
+    texts = examples[["example_id", "instruction", "input", "output"]]
     return {
         str(key): Finetune(
             str(key),
@@ -60,7 +65,7 @@ def finetunes(mixtures: pd.DataFrame, candidates: pd.DataFrame) -> dict[str, Fin
                 texts, on="example_id", validate="one_to_one"
             ),
         )
-        for key, members in mixtures.groupby("seed")
+        for key, members in samples.groupby(column)
     }
 
 

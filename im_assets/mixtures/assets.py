@@ -3,34 +3,26 @@
 import dagster as dg
 import pandas as pd
 
-from im_assets.catalog import OWNERS, column_schema
+from im_assets.catalog import presentation
 from im_assets.mixtures.drawing import draw_mixture
-from im_assets.partitions import seed_of, seed_partitions
+from im_assets.partitions import Experiment, seed_of
 from im_resources.study import Study
 
+COLUMNS = {
+    "seed": ("text", "Partition key of the mixture"),
+    "position": ("bigint", "Place in the mixture, from 0"),
+    "example_id": ("text", "Content hash of the example"),
+    "source": ("text", "Candidate source it was drawn from"),
+    "share": ("double", "The source's random weight r_i / Σr"),
+}
 
-def mixture_assets(study: Study) -> list[dg.AssetsDefinition]:
-    """The assets of this room for a study's seeds."""
+
+def mixture_assets(experiment: Experiment) -> list[dg.AssetsDefinition]:
+    """The assets of this room."""
 
     @dg.asset(
-        partitions_def=seed_partitions(study),
-        backfill_policy=dg.BackfillPolicy.single_run(),
-        group_name="mixtures",
-        owners=OWNERS,
-        kinds={"python", "duckdb"},
-        code_version="1",
-        metadata={
-            "partition_expr": "seed",
-            **column_schema(
-                {
-                    "seed": ("text", "Partition key of the mixture"),
-                    "position": ("bigint", "Place in the mixture, from 0"),
-                    "example_id": ("text", "Content hash of the example"),
-                    "source": ("text", "Candidate source it was drawn from"),
-                    "share": ("double", "The source's random weight r_i / Σr"),
-                }
-            ),
-        },
+        partitions_def=experiment.partitions,
+        **presentation("mixtures", {"python", "duckdb"}, COLUMNS, partition_column="seed"),
     )
     def mixed_samples(
         context: dg.AssetExecutionContext,

@@ -35,7 +35,7 @@ def draw_mixture(candidates: pd.DataFrame, seed: int, size: int) -> pd.DataFrame
     weights = {source: uniform(seed, source) for source in held}
     sizes = allocate(weights, held, size)
     ranked = candidates[["example_id", "source"]].assign(
-        rank=[_digest(seed, example_id) for example_id in candidates["example_id"]]
+        rank=[digest(seed, example_id) for example_id in candidates["example_id"]]
     )
     ranked = ranked.sort_values(["source", "rank"])
     chosen = ranked[ranked.groupby("source").cumcount() < ranked["source"].map(sizes)]
@@ -86,8 +86,9 @@ def allocate(weights: Mapping[str, float], held: Mapping[str, int], size: int) -
 
 def uniform(seed: int, name: str) -> float:
     """A uniform random number in (0, 1) that belongs to a seed and a name."""
-    return (int(_digest(seed, f"weight:{name}")[:13], 16) + 0.5) / 16**13
+    return (int(digest(seed, f"weight:{name}")[:13], 16) + 0.5) / 16**13
 
 
-def _digest(seed: int, name: str) -> str:
+def digest(seed: int, name: str) -> str:
+    """SHA-256 of a seed and a name, in hex: the randomness of all draws."""
     return hashlib.sha256(f"{seed}:{name}".encode()).hexdigest()

@@ -1,0 +1,172 @@
+"""Is a selection better than a random one? Losses against a measured noise floor.
+
+Differences of a hundredth in the loss are what another seed gives (the paper's own second version
+reports such), so that no difference is told here without its interval, and none is called better
+or worse whose interval, simultaneous over all strategies compared, holds zero.
+"""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from im_assets.correlation import correlation
+from im_assets.validation.arms import RANDOM, Arm
+
+CONFIDENCE = 0.95
+
+
+def validation_runs(losses: dict[str, float], arms: dict[str, Arm]) -> pd.DataFrame:
+    """One row a finetune: kind, strategy, size, seed, slice, loss.
+
+    Raises ValueError when an arm was not evaluated.
+    """
+    missing = [key for key in arms if key not in losses]
+    if missing:
+        raise ValueError(
+            f"no evaluation loss for {', '.join(missing[:5])}"
+            f"{f' and {len(missing) - 5} more' if len(missing) > 5 else ''}; materialize "
+            "selection_losses for all arms first"
+        )
+    return pd.DataFrame(
+        [(a.kind, a.name, a.size, a.seed, a.slice, losses[key]) for key, a in arms.items()],
+        columns=["kind", "strategy", "size", "seed", "slice", "loss"],
+    )
+
+
+def noise_floor(runs: pd.DataFrame) -> pd.DataFrame:
+    """How far finetunes that do not differ in quality lie apart, two ways.
+
+    Args:
+        runs: as ``validation_runs`` returns them.
+
+    Returns:
+        source (``finetune seed``: one random subset, several seeds; ``random subset``: several
+        subsets, each with its own seed), size, finetunes, mean, sd, sd_low, sd_high: standard
+        deviation of the loss with its 95 % interval (chi-squared, normal losses).
+    """
+    from scipy.stats import chi2
+
+    rows = []
+    for size, group in runs.groupby("size"):
+        random = group[(group["kind"] == "strategy") & (group["strategy"] == RANDOM)]
+        repeats = group[group["kind"] == "noise"]
+        if repeats.empty:
+            continue
+        same = pd.concat([random[random["seed"] == 0], repeats])
+        for source, sample in (("finetune seed", same), ("random subset", random)):
+            n, sd = len(sample), float(sample["loss"].std(ddof=1))
+            low, high = (
+                sd * np.sqrt((n - 1) / chi2.ppf(q, n - 1))
+                for q in ((1 + CONFIDENCE) / 2, (1 - CONFIDENCE) / 2)
+            )
+            rows.append((source, int(str(size)), n, sample["loss"].mean(), sd, low, high))
+    columns = ["source", "size", "finetunes", "mean", "sd", "sd_low", "sd_high"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def verdicts(runs: pd.DataFrame) -> pd.DataFrame:
+    """Each strategy against random subsets of the same size.
+
+    The spread of a random arm is its own (subset and seed); that of the others, whose subset does
+    not change, is pooled over them and the repeats. Intervals of differences are Welch's
+    (Satterthwaite's degrees of freedom), simultaneous by Bonferroni over the strategies of a size.
+
+    Args:
+        runs: as ``validation_runs`` returns them.
+
+    Returns:
+        One row a strategy and size, lowest loss first: strategy, size, finetunes, loss (mean),
+        loss_low, loss_high (95 %), difference to random, difference_low, difference_high,
+        noise_units (difference / standard deviation of random arms), p (two-sided, unadjusted),
+        verdict: ``better``, ``worse``, ``not distinguishable``, or ``baseline``. All losses in nats
+        a token, or as evaluation.weighting says.
+    """
+    rows: list[dict[str, Any]] = []
+    for size, group in runs[runs["kind"] != "decile"].groupby("size"):
+        losses = {
+            str(name): arm["loss"].to_numpy()
+            for name, arm in group[group["kind"] == "strategy"].groupby("strategy", sort=False)
+        }
+        # The repeats differ from the first random arm in the seed alone, so they are one sample.
+        first = group[(group["strategy"] == RANDOM) & (group["seed"] == 0)]
+        repeats = pd.concat([first, group[group["kind"] == "noise"]])["loss"].to_numpy()
+        fixed = [x for name, x in losses.items() if name != RANDOM] + [repeats]
+        pooled, freedom = _pooled_variance(fixed)
+        base = losses[RANDOM]
+        base_variance, base_freedom = base.var(ddof=1), len(base) - 1
+        for name, sample in losses.items():
+            own = (base_variance, base_freedom) if name == RANDOM else (pooled, freedom)
+            row: dict[str, Any] = {"strategy": name, "size": int(str(size))}
+            row |= {"finetunes": len(sample)}
+            row |= _interval("loss", sample.mean(), own[0] / len(sample), own[1], CONFIDENCE)
+            if name == RANDOM:
+                rows.append(row | {"verdict": "baseline"})
+                continue
+            parts = ((pooled / len(sample), freedom), (base_variance / len(base), base_freedom))
+            squared = sum(v for v, _ in parts)
+            df = squared**2 / sum(v**2 / f for v, f in parts)
+            level = 1 - (1 - CONFIDENCE) / (len(losses) - 1)
+            gap = float(sample.mean() - base.mean())
+            row |= _interval("difference", gap, squared, df, level)
+            row |= {"noise_units": gap / np.sqrt(base_variance), "p": _p(gap, squared, df)}
+            rows.append(row | {"verdict": _verdict(row["difference_low"], row["difference_high"])})
+    table = pd.DataFrame(rows)
+    order = ["strategy", "size", "finetunes", "loss", "loss_low", "loss_high", "difference"]
+    order += ["difference_low", "difference_high", "noise_units", "p", "verdict"]
+    return table.reindex(columns=order).sort_values(["size", "loss"], ignore_index=True)
+
+
+def deciles(runs: pd.DataFrame, predicted: np.ndarray, resamples: int = 1000) -> pd.DataFrame:
+    """Does the loss fall as the rule's value falls, over slices of the unseen pool?
+
+    Args:
+        runs: as ``validation_runs`` returns them.
+        predicted: mean predicted log loss of each slice's finetuned examples, shape (slices,).
+
+    Returns:
+        decile (1 = lowest rule values), predicted, loss, log_loss, and in every row Spearman's
+        correlation of predicted and measured log loss: spearman, spearman_low, spearman_high.
+    """
+    mine = runs[runs["kind"] == "decile"].sort_values("slice")
+    loss = mine["loss"].to_numpy()
+    found = correlation(predicted, np.log(loss), "spearman", resamples=resamples)
+    return pd.DataFrame(
+        {
+            "decile": mine["slice"].to_numpy() + 1,
+            "predicted": predicted,
+            "loss": loss,
+            "log_loss": np.log(loss),
+            "spearman": found.value,
+            "spearman_low": found.low,
+            "spearman_high": found.high,
+        }
+    ).astype(dict.fromkeys(["spearman", "spearman_low", "spearman_high"], "float64"))
+
+
+def _pooled_variance(samples: list[np.ndarray]) -> tuple[float, int]:
+    """Variance around each sample's own mean, and its degrees of freedom."""
+    squares = sum(float(((x - x.mean()) ** 2).sum()) for x in samples)
+    freedom = sum(len(x) - 1 for x in samples)
+    return squares / freedom, freedom
+
+
+def _interval(
+    name: str, value: float, squared_error: float, df: float, level: float
+) -> dict[str, float]:
+    from scipy.stats import t
+
+    half = float(t.ppf((1 + level) / 2, df) * np.sqrt(squared_error))
+    return {name: float(value), f"{name}_low": value - half, f"{name}_high": value + half}
+
+
+def _p(value: float, squared_error: float, df: float) -> float:
+    from scipy.stats import t
+
+    return float(2 * t.sf(abs(value) / np.sqrt(squared_error), df))
+
+
+def _verdict(low: float, high: float) -> str:
+    if high < 0:
+        return "better"
+    return "worse" if low > 0 else "not distinguishable"
