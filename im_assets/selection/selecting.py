@@ -1,4 +1,4 @@
-"""Choose from unseen data by the rule, lowest predicted log loss first (paper: Dolly)."""
+"""A selection as a table, against chance, and as a file to finetune on."""
 
 import json
 import os
@@ -15,59 +15,55 @@ class SelectionError(ValueError):
     """A selection that cannot be made; says what is there and what was asked for."""
 
 
-def rank_by_rule(examples: pd.DataFrame, indicators: pd.DataFrame, rule: Rule) -> pd.DataFrame:
-    """All examples with their indicators, predicted log loss and rank, best first.
+def ranked_table(
+    examples: pd.DataFrame, indicators: pd.DataFrame, rule: Rule, positions: Sequence[int]
+) -> pd.DataFrame:
+    """The examples at ``positions`` with rank, indicators and what the rule predicts.
 
     Args:
         examples: the unseen pool, one row an example_id.
         indicators: one row an example_id (index), one column an indicator.
+        positions: rows of ``examples``, best first.
 
     Returns:
-        ``examples`` joined with ``indicators``, ``predicted_log_loss`` and ``rank`` (1 = lowest
-        predicted log loss; ties by example_id).
+        ``rank`` (1 = first), the columns of both frames, ``predicted_log_loss``.
 
     Raises:
-        SelectionError: the rule has no indicator, so it ranks nothing.
         ValueError: an example lacks an indicator of the rule.
     """
-    if not rule.indicators:
-        raise SelectionError(
-            "the rule has no indicator (none was significant on these mixtures), so it cannot rank "
-            "examples; use more mixtures, a laxer rule.p_enter, or rule.source: published_v1"
-        )
-    ranked = examples.merge(
+    table = examples.iloc[list(positions)].merge(
         indicators, how="left", left_on="example_id", right_index=True, validate="1:1"
     )
-    ranked["predicted_log_loss"] = rule.predict(ranked)
-    ranked = ranked.sort_values(["predicted_log_loss", "example_id"], ignore_index=True)
-    ranked.insert(0, "rank", np.arange(1, len(ranked) + 1))
-    return ranked
-
-
-def select(ranked: pd.DataFrame, size: int) -> pd.DataFrame:
-    """The ``size`` best. Raises SelectionError when the pool holds fewer."""
-    if size > len(ranked):
-        raise SelectionError(
-            f"selection.size is {size}, but the unseen pool holds only {len(ranked)} examples"
-        )
-    return ranked.head(size)
+    table = table.reset_index(drop=True)
+    table["predicted_log_loss"] = rule.predict(table)
+    table.insert(0, "rank", np.arange(1, len(table) + 1))
+    return table
 
 
 def compare_with_random(
-    ranked: pd.DataFrame, size: int, columns: Sequence[str], draws: int, seed: int = 0
+    pool: pd.DataFrame,
+    positions: Sequence[int],
+    columns: Sequence[str],
+    draws: int,
+    seed: int = 0,
 ) -> pd.DataFrame:
     """Means of the selection against random subsets of the same size.
+
+    Args:
+        pool: the whole pool, with the numeric ``columns``.
+        positions: rows of ``pool`` that are selected.
 
     Returns:
         One row a column: selected, random (mean over draws), random_sd (standard deviation of the
         draws' means), z = (selected - random) / random_sd.
     """
     generator = np.random.Generator(np.random.PCG64(seed))
-    values = ranked[list(columns)].to_numpy(dtype=float)
+    values, size = pool[list(columns)].to_numpy(dtype=float), len(positions)
     means = np.array(
         [values[generator.choice(len(values), size, replace=False)].mean(0) for _ in range(draws)]
     )
-    selected, random, spread = values[:size].mean(axis=0), means.mean(axis=0), means.std(axis=0)
+    selected = values[list(positions)].mean(axis=0)
+    random, spread = means.mean(axis=0), means.std(axis=0)
     z = np.divide(selected - random, spread, out=np.zeros_like(spread), where=spread > 0)
     return pd.DataFrame(
         {"mean of": columns, "selected": selected, "random": random, "random_sd": spread, "z": z}

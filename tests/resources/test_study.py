@@ -126,7 +126,8 @@ def test_a_misspelt_key_is_named_with_the_right_one(load: Load, place: str, mean
 
 
 def test_a_key_like_no_other_gets_the_list_of_keys(load: Load) -> None:
-    with pytest.raises(ProfileError, match=r"mixtures\.xyzzy: unknown setting; known: seeds, size"):
+    known = "known: candidate_seeds, seeds, size"
+    with pytest.raises(ProfileError, match=rf"mixtures\.xyzzy: unknown setting; {known}$"):
         load(**{"mixtures.xyzzy": 1})
 
 
@@ -196,6 +197,22 @@ def test_all_faults_of_a_profile_come_in_one_error(load: Load) -> None:
         "rule.creterion",
         "selection.size",
     ]
+
+
+@pytest.mark.parametrize("value", [0, 1.5, "searchd", -3, [10]])
+def test_a_selections_size_names_all_that_it_may_be(load: Load, value: Any) -> None:
+    with pytest.raises(ProfileError) as error:
+        load(**{"selection.size": value})
+    [line] = str(error.value).splitlines()[1:]
+    assert line.startswith("  selection.size: ")
+    assert "'searched'" in line
+    assert "integer" in line or "greater than 0" in line
+    assert line.endswith(f"(found {value!r})")
+
+
+@pytest.mark.parametrize("value", [10, 0.25, "searched"])
+def test_a_selections_size_is_a_number_a_fraction_or_searched(load: Load, value: Any) -> None:
+    assert load(**{"selection.size": value}).selection.size == value
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from im_assets.scoring import registry
 from im_assets.scoring.batch import Models
 from im_assets.scoring.indicators.nearest_neighbour import expected_distance
 from im_assets.scoring.registry import backends, indicator
-from im_assets.selection.assets import dolly_selection
+from im_assets.selection.assets import selection_assets
 from im_assets.selection.pool import pool_indicators
 from im_assets.selection.selecting import SelectionError
 from im_resources.gpu import GpuResource
@@ -89,7 +89,7 @@ def materialize(study: Study, warehouse: Warehouse, rule: Rule) -> dg.ExecuteInP
         return table
 
     return dg.materialize(
-        [*map(made, frames), dolly_selection],
+        [*map(made, frames), *selection_assets(study)],
         resources={
             "study": study,
             "gpu": GpuResource(device="cpu"),
