@@ -11,8 +11,8 @@ import dagster as dg
 
 from im_assets.candidates import assets as candidates
 from im_assets.candidates import checks as candidate_checks
-from im_assets.evaluation import checks as evaluation_checks
 from im_assets.evaluation.assets import base_losses, losses_asset
+from im_assets.evaluation.checks import finite_losses_check
 from im_assets.finetuning.assets import adapters_asset
 from im_assets.mixtures.assets import mixture_assets
 from im_assets.partitions import mixture_experiment
@@ -36,6 +36,9 @@ def definitions(study: Study, profile: str) -> dg.Definitions:
     chosen(study.scoring)  # an unknown indicator is an error here, not hours into a run
     check_strategies(study)
     mixtures = mixture_experiment(study)
+    losses = ["base_losses", mixtures.losses]
+    losses += ["univariate_losses"] if study.univariate else []
+    losses += ["selection_losses"] if study.validation else []
     warehouse = str(study.warehouse)
     return dg.Definitions(
         assets=[
@@ -52,9 +55,10 @@ def definitions(study: Study, profile: str) -> dg.Definitions:
             *univariate_assets(study),
             *validation_assets(study),
         ],
-        asset_checks=dg.load_asset_checks_from_modules(
-            [candidate_checks, evaluation_checks, rule_checks]
-        ),
+        asset_checks=[
+            *dg.load_asset_checks_from_modules([candidate_checks, rule_checks]),
+            *map(finite_losses_check, losses),
+        ],
         jobs=jobs(study),
         resources={
             "study": StudyResource(profile=profile),

@@ -2,7 +2,8 @@
 
 Everything that can change a result is a field here, with a description and a bound, so that a study
 is reproducible from its profile alone. The profile is chosen by the environment variable
-``IM_PROFILE``: the name of a file in ``profiles/`` or a path to one (default: ``demo``).
+``IM_PROFILE``: the name of a file in ``profiles/`` or a path to one (default: ``demo``). A profile
+may start from another one: ``extends: demo``, and only what differs.
 """
 
 import difflib
@@ -429,16 +430,37 @@ def load_study(profile: str | None = None) -> Study:
     """
     profile = profile or os.environ.get("IM_PROFILE") or "demo"
     path = _profile_path(profile)
+    content = _read_profile(path, ())
+    try:
+        return Study.model_validate(content)
+    except ValidationError as error:
+        raise ProfileError(f"{path}:\n" + "\n".join(_explain(error))) from error
+
+
+def _read_profile(path: Path, extended_by: tuple[Path, ...]) -> dict[str, Any]:
+    """The settings in a file, laid over those of the profile that it `extends`.
+
+    A block keeps the keys that the extending profile does not give; a key given replaces the whole
+    value, so that `data: {candidates: …}` never mixes two lists of sources.
+    """
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ProfileError(f"{path}: not a YAML file: {error}") from error
     if not isinstance(content, dict):
         raise ProfileError(f"{path}: expected settings as `key: value`, found {content!r}")
-    try:
-        return Study.model_validate(content)
-    except ValidationError as error:
-        raise ProfileError(f"{path}:\n" + "\n".join(_explain(error))) from error
+    if "extends" not in content:
+        return content
+    chain = (*extended_by, path)
+    base_path = _profile_path(str(content.pop("extends")))
+    if base_path in chain:
+        raise ProfileError(f"{path}: `extends` goes round in a circle: {base_path}")
+    base = _read_profile(base_path, chain)
+    for key, value in content.items():
+        old = base.get(key)
+        both = isinstance(old, dict) and isinstance(value, dict)
+        base[key] = {**old, **value} if both else value
+    return base
 
 
 def _profile_path(profile: str) -> Path:

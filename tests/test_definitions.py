@@ -13,7 +13,7 @@ import yaml
 from dagster._core.definitions.assets.graph.base_asset_graph import BaseAssetGraph
 
 from im_assets.definitions import definitions, defs
-from im_assets.partitions import seed_key, seed_of, seed_partitions
+from im_assets.partitions import arm_key, bin_key, mixture_experiment, seed_key, seed_of
 from im_assets.scoring.registry import IndicatorError, chosen
 from im_resources.study import PROFILES, PROJECT_ROOT, ScoringSettings, load_study
 
@@ -97,7 +97,7 @@ def test_seeds_are_the_partitions() -> None:
     for name in UPSTREAM:
         partitions = GRAPH.get(dg.AssetKey(name)).partitions_def
         if name in PARTITIONED:
-            assert partitions == seed_partitions(study)
+            assert partitions == mixture_experiment(study).partitions
             keys = partitions.get_partition_keys()
             assert keys[0] == "seed-000"
             assert len(keys) == study.mixtures.seeds
@@ -106,8 +106,10 @@ def test_seeds_are_the_partitions() -> None:
 
 
 def test_partition_keys_name_their_seed() -> None:
+    assert seed_of(bin_key("len_out", 3)) == 0
+    assert seed_of(arm_key("rule", 1000, 12)) == 12
     assert [seed_of(seed_key(seed)) for seed in (0, 7, 999, 1000)] == [0, 7, 999, 1000]
-    for wrong in ("7", "seed-7", "seed-0x7", "seed-007 ", "bin-000", ""):
+    for wrong in ("7", "seed-7", "seed-0x7", "seed-007 ", "bin-000", "-seed-000", ""):
         with pytest.raises(ValueError, match="seed-000"):
             seed_of(wrong)
 

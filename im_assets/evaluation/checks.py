@@ -5,16 +5,19 @@ import numpy as np
 import pandas as pd
 
 
-@dg.asset_check(asset="base_losses", blocking=True)
-def base_losses_are_finite(base_losses: pd.DataFrame) -> dg.AssetCheckResult:
-    """Every loss of the base model is a positive, finite number."""
-    return losses_are_finite(base_losses)
+def finite_losses_check(asset: str) -> dg.AssetChecksDefinition:
+    """The blocking check ``<asset>_are_finite``: every loss is a positive, finite number."""
 
+    @dg.asset_check(
+        asset=asset,
+        name=f"{asset}_are_finite",
+        description="Every loss is a positive, finite number.",
+        blocking=True,
+    )
+    def check(losses: pd.DataFrame) -> dg.AssetCheckResult:
+        return losses_are_finite(losses)
 
-@dg.asset_check(asset="eval_losses", blocking=True)
-def eval_losses_are_finite(eval_losses: pd.DataFrame) -> dg.AssetCheckResult:
-    """Every loss of every finetuned model is a positive, finite number."""
-    return losses_are_finite(eval_losses)
+    return check
 
 
 def losses_are_finite(losses: pd.DataFrame) -> dg.AssetCheckResult:

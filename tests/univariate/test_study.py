@@ -1,0 +1,101 @@
+"""The univariate table: bins with their losses, correlations, and the paper's signs."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from im_assets.partitions import bin_key
+from im_assets.univariate.study import bin_table, univariate_correlations
+
+
+def samples(indicator: str, means: list[float]) -> pd.DataFrame:
+    return pd.concat(
+        pd.DataFrame(
+            {
+                "bin": bin_key(indicator, number),
+                "indicator": indicator,
+                "number": number,
+                "value": [mean - 1, mean + 1],
+            }
+        )
+        for number, mean in enumerate(means)
+    )
+
+
+def keys(indicator: str, count: int) -> list[str]:
+    return [bin_key(indicator, i) for i in range(count)]
+
+
+def test_a_bin_has_its_mean_and_its_loss() -> None:
+    losses = {bin_key("ppl", i): 2.0 + i for i in range(4)}
+    table = bin_table(samples("ppl", [40, 30, 20, 10]), losses, keys("ppl", 4))
+    assert table["mean"].tolist() == [40, 30, 20, 10]
+    assert table["loss"].tolist() == [2, 3, 4, 5]
+    assert table["log_loss"].tolist() == pytest.approx(np.log([2, 3, 4, 5]))
+    assert table["examples"].tolist() == [2] * 4
+
+
+def test_bins_in_the_order_of_their_number_also_beyond_nine() -> None:
+    count = 12
+    losses = {bin_key("ppl", i): 2.0 for i in range(count)}
+    table = bin_table(samples("ppl", list(map(float, range(count)))), losses, keys("ppl", count))
+    assert table["bin"].tolist() == list(range(count))
+
+
+@pytest.mark.parametrize("what", ["drawn", "evaluated"])
+def test_a_missing_bin_is_named(what: str) -> None:
+    have = [40.0, 30.0, 20.0] if what == "drawn" else [40.0, 30.0, 20.0, 10.0]
+    known = range(3) if what == "evaluated" else range(4)
+    with pytest.raises(ValueError, match=r"ppl-bin-3-seed-000; materialize univariate_losses"):
+        bin_table(samples("ppl", have), {bin_key("ppl", i): 2.0 for i in known}, keys("ppl", 4))
+
+
+def table(slope: float, noise: float, name: str) -> pd.DataFrame:
+    generator = np.random.Generator(np.random.PCG64(5))
+    mean = np.arange(8.0)
+    return pd.DataFrame(
+        {
+            "indicator": name,
+            "bin": range(8),
+            "mean": mean,
+            "log_loss": slope * mean + noise * generator.standard_normal(8),
+        }
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "slope", "agrees", "words"),
+    [
+        ("ppl", 1.0, True, "rises with it, as in the paper"),
+        ("ppl", -1.0, False, "falls with it; in the paper it rises"),
+        ("reward", -1.0, True, "falls with it, as in the paper"),
+        ("len_out", -1.0, None, "gives no sign"),
+    ],
+)
+def test_a_clear_sign_is_compared_with_the_papers(
+    name: str, slope: float, agrees: bool | None, words: str
+) -> None:
+    row = univariate_correlations(table(slope, 0.3, name), 200).iloc[0]
+    assert words in row["note"]
+    assert row["agrees"] is pd.NA if agrees is None else row["agrees"] == agrees
+    assert np.sign(row["spearman"]) == np.sign(slope)
+
+
+def test_noise_has_no_sign() -> None:
+    row = univariate_correlations(table(0.0, 1.0, "ppl"), 500).iloc[0]
+    assert row["spearman_low"] < 0 < row["spearman_high"]
+    assert row["agrees"] is pd.NA
+    assert "no clear sign" in row["note"]
+
+
+def test_bins_that_do_not_differ_have_no_correlation() -> None:
+    row = univariate_correlations(table(0.0, 0.0, "ppl"), 100).iloc[0]
+    assert np.isnan(row["spearman"])
+    assert "do not differ" in row["note"]
+
+
+def test_a_perfect_order_is_a_clear_sign() -> None:
+    row = univariate_correlations(table(1.0, 0.0, "nat"), 100).iloc[0]
+    assert row["spearman"] == pytest.approx(1)
+    assert np.isnan(row["spearman_low"])
+    assert row["agrees"] == True  # noqa: E712 (a pandas boolean)
