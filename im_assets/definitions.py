@@ -1,6 +1,7 @@
 """The one place where assets, checks, jobs and resources meet; what Dagster loads."""
 
 import os
+from collections.abc import Sequence
 from typing import Any
 
 # Before torch is imported anywhere: idle OpenMP threads that spin steal the cores that others need.
@@ -14,6 +15,7 @@ from im_assets.candidates import checks as candidate_checks
 from im_assets.evaluation.assets import base_losses, losses_asset
 from im_assets.evaluation.checks import finite_losses_check
 from im_assets.finetuning.assets import adapters_asset
+from im_assets.judging.assets import judge_assets
 from im_assets.mixtures.assets import mixture_assets
 from im_assets.partitions import mixture_experiment
 from im_assets.rule import checks as rule_checks
@@ -21,8 +23,9 @@ from im_assets.rule.assets import quality_rule
 from im_assets.rule.indicator_table import indicator_table
 from im_assets.scoring.assets import dolly_scores, example_scores
 from im_assets.scoring.registry import chosen
-from im_assets.selection.assets import dolly_selection
+from im_assets.selection.assets import selection_assets
 from im_assets.selection.registry import check_strategies
+from im_assets.selection.size_assets import size_assets
 from im_assets.univariate.assets import univariate_assets
 from im_assets.validation.assets import validation_assets
 from im_resources.adapter_store import AdapterStoreResource
@@ -40,26 +43,29 @@ def definitions(study: Study, profile: str) -> dg.Definitions:
     losses += ["univariate_losses"] if study.univariate else []
     losses += ["selection_losses"] if study.validation else []
     warehouse = str(study.warehouse)
+    assets: list[Any] = [
+        *dg.load_assets_from_modules([candidates]),
+        *mixture_assets(mixtures),
+        adapters_asset(mixtures),
+        base_losses,
+        losses_asset(mixtures),
+        example_scores,
+        dolly_scores,
+        indicator_table,
+        quality_rule,
+        *size_assets(study),
+        *selection_assets(study),
+        *univariate_assets(study),
+        *validation_assets(study),
+        *judge_assets(study),
+    ]
     return dg.Definitions(
-        assets=[
-            *dg.load_assets_from_modules([candidates]),
-            *mixture_assets(mixtures),
-            adapters_asset(mixtures),
-            base_losses,
-            losses_asset(mixtures),
-            example_scores,
-            dolly_scores,
-            indicator_table,
-            quality_rule,
-            dolly_selection,
-            *univariate_assets(study),
-            *validation_assets(study),
-        ],
+        assets=assets,
         asset_checks=[
             *dg.load_asset_checks_from_modules([candidate_checks, rule_checks]),
             *map(finite_losses_check, losses),
         ],
-        jobs=jobs(study),
+        jobs=jobs(assets),
         resources={
             "study": StudyResource(profile=profile),
             "gpu": GpuResource(),
@@ -71,33 +77,31 @@ def definitions(study: Study, profile: str) -> dg.Definitions:
     )
 
 
-def jobs(study: Study) -> list[Any]:
-    """The study in the order of its runs: a job's partitioned assets have one set of partitions."""
-    later = dg.AssetSelection.groups("univariate", "validation", "judging", "reporting")
-    found = [
-        dg.define_asset_job(
-            "study",
-            selection=dg.AssetSelection.all() - later,
-            description="From candidate data to a selection: pass a range of seeds for one run.",
-        )
+# What follows the job `study`, in order. A job's partitioned assets share one set of partitions, so
+# that each experiment is a job, and a run, of its own.
+RUNS = {
+    "univariate": "Each indicator alone, over bins of the scored pool.",
+    "validation": "Finetunes on selections, against random ones.",
+    "judging": "Answers of two finetuned models, compared by a judge.",
+    "reporting": "The report of everything before.",
+}
+
+
+def jobs(assets: Sequence[dg.AssetsDefinition]) -> list[Any]:
+    """``study`` (from candidate data to a selection) and a job for each further group there is."""
+    groups = {group for asset in assets for group in asset.group_names_by_key.values()}
+    later = [name for name in RUNS if name in groups]
+    study = dg.define_asset_job(
+        "study",
+        selection=dg.AssetSelection.all() - dg.AssetSelection.groups(*later)
+        if later
+        else dg.AssetSelection.all(),
+        description="From candidate data to a selection: pass a range of seeds for one run.",
+    )
+    return [study] + [
+        dg.define_asset_job(name, selection=dg.AssetSelection.groups(name), description=RUNS[name])
+        for name in later
     ]
-    if study.univariate:
-        found.append(
-            dg.define_asset_job(
-                "univariate",
-                selection=dg.AssetSelection.groups("univariate"),
-                description="Each indicator alone, over bins of the scored pool.",
-            )
-        )
-    if study.validation:
-        found.append(
-            dg.define_asset_job(
-                "validation",
-                selection=dg.AssetSelection.groups("validation"),
-                description="Finetunes on selections, against random ones.",
-            )
-        )
-    return found
 
 
 PROFILE = os.environ.get("IM_PROFILE") or "demo"

@@ -1,8 +1,10 @@
-"""``python -m im_assets.run``: the whole study, into the Dagster instance of the UI.
+"""``python -m im_assets.run [job …]``: the whole study, into the Dagster instance of the UI.
 
-One run a job: mixtures to selection, then each part of the evidence over its own partitions.
+One run a job, in order: mixtures to selection, then each part of the evidence over its own
+partitions. Names of jobs run these alone.
 """
 
+import argparse
 import sys
 import time
 
@@ -15,14 +17,20 @@ from im_resources.study import load_study
 
 
 def main() -> int:
-    """Materialize every asset of the study in ``IM_PROFILE``; 1 if a step failed."""
+    """Materialize the study in ``IM_PROFILE``; 1 if a step failed."""
+    known = [job.name for job in defs.jobs or ()]
+    parser = argparse.ArgumentParser(prog="python -m im_assets.run", description=__doc__)
+    parser.add_argument("jobs", nargs="*", metavar="job", help=f"default: {', '.join(known)}")
+    chosen = parser.parse_args().jobs or known
+    if unknown := [name for name in chosen if name not in known]:
+        parser.error(f"no job {', '.join(unknown)}; this study has: {', '.join(known)}")
     study = load_study(PROFILE)
     size = study.mixtures.size
     print(f"study {study.name!r}: {study.mixtures.seeds} mixtures of {size} examples")
     start = time.monotonic()
     with dg.DagsterInstance.get() as instance:
-        for job in defs.jobs or ():
-            if not run_job(job.name, instance):
+        for name in chosen:
+            if not run_job(name, instance):
                 print(f"FAILED after {time.monotonic() - start:.0f} s")
                 return 1
     print(f"done after {time.monotonic() - start:.0f} s")

@@ -34,7 +34,12 @@ UPSTREAM = {
 }
 PARTITIONED = {"mixed_samples", "finetuned_adapters", "eval_losses"}
 # Files, not a table; and the table whose columns are the profile's indicators, known when it runs.
-WITHOUT_FIXED_COLUMNS = {"finetuned_adapters", "indicator_table"}
+WITHOUT_FIXED_COLUMNS = {
+    "finetuned_adapters",
+    "univariate_adapters",
+    "selection_adapters",
+    "indicator_table",
+}
 BLOCKING = {
     "candidate_datasets": {"no_empty_source", "candidates_do_not_leak"},
     "dolly_dataset": {"unseen_does_not_leak"},
@@ -129,11 +134,21 @@ def test_what_uses_the_gpu_waits_for_it() -> None:
     assert not pools["mixed_samples"]
 
 
-def test_the_study_job_holds_every_asset_and_check() -> None:
-    job = defs.resolve_job_def("study")
-    assert {key.to_user_string() for key in job.asset_layer.executable_asset_keys} == NAMES
-    assert job.asset_layer.asset_graph.asset_check_keys == GRAPH.asset_check_keys
+def test_the_jobs_hold_every_asset_and_check_once() -> None:
+    jobs = [defs.resolve_job_def(job.name) for job in defs.jobs or ()]
+    assert jobs[0].name == "study"
+    held = [k.to_user_string() for job in jobs for k in job.asset_layer.executable_asset_keys]
+    assert sorted(held) == sorted(NAMES)
+    checks = [key for job in jobs for key in job.asset_layer.asset_graph.asset_check_keys]
+    assert set(checks) == GRAPH.asset_check_keys
     dg.Definitions.validate_loadable(defs)
+
+
+def test_a_study_without_evidence_is_one_job() -> None:
+    bare = load_study("demo").model_copy(update={"univariate": None, "validation": None})
+    assert bare.judge is None
+    names = [job.name for job in definitions(bare, "demo").jobs or ()]
+    assert set(names) <= {"study", "reporting"}
 
 
 def test_another_study_has_its_own_seeds_and_warehouse() -> None:
