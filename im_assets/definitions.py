@@ -25,7 +25,6 @@ from im_assets.scoring.assets import dolly_scores, example_scores
 from im_assets.scoring.registry import chosen
 from im_assets.selection.assets import selection_assets
 from im_assets.selection.registry import check_strategies
-from im_assets.selection.size_assets import size_assets
 from im_assets.univariate.assets import univariate_assets
 from im_assets.validation.assets import validation_assets
 from im_resources.adapter_store import AdapterStoreResource
@@ -53,7 +52,6 @@ def definitions(study: Study, profile: str) -> dg.Definitions:
         dolly_scores,
         indicator_table,
         quality_rule,
-        *size_assets(study),
         *selection_assets(study),
         *univariate_assets(study),
         *validation_assets(study),
