@@ -1,0 +1,211 @@
+"""judged_answers and pairwise_judge: do people's questions get better answers from the selection?
+
+The paper has gpt-3.5-turbo and gpt-4 compare a model finetuned on rule-selected data with one
+finetuned on a random selection. ``docs/judge.md`` tells how to read the result.
+"""
+
+from typing import Any
+
+import dagster as dg
+import pandas as pd
+
+from im_assets.catalog import presentation, preview
+from im_assets.figures import png_markdown
+from im_assets.judging.answering import (
+    CODE_VERSION,
+    answer_all,
+    answers_fingerprint,
+    asked_instructions,
+    cached_answers,
+)
+from im_assets.judging.asking import Asked, ask_all
+from im_assets.judging.comparing import PROMPT_VERSION
+from im_assets.judging.figures import outcome_figure
+from im_assets.judging.verdicts import Tally, judged_pairs, orders, tally
+from im_assets.partitions import arm_key
+from im_assets.progress import Progress
+from im_resources.adapter_store import AdapterStore
+from im_resources.gpu import GpuResource
+from im_resources.judge import Endpoint, JudgeError, LocalJudge
+from im_resources.study import Study
+from im_resources.warehouse import Warehouse
+
+ANSWERS = {
+    "eval_id": ("text", "Instruction of the evaluation set"),
+    "instruction": ("text", "The instruction"),
+    "input": ("text", "Its input; may be empty"),
+    "arm": ("text", "Arm of the validation whose model answers"),
+    "answer": ("text", "Its answer, the likeliest token at each step"),
+    "tokens": ("bigint", "Tokens generated"),
+    "complete": ("boolean", "Whether the model ended it, before judge.answer_tokens"),
+    "fingerprint": ("text", "What the answers depend on: adapter, instructions, prompt, lengths"),
+}
+PAIRS = {
+    "eval_id": ("text", "Instruction of the evaluation set"),
+    "instruction": ("text", "The instruction"),
+    "input": ("text", "Its input; may be empty"),
+    "first_answer": ("text", "Answer of the arm judge.first"),
+    "second_answer": ("text", "Answer of the arm judge.second"),
+    "order_1": ("text", "Arm that wins when the first arm's answer stands first, or tie"),
+    "order_2": ("text", "Arm that wins when the second arm's answer stands first, or tie"),
+    "outcome": ("text", "win, tie or lose of the first arm; null: not judged"),
+    "position_bias": ("boolean", "Whether the orders contradict each other; null: not judged"),
+    "problem": ("text", "Why an order has no verdict; null: both have one"),
+    "judge": ("text", "The judging model"),
+}
+LOCAL_WARNING = (
+    "The judge is the study's own base model. This shows the mechanism and is **no evidence**: a "
+    "small model mostly prefers a position. Set judge.backend to openai for a judge that can tell."
+)
+
+
+def judge_assets(study: Study) -> list[dg.AssetsDefinition]:
+    """The assets of this room; none when the profile has no judge."""
+    settings = study.judge
+    if settings is None or study.validation is None:
+        return []
+    size = study.validation.sizes[0]
+    arms = {arm: arm_key(arm, size, 0) for arm in (settings.first, settings.second)}
+
+    @dg.asset(
+        deps=["selection_adapters"],
+        **presentation(
+            "judging",
+            {"pytorch", "duckdb"},
+            ANSWERS,
+            code_version=str(CODE_VERSION),
+            gpu=True,
+        ),
+    )
+    def judged_answers(
+        context: dg.AssetExecutionContext,
+        eval_set: pd.DataFrame,
+        study: dg.ResourceParam[Study],
+        gpu: GpuResource,
+        adapters: dg.ResourceParam[AdapterStore],
+        warehouse: dg.ResourceParam[Warehouse],
+    ) -> dg.Output[pd.DataFrame]:
+        """Answers to evaluation instructions by the two finetuned models that are compared."""
+        instructions = asked_instructions(eval_set, settings)
+        found = {arm: adapters.latest(key) for arm, key in arms.items()}
+        keys = {
+            arm: answers_fingerprint(manifest["fingerprint"], instructions, study)
+            for arm, (_, manifest) in found.items()
+        }
+        done = {a: t for a, k in keys.items() if (t := cached_answers(warehouse, k)) is not None}
+        folders = {arm: folder for arm, (folder, _) in found.items() if arm not in done}
+        progress = Progress(context, "answering", len(folders), "models")
+        for arm, new in answer_all(folders, instructions, study, gpu, progress.step):
+            done[arm] = new.assign(fingerprint=keys[arm])
+            warehouse.append("answer_cache", done[arm], key=["fingerprint", "eval_id"])
+        answers = pd.concat(
+            [instructions.merge(done[arm], on="eval_id").assign(arm=arm) for arm in arms],
+            ignore_index=True,
+        )[list(ANSWERS)]
+        return dg.Output(answers, metadata=_answer_metadata(answers, len(folders)))
+
+    @dg.asset(
+        **presentation(
+            "judging",
+            {"openai" if settings.backend == "openai" else "pytorch", "duckdb"},
+            PAIRS,
+            code_version=str(PROMPT_VERSION),
+            gpu=settings.backend == "local",
+        ),
+    )
+    def pairwise_judge(
+        context: dg.AssetExecutionContext,
+        judged_answers: pd.DataFrame,
+        study: dg.ResourceParam[Study],
+        gpu: GpuResource,
+        warehouse: dg.ResourceParam[Warehouse],
+    ) -> dg.Output[pd.DataFrame]:
+        """Which of the two models answers better, judged in both orders: win, tie or lose."""
+        first, second = settings.first, settings.second
+        pairs = answer_pairs(judged_answers, first, second)
+        judge = _judge(study, gpu)
+        progress = Progress(context, "judging", 2 * len(pairs), "verdicts")
+        comparisons = [c for pair in pairs.to_dict("records") for c in orders(pair)]
+        try:
+            asked = ask_all(comparisons, judge, warehouse, progress.advance)
+        finally:
+            if isinstance(judge, Endpoint):
+                judge.close()
+        result = judged_pairs(pairs, asked.verdicts, first, second).assign(judge=judge.name)
+        counts = tally(result["outcome"].tolist(), result["position_bias"].tolist())
+        if counts.not_judged == len(result):
+            raise JudgeError(
+                f"none of the {len(result)} pairs could be judged; the first problem: "
+                f"{result['problem'].iloc[0]}"
+            )
+        if counts.not_judged:
+            context.log.warning(f"{counts.not_judged} of {len(result)} pairs could not be judged")
+        figure = outcome_figure(counts, first, second, judge.name)
+        metadata = _judge_metadata(counts, asked, judge)
+        metadata["outcomes"] = png_markdown(figure, f"{first} against {second}: win, tie, lose")
+        return dg.Output(result[list(PAIRS)], metadata=metadata)
+
+    return [judged_answers, pairwise_judge]
+
+
+def answer_pairs(answers: pd.DataFrame, first: str, second: str) -> pd.DataFrame:
+    """One row an instruction: eval_id, instruction, input, first_answer, second_answer."""
+    texts = ["eval_id", "instruction", "input"]
+    one = answers.loc[answers["arm"] == first, [*texts, "answer"]]
+    two = answers.loc[answers["arm"] == second, ["eval_id", "answer"]]
+    return one.rename(columns={"answer": "first_answer"}).merge(
+        two.rename(columns={"answer": "second_answer"}), on="eval_id", validate="one_to_one"
+    )
+
+
+def _judge(study: Study, gpu: GpuResource) -> Endpoint | LocalJudge:
+    assert study.judge is not None
+    if study.judge.backend == "openai":
+        return Endpoint(study.judge)
+    return LocalJudge(gpu.base_model(study), study.evaluation.tokens_per_batch)
+
+
+def _answer_metadata(answers: pd.DataFrame, generated: int) -> dict[str, Any]:
+    by_arm = answers.groupby("arm", sort=False)
+    summary = pd.DataFrame(
+        {
+            "mean tokens": by_arm["tokens"].mean(),
+            "ended by the model": by_arm["complete"].mean(),
+            "empty": by_arm["answer"].apply(lambda texts: (texts == "").mean()),
+        }
+    ).reset_index()
+    return {
+        "instructions": answers["eval_id"].nunique(),
+        "models that answered in this run": generated,
+        "answers": preview(summary),
+        "examples": preview(answers.sort_values("eval_id")[["instruction", "arm", "answer"]], 6),
+    }
+
+
+def _judge_metadata(counts: Tally, asked: Asked, judge: Endpoint | LocalJudge) -> dict[str, Any]:
+    rates = [*counts.shares.items(), ("position bias", counts.position_bias)]
+    table = pd.DataFrame(
+        [(name, r.count, r.share, r.low, r.high) for name, r in rates],
+        columns=["", "pairs", "share", "95 % from", "to"],
+    )
+    numbers: dict[str, Any] = {
+        "verdict": counts.verdict,
+        "win rate": counts.shares["win"].share,
+        "tie rate": counts.shares["tie"].share,
+        "lose rate": counts.shares["lose"].share,
+        "win rate difference": counts.difference,
+        "win rate difference, 95 % from": counts.difference_low,
+        "win rate difference, 95 % to": counts.difference_high,
+        "sign test p": counts.p,
+        "position bias rate": counts.position_bias.share,
+        "pairs judged": counts.position_bias.total,
+        "pairs not judged": counts.not_judged,
+        "requests": asked.requests,
+        "verdicts from the cache": asked.cached,
+        "verdicts that failed": asked.failed,
+        "judge": judge.name,
+        "shares": preview(table),
+    }
+    if isinstance(judge, LocalJudge):
+        numbers["warning"] = dg.MetadataValue.md(LOCAL_WARNING)
+    return numbers
