@@ -221,7 +221,7 @@ class UnivariateSettings(Settings):
     indicators: tuple[Name, ...] | None = Field(
         None, description="Which indicators; default: all that belong to a single example"
     )
-    bins: Annotated[int, Field(ge=3, le=100)] = 8
+    bins: Annotated[int, Field(ge=4, le=100)] = 8
     size: Positive | None = Field(
         None, description="Examples drawn from a bin; default: mixtures.size"
     )
@@ -300,6 +300,15 @@ class ValidationSettings(Settings):
     @classmethod
     def _short_form(cls, value: Any) -> Any:
         return _expanded(value, "strategy")
+
+    @field_validator("deciles")
+    @classmethod
+    def _enough_slices(cls, value: int) -> int:
+        if 0 < value < 4:
+            raise ValueError(
+                "0 (none) or at least 4, since their losses are correlated with the rule"
+            )
+        return value
 
     @model_validator(mode="after")
     def _has_baseline(self) -> Self:

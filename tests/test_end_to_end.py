@@ -35,6 +35,9 @@ def run_study(home: Path) -> str:
     profile["models"]["max_length"] = 48
     profile["rule"] = {"max_indicators": 2, "p_enter": 0.1, "p_remove": 0.2}
     profile["selection"] = {"size": 40}
+    profile["univariate"] = {"indicators": ["len_out"], "bins": 4, "size": 6}
+    profile["validation"] |= {"sizes": [6], "seeds": 2, "random_seeds": 2}
+    profile["judge"] = {"backend": "local", "instructions": 2, "answer_tokens": 8}
     path = home / "small.yaml"
     path.write_text(yaml.safe_dump(profile), encoding="utf-8")
     (home / "dagster").mkdir(exist_ok=True)
@@ -88,6 +91,20 @@ def test_the_selection_beats_random_on_the_hidden_grade(first_run: str, home: Pa
     share = sum(g == "good" for g in grade.values()) / len(grade)
     # Two standard errors of a random subset of the same size above its expectation.
     assert good.mean() > share + 2 * (share * (1 - share) / len(good)) ** 0.5
+
+
+def test_the_evidence_is_gathered(first_run: str, home: Path) -> None:
+    bins = table(home, "FROM univariate_bins ORDER BY bin")
+    assert bins["mean"].is_monotonic_decreasing
+    assert bins["loss"].nunique() == 4
+    assert len(table(home, "FROM univariate_study")) == 1
+    verdicts = table(home, "FROM selection_validation").set_index("strategy")
+    assert verdicts.loc["random", "verdict"] == "baseline"
+    assert verdicts.loc["rule", "verdict"] in {"better", "worse", "not distinguishable"}
+    runs = table(home, "FROM validation_runs WHERE strategy = 'rule'")
+    assert verdicts.loc["rule", "loss"] == pytest.approx(runs["loss"].mean())
+    assert (table(home, "FROM noise_floor")["sd"] > 0).all()
+    assert len(table(home, "FROM pairwise_judge")) == 2
 
 
 def test_a_second_run_computes_nothing_again(first_run: str, home: Path) -> None:
