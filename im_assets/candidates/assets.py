@@ -2,7 +2,6 @@
 
 import hashlib
 from collections.abc import Mapping
-from typing import Any
 
 import dagster as dg
 import pandas as pd
@@ -10,7 +9,7 @@ import pandas as pd
 from im_assets.candidates.cleaning import clean, reason_kind
 from im_assets.candidates.reading import SourceError, read_source
 from im_assets.candidates.references import references
-from im_assets.catalog import OWNERS, column_schema, preview
+from im_assets.catalog import presentation, preview
 from im_resources.study import DataSource, Study
 from im_resources.warehouse import Warehouse
 
@@ -29,21 +28,13 @@ _REFERENCES = {
 } | _TEXTS
 
 
-def _presentation(columns: Mapping[str, tuple[str, str]]) -> dict[str, Any]:
-    return {
-        "group_name": "candidates",
-        "owners": OWNERS,
-        "kinds": {"python", "duckdb"},
-        "metadata": column_schema(columns),
-        "code_version": "1",
-        "backfill_policy": dg.BackfillPolicy.single_run(),
-    }
+KINDS = {"python", "duckdb"}
 
 
 @dg.asset(
     description="D_eval: instructions with their reference outputs, one row per output. Every "
     "finetuned mixture is measured on it.",
-    **_presentation(_REFERENCES),
+    **presentation("candidates", KINDS, _REFERENCES),
 )
 def eval_set(
     study: dg.ResourceParam[Study], warehouse: dg.ResourceParam[Warehouse]
@@ -56,7 +47,7 @@ def eval_set(
 @dg.asset(
     description="The candidate pool: every usable example of every source, without duplicates and "
     "without anything that would leak the evaluation set. The rest is in quarantined_examples.",
-    **_presentation(_EXAMPLES),
+    **presentation("candidates", KINDS, _EXAMPLES),
 )
 def candidate_datasets(
     eval_set: pd.DataFrame,
@@ -72,7 +63,7 @@ def candidate_datasets(
 @dg.asset(
     description="The unseen pool that the rule ranks (databricks-dolly-15k in the paper), cleaned "
     "like the candidates.",
-    **_presentation(_EXAMPLES),
+    **presentation("candidates", KINDS, _EXAMPLES),
 )
 def dolly_dataset(
     eval_set: pd.DataFrame,

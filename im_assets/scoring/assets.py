@@ -5,7 +5,7 @@ from typing import Any
 import dagster as dg
 import pandas as pd
 
-from im_assets.catalog import OWNERS, column_schema, preview
+from im_assets.catalog import presentation, preview
 from im_assets.progress import Progress
 from im_assets.scoring.batch import Models
 from im_assets.scoring.registry import chosen
@@ -14,7 +14,7 @@ from im_resources.gpu import GpuResource
 from im_resources.study import Study
 from im_resources.warehouse import Warehouse
 
-_COLUMNS = {
+COLUMNS = {
     "example_id": ("text", "Content hash of the example"),
     "indicator": ("text", "Name of the indicator in the profile"),
     "backend": ("text", "Backend that computed it"),
@@ -23,19 +23,10 @@ _COLUMNS = {
 }
 
 
-def _presentation() -> dict[str, Any]:
-    return {
-        "group_name": "scoring",
-        "owners": OWNERS,
-        "kinds": {"pytorch", "duckdb"},
-        "metadata": column_schema(_COLUMNS),
-        "code_version": "1",
-        "pool": "gpu",
-        "backfill_policy": dg.BackfillPolicy.single_run(),
-    }
+PRESENTATION: dict[str, Any] = presentation("scoring", {"pytorch", "duckdb"}, COLUMNS, gpu=True)
 
 
-@dg.asset(**_presentation())
+@dg.asset(**PRESENTATION)
 def example_scores(
     context: dg.AssetExecutionContext,
     candidate_datasets: pd.DataFrame,
@@ -52,7 +43,7 @@ def example_scores(
     return _score(context, examples, study, gpu, warehouse)
 
 
-@dg.asset(**_presentation())
+@dg.asset(**PRESENTATION)
 def dolly_scores(
     context: dg.AssetExecutionContext,
     dolly_dataset: pd.DataFrame,
