@@ -1,4 +1,5 @@
 # make demo   the whole demo study, on any laptop, without a download of a model or of data
+# make demo-full   the same study with all of its evidence
 # make dev    the Dagster UI on http://127.0.0.1:3000
 # make test · make check · make lock · make clean · make distclean
 # eval "$(make -s env)" gives a shell the same settings, for dagster commands by hand.
@@ -33,12 +34,13 @@ export TOKENIZERS_PARALLELISM ?= false
 SETTINGS := DAGSTER_HOME IM_HOME DAGSTER_STATE OMP_WAIT_POLICY MALLOC_MMAP_THRESHOLD_ \
 	MALLOC_TRIM_THRESHOLD_ TOKENIZERS_PARALLELISM VIRTUAL_ENV
 
-.PHONY: demo dev test check install lock env clean distclean
+.PHONY: demo demo-full dev test check install lock env clean distclean
 
 # The demo's models come from packages: offline, so that a lapse fails instead of downloading.
 demo: export IM_PROFILE := demo
-demo test: export HF_HUB_OFFLINE := 1
-demo: install
+demo-full: export IM_PROFILE := demo_full
+demo demo-full test: export HF_HUB_OFFLINE := 1
+demo demo-full: install
 	python -m im_assets.run
 
 dev: install
