@@ -1,0 +1,90 @@
+"""study_report: the study on one page, for its readers."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import dagster as dg
+
+from im_assets.catalog import presentation
+from im_assets.figures import png_markdown
+from im_assets.reporting.blocks import Facts, Text
+from im_assets.reporting.gather import Gathered, gather
+from im_assets.reporting.report import FIGURES, NUMBERS, Report, make_report, write_report
+from im_assets.reporting.sections.settings import versions
+from im_assets.rule.figures import fit_figure
+from im_assets.validation.figures import verdict_figure
+from im_resources.study import Study
+from im_resources.warehouse import Warehouse
+
+FOLDER = "report"
+ALWAYS = (
+    "quality_rule", "rule_evidence", "dolly_selection", "indicator_table", "eval_losses",
+    "base_losses", "mixed_samples", "candidate_datasets", "dolly_dataset", "dolly_scores",
+)  # fmt: skip
+
+
+def report_dependencies(study: Study) -> list[str]:
+    """The assets that the report of this study shows."""
+    validation = study.validation
+    parts = [
+        (study.univariate is not None, ("univariate_study", "univariate_bins")),
+        (validation is not None, ("selection_validation", "noise_floor", "validation_runs")),
+        (validation is not None and validation.deciles > 0, ("rule_deciles",)),
+        (study.judge is not None, ("pairwise_judge",)),
+        (study.transfer is not None, ("proxy_transfer",)),
+        (study.selection.size == "searched", ("size_search",)),
+    ]
+    return [*ALWAYS, *(name for wanted, names in parts if wanted for name in names)]
+
+
+def report_assets(study: Study) -> list[dg.AssetsDefinition]:
+    """The assets of this room for a study."""
+
+    @dg.asset(
+        deps=report_dependencies(study),
+        **presentation("reporting", {"python", "html"}),
+    )
+    def study_report(
+        study: dg.ResourceParam[Study], warehouse: dg.ResourceParam[Warehouse]
+    ) -> dg.MaterializeResult[Any]:
+        """One page with question, answer, rule, evidence and selected examples, readable without a
+        network; beside it every figure as SVG and every number as JSON."""
+        found = gather(study, warehouse, with_rows=True)
+        made = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
+        report = make_report(found, True, versions(), made)
+        page = write_report(report, study.folder / FOLDER)
+        return dg.MaterializeResult(
+            metadata={
+                "page": dg.MetadataValue.path(page),
+                "link": dg.MetadataValue.url(page.as_uri()),
+                "numbers": dg.MetadataValue.path(page.parent / NUMBERS),
+                "figures": dg.MetadataValue.path(page.parent / FIGURES),
+                "preview": dg.MetadataValue.md(headline(report)),
+                "study": study.label or study.name,
+                **_figures(found),
+            }
+        )
+
+    return [study_report]
+
+
+def headline(report: Report) -> str:
+    """The report's answer and its headline numbers, as Markdown."""
+    blocks = report.section("answer").blocks
+    texts = [b.text for b in blocks if isinstance(b, Text)]
+    facts = [f for b in blocks if isinstance(b, Facts) for f in b.items]
+    lines = [f"| {f.label} | {f.text} {f.unit} |" for f in facts]
+    return "\n\n".join(texts) + ("\n\n| | |\n|---|---|\n" + "\n".join(lines) if lines else "")
+
+
+def _figures(found: Gathered) -> dict[str, dg.MetadataValue[Any]]:
+    figures: dict[str, dg.MetadataValue[Any]] = {}
+    table, rule = found.get("indicator_table"), found.rule
+    if table is not None and rule is not None:
+        png = fit_figure(rule, table)
+        figures["rule"] = png_markdown(png, "predicted against actual log loss")
+    verdicts, noise = found.get("selection_validation"), found.get("noise_floor")
+    if found.study.validation is not None and verdicts is not None and noise is not None:
+        png = verdict_figure(verdicts, noise)
+        figures["validation"] = png_markdown(png, "loss of each strategy")
+    return figures

@@ -1,0 +1,310 @@
+"""Charts as SVG: points with lines and bands (XYChart), and rows with whiskers (RowChart).
+
+A chart is data; ``svg(width)`` draws it for one width, so that text is as large on a phone as on a
+wide screen. Looks 0, 1 and 2 are blue, orange and grey, with shapes of their own, since colour
+alone does not reach every reader. Each mark carries its values as a title.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from markupsafe import Markup
+
+from im_assets.reporting.numbers import plain
+from im_assets.reporting.svg import (
+    CHAR,
+    Scale,
+    element,
+    extent,
+    label,
+    picture,
+    text_width,
+    tick_texts,
+    ticks,
+)
+
+Look = Literal[0, 1, 2]
+TOP, RIGHT, BOTTOM, LINE = 8.0, 12.0, 42.0, 20.0
+
+
+@dataclass(frozen=True)
+class Point:
+    """A mark at (x, y); ``text`` is what its tooltip says."""
+
+    x: float
+    y: float
+    text: str
+
+
+@dataclass(frozen=True)
+class Series:
+    """Points of one kind."""
+
+    name: str
+    points: tuple[Point, ...]
+    look: Look = 0
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line through (x, y), with a band between ``low`` and ``high`` when given."""
+
+    name: str
+    x: tuple[float, ...]
+    y: tuple[float, ...]
+    low: tuple[float, ...] = ()
+    high: tuple[float, ...] = ()
+    look: Look = 0
+    dashed: bool = False
+
+
+@dataclass(frozen=True)
+class XYChart:
+    """Points and lines over two numeric axes; ``references`` are labelled horizontal lines."""
+
+    x_label: str
+    y_label: str
+    series: tuple[Series, ...] = ()
+    lines: tuple[Line, ...] = ()
+    references: tuple[tuple[float, str], ...] = ()
+    title: str = ""
+    y_ends: tuple[float, ...] = ()
+
+    def svg(self, width: float, alt: str, style: str = "") -> Markup:
+        """The chart, ``width`` px wide."""
+        names = [(s.name, s.look) for s in self.series if s.name]
+        names += [(n.name, n.look) for n in self.lines if n.name and n.name not in dict(names)]
+        legend, y = _legend(names if len(names) > 1 else [], width, TOP)
+        top = y + LINE + 8
+        height = top + max(170.0, min(320.0, 0.55 * width)) + BOTTOM
+        x_low, x_high = extent([v for v, _ in self._values()])
+        y_low, y_high = extent([*(v for _, v in self._values()), *self.y_ends])
+        y_values = ticks(y_low, y_high)
+        y_texts = tick_texts(y_values)
+        left = 10 + max(map(text_width, y_texts), default=0)
+        across = Scale(x_low, x_high, left, width - RIGHT)
+        down = Scale(y_low, y_high, height - BOTTOM, top)
+        grid = [
+            element("line", class_="grid", x1=left, x2=width - RIGHT, y1=down(v), y2=down(v))
+            for v in y_values
+        ]
+        grid += [
+            label(left - 6, down(v) + 4, text, "end", "tick")
+            for v, text in zip(y_values, y_texts, strict=True)
+        ]
+        return picture(
+            width,
+            height,
+            alt,
+            *legend,
+            label(0, y + 12, self.y_label, class_="axis"),
+            *grid,
+            *_bottom_axis(across, height - BOTTOM, self.x_label),
+            *(part for line in self.lines for part in _line(line, across, down)),
+            *(
+                part
+                for place in self.references
+                for part in _reference(place, down, left, width, top)
+            ),
+            *(_points(s, across, down) for s in self.series),
+            style=style,
+        )
+
+    def _values(self) -> Iterable[tuple[float, float]]:
+        for s in self.series:
+            yield from ((p.x, p.y) for p in s.points)
+        for line in self.lines:
+            yield from zip(line.x, line.y, strict=True)
+            yield from zip(line.x, line.low, strict=False)
+            yield from zip(line.x, line.high, strict=False)
+
+    def data(self) -> dict[str, Any]:
+        """Everything that is drawn, for JSON."""
+        series = [{"name": s.name, "x": [plain(p.x) for p in s.points],
+                   "y": [plain(p.y) for p in s.points],
+                   "labels": [p.text for p in s.points]} for s in self.series]  # fmt: skip
+        lines = [
+            {"name": n.name}
+            | {k: [plain(v) for v in getattr(n, k)] for k in ("x", "y", "low", "high")}
+            for n in self.lines
+        ]
+        references = [{"label": text, "value": plain(v)} for v, text in self.references]
+        return {"title": self.title, "x_label": self.x_label, "y_label": self.y_label,
+                "series": series, "lines": lines, "references": references}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Row:
+    """A value with its interval; ``points`` are the single measurements behind it."""
+
+    name: str
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+    text: str = ""
+    look: Look = 0
+    points: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class RowChart:
+    """One row a name: a dot or a bar, whiskers, and a shaded band to compare with."""
+
+    x_label: str
+    rows: tuple[Row, ...]
+    kind: Literal["dot", "bar"] = "dot"
+    band: tuple[float, float, str] | None = None
+    zero: bool = False
+    title: str = ""
+
+    def svg(self, width: float, alt: str, style: str = "") -> Markup:
+        """The chart, ``width`` px wide; names stand above their rows where they need the room."""
+        longest = max((text_width(r.name) for r in self.rows), default=0.0)
+        beside = longest < 0.3 * width
+        left = longest + 14 if beside else 8.0
+        step = 30.0 if beside else 44.0
+        band_line = LINE if self.band else 0.0
+        top = TOP + band_line
+        base = top + step * len(self.rows) + 4
+        across = Scale(*self._range(), left, width - RIGHT - (44 if self.kind == "bar" else 0))
+        parts = [*self._band(across, top, base, width)]
+        for i, row in enumerate(self.rows):
+            y = top + step * (i + (0.5 if beside else 0.68))
+            name_y, name_x = (y + 4, left - 14) if beside else (y - 14, left)
+            parts.append(label(name_x, name_y, row.name, "end" if beside else "start"))
+            parts.append(element("line", class_="grid", x1=left, x2=width - RIGHT, y1=y, y2=y))
+            parts += self._row(row, across, y)
+        axis = _bottom_axis(across, base, self.x_label)
+        zero = []
+        if self.zero and across.low <= 0 <= across.high:
+            x = across(0)
+            zero = [element("line", class_="zero", x1=x, x2=x, y1=top, y2=base)]
+        return picture(width, base + BOTTOM, alt, *axis, *zero, *parts, style=style)
+
+    def _range(self) -> tuple[float, float]:
+        values = [v for r in self.rows for v in (r.value, r.low, r.high, *r.points)]
+        values += self.band[:2] if self.band else ()
+        low, high = extent([*values, *((0.0,) if self.zero or self.kind == "bar" else ())])
+        known = [v for v in values if v is not None]
+        return (0.0 if self.kind == "bar" and min(known, default=0) >= 0 else low), high
+
+    def _band(self, across: Scale, top: float, base: float, width: float) -> list[Markup]:
+        if self.band is None:
+            return []
+        start, end = sorted((across(self.band[0]), across(self.band[1])))
+        middle = min(max((start + end) / 2, across.start), width - RIGHT)
+        # Kept inside the picture: a label at the band's middle could run out at either side.
+        half = text_width(self.band[2]) / 2
+        middle = min(max(middle, half), width - half)
+        return [
+            element("rect", class_="band s2", x=start, y=top, width=end - start, height=base - top),
+            label(middle, top - 6, self.band[2], "middle", "tick"),
+        ]
+
+    def _row(self, row: Row, across: Scale, y: float) -> list[Markup]:
+        if row.value is None:
+            return [label(across.start + 4, y + 4, "not defined", class_="tick")]
+        look, x, text = f"s{row.look}", across(row.value), row.text or row.name
+        whisker = []
+        if row.low is not None and row.high is not None:
+            ends = {"x1": across(row.low), "x2": across(row.high)}
+            whisker = [element("line", class_=f"whisker {look}", **ends, y1=y, y2=y)]
+        singles = [
+            element("line", class_=f"single {look}", x1=across(v), x2=across(v), y1=y - 7, y2=y + 7)
+            for v in row.points
+        ]
+        title = element("title", text)
+        if self.kind == "dot":
+            dot = element("circle", title, class_=f"mark {look}", cx=x, cy=y, r=5)
+            return [*singles, *whisker, dot]
+        zero = across(max(0.0, across.low))
+        place = {"x": min(zero, x), "y": y - 8, "width": abs(x - zero), "height": 16}
+        bar = element("rect", title, class_=f"mark {look}", **place, rx=2)
+        end = max(x, across(row.high) if row.high is not None else x)
+        value = label(end + 6, y + 4, f"{row.value:.2f}".replace("-", "\u2212"), class_="tick")
+        return [bar, *whisker, value]
+
+    def data(self) -> dict[str, Any]:
+        """Everything that is drawn, for JSON."""
+        rows = [
+            {"name": r.name, "value": plain(r.value), "low": plain(r.low), "high": plain(r.high)}
+            | ({"points": [plain(p) for p in r.points]} if r.points else {})
+            for r in self.rows
+        ]
+        band = dict(zip(("low", "high", "label"), self.band, strict=True)) if self.band else None
+        return {"title": self.title, "x_label": self.x_label, "rows": rows, "band": band}
+
+
+def _legend(names: Sequence[tuple[str, int]], width: float, y: float) -> tuple[list[Markup], float]:
+    """Keys from ``y`` on, wrapped to the width; and where the next line begins."""
+    keys, x = [], 0.0
+    for name, look in names:
+        size = 24 + text_width(name)
+        if x and x + size > width:
+            x, y = 0.0, y + LINE
+        mark = _mark(look, x + 7, y + 8, None)
+        area = element("rect", class_="hit", x=x, y=y - 2, width=size - 6, height=LINE)
+        text = label(x + 16, y + 12, name)
+        keys.append(element("g", area, mark, text, class_="key", data_series=name))
+        x += size
+    return keys, y + LINE if keys else y
+
+
+def _bottom_axis(across: Scale, y: float, title: str) -> list[Markup]:
+    room = across.end - across.start
+    values = ticks(across.low, across.high)
+    texts = tick_texts(values)
+    # Fewer ticks until their texts stand apart.
+    for most in (5, 4, 3, 2):
+        if sum(text_width(t) + 2 * CHAR for t in texts) <= room:
+            break
+        values = ticks(across.low, across.high, most)
+        texts = tick_texts(values)
+    parts = [element("line", class_="base", x1=across.start, x2=across.end, y1=y, y2=y)]
+    for value, text in zip(values, texts, strict=True):
+        x = across(value)
+        parts.append(element("line", class_="base", x1=x, x2=x, y1=y, y2=y + 4))
+        half = text_width(text) / 2
+        parts.append(label(min(x, across.end + RIGHT - half), y + 17, text, "middle", "tick"))
+    return [*parts, label(across.end, y + 36, title, "end", "axis")]
+
+
+def _mark(look: int, x: float, y: float, title: str | None) -> Markup:
+    """A filled circle, a diamond, a hollow circle."""
+    inside = () if title is None else (element("title", title),)
+    if look == 1:
+        path = f"M{x:.1f} {y - 5.5:.1f}l5.5 5.5l-5.5 5.5l-5.5 -5.5z"
+        return element("path", *inside, class_="mark s1", d=path)
+    return element("circle", *inside, class_=f"mark s{look}", cx=x, cy=y, r=4.5)
+
+
+def _points(series: Series, across: Scale, down: Scale) -> Markup:
+    marks = [_mark(series.look, across(p.x), down(p.y), p.text) for p in series.points]
+    return element("g", *marks, class_="series", data_series=series.name)
+
+
+def _line(line: Line, across: Scale, down: Scale) -> list[Markup]:
+    parts = []
+    xs = [across(x) for x in line.x]
+    if line.low and line.high:
+        edge = [*zip(xs, line.high, strict=True), *reversed([*zip(xs, line.low, strict=True)])]
+        corners = " ".join(f"{x:.1f},{down(y):.1f}" for x, y in edge)
+        parts.append(element("polygon", class_=f"band s{line.look}", points=corners))
+    places = " ".join(f"{x:.1f},{down(y):.1f}" for x, y in zip(xs, line.y, strict=True))
+    dashed = " dashed" if line.dashed else ""
+    parts.append(element("polyline", class_=f"line s{line.look}{dashed}", points=places))
+    return [element("g", *parts, class_="series", data_series=line.name)]
+
+
+def _reference(
+    place: tuple[float, str], down: Scale, left: float, width: float, top: float
+) -> list[Markup]:
+    """A dashed line with its label; one outside the axis is a note at the edge it lies beyond."""
+    value, text = place
+    if not down.low <= value <= down.high:
+        arrow, y = ("\u2191", top + 10) if value > down.high else ("\u2193", down.start - 6)
+        return [label(width - RIGHT, y, f"{arrow} {text}, beyond the axis", "end", "tick")]
+    y = down(value)
+    line = element("line", class_="reference", x1=left, x2=width - RIGHT, y1=y, y2=y)
+    return [line, label(width - RIGHT, y - 5, text, "end", "tick")]

@@ -1,0 +1,48 @@
+"""``python -m im_assets.reporting.export <profile> <folder>``: a report to publish.
+
+The same report as the asset's, from the study's warehouse as it is, but without any text of the
+data and without a date: for committing, or for showing to those who may not see the data.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from im_assets.reporting.gather import ReportError, gather
+from im_assets.reporting.report import make_report, write_report
+from im_assets.reporting.sections.settings import versions
+from im_resources.study import ProfileError, load_study
+from im_resources.warehouse import Warehouse
+
+
+def export(profile: str, folder: Path) -> Path:
+    """Write the report of the profile's study into ``folder`` and return the page's path.
+
+    Raises:
+        ReportError: the study has no warehouse, or a table in it lacks a column.
+        ProfileError: no such profile.
+        FileExistsError: the folder holds something else.
+    """
+    study = load_study(profile)
+    if not study.warehouse.is_file():
+        raise ReportError(f"study {study.name!r} has not run: there is no {study.warehouse}")
+    found = gather(study, Warehouse(study.warehouse), with_rows=False)
+    return write_report(make_report(found, False, versions()), folder)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command line; 1 with a message when the report cannot be written."""
+    parser = argparse.ArgumentParser(prog="python -m im_assets.reporting.export")
+    parser.add_argument("profile", help="name of a profile, or path of its file")
+    parser.add_argument("folder", type=Path, help="folder to write; an earlier report is replaced")
+    chosen = parser.parse_args(arguments)
+    try:
+        print(export(chosen.profile, chosen.folder))
+    except (ReportError, ProfileError, FileExistsError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

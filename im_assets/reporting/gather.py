@@ -1,0 +1,141 @@
+"""Reads what the report shows from the warehouse: tables that are there, with all their columns."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import pandas as pd
+
+from im_assets.rule.document import load_rule
+from im_assets.rule.model import Rule
+from im_resources.study import Study
+from im_resources.warehouse import Warehouse
+
+# Whole tables, each with the columns that the report needs of it.
+COLUMNS: dict[str, Sequence[str]] = {
+    "quality_rule": ("term", "document"),
+    "indicator_table": ("seed", "n_examples", "token_loss", "instruction_loss", "loss", "log_loss"),
+    "base_losses": ("eval_id", "nll", "tokens", "loss"),
+    "rule_evidence": ("section", "item", "x", "value", "low", "high", "note"),
+    "univariate_bins": ("indicator", "bin", "examples", "mean", "loss", "log_loss"),
+    "univariate_study": (
+        "indicator", "bins", "pearson", "pearson_low", "pearson_high", "spearman",
+        "spearman_low", "spearman_high", "paper_sign", "agrees", "note",
+    ),
+    "noise_floor": ("source", "size", "finetunes", "mean", "sd", "sd_low", "sd_high"),
+    "selection_validation": (
+        "strategy", "size", "finetunes", "loss", "loss_low", "loss_high", "difference",
+        "difference_low", "difference_high", "noise_units", "p", "verdict",
+    ),
+    "validation_runs": ("kind", "strategy", "size", "seed", "loss"),
+    "rule_deciles": (
+        "decile", "predicted", "loss", "log_loss", "spearman", "spearman_low", "spearman_high",
+    ),
+    "pairwise_judge": ("eval_id", "order_1", "order_2", "outcome", "judge", "problem"),
+    "size_search": ("method", "trial", "size", "search_loss", "report_loss", "chosen"),
+    "proxy_transfer": ("item", "value", "low", "high", "n", "note"),
+    "dolly_selection": ("rank", "example_id", "instruction", "input", "output", "category",
+                        "predicted_log_loss"),
+}  # fmt: skip
+TEXTS = ("instruction", "input", "output")  # read only for a report with rows
+ANSWERS = ("first_answer", "second_answer")  # not shown
+# Counts and means over tables that may be large: the statement, and the tables that it reads.
+SUMMARIES = {
+    "sources": ("report_sources.sql", ("candidate_datasets", "mixed_samples")),
+    "quarantined": ("report_quarantined.sql", ("quarantined_examples",)),
+    "evaluation": ("report_evaluation.sql", ("eval_set",)),
+    "pool": ("report_pool.sql", ("dolly_dataset",)),
+    "selected_means": ("report_selected_means.sql", ("dolly_scores", "dolly_selection")),
+}
+
+
+class ReportError(ValueError):
+    """A table that cannot be reported on; names it and what it lacks."""
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """A study and its tables; a table that has not been made is not in ``tables``."""
+
+    study: Study
+    tables: Mapping[str, pd.DataFrame] = field(repr=False)
+    worst: pd.DataFrame | None = field(default=None, repr=False)
+
+    def get(self, name: str) -> pd.DataFrame | None:
+        """The table, or None where there is none or it has no row."""
+        frame = self.tables.get(name)
+        return frame if frame is not None and len(frame) else None
+
+    @cached_property
+    def rule(self) -> Rule | None:
+        frame = self.get("quality_rule")
+        return None if frame is None else load_rule(frame)
+
+    @property
+    def indicators(self) -> list[str]:
+        """The study's indicators that the mixtures have values of."""
+        frame = self.get("indicator_table")
+        known = () if frame is None else frame.columns
+        return [name for name in self.study.scoring.indicators if name in known]
+
+    def evidence(self, section: str) -> pd.DataFrame:
+        """The rows of one section of rule_evidence; none when it was not made."""
+        frame = self.tables.get("rule_evidence")
+        if frame is None:
+            return pd.DataFrame(columns=list(COLUMNS["rule_evidence"]))
+        return frame[frame["section"] == section].reset_index(drop=True)
+
+
+def gather(study: Study, warehouse: Warehouse, with_rows: bool) -> Gathered:
+    """Every table of the report.
+
+    Args:
+        with_rows: also the texts of selected examples; without, no text of the data is read.
+
+    Raises:
+        ReportError: a table lacks a column that the report needs.
+    """
+    tables = {}
+    for name, columns in COLUMNS.items():
+        if not warehouse.has_table(name):
+            continue
+        frame = warehouse.query(f'SELECT * FROM "{name}" LIMIT 0')
+        wanted = [c for c in columns if with_rows or c not in TEXTS]
+        if missing := [c for c in wanted if c not in frame]:
+            raise ReportError(
+                f"table {name!r} lacks the column(s) {', '.join(missing)}; it has: "
+                f"{', '.join(frame.columns)}; materialize {name} again"
+            )
+        kept = [c for c in frame.columns if c not in ANSWERS and (with_rows or c not in TEXTS)]
+        tables[name] = warehouse.read_table(name, kept)
+    for name, (statement, needed) in SUMMARIES.items():
+        if all(warehouse.has_table(table) for table in needed):
+            tables[name] = warehouse.query(statement)
+    found = Gathered(study, tables)
+    worst = _worst_of_pool(found, warehouse) if with_rows else None
+    return Gathered(study, tables, worst)
+
+
+def _worst_of_pool(found: Gathered, warehouse: Warehouse, count: int = 5) -> pd.DataFrame | None:
+    """The examples of the pool with the highest rule value, highest first.
+
+    None when the rule reads an indicator that single examples have no score of (KNN-i): its value
+    over the pool is then not in the warehouse.
+    """
+    rule = found.rule
+    needed = ("dolly_scores", "dolly_dataset")
+    if rule is None or not rule.indicators or not all(map(warehouse.has_table, needed)):
+        return None
+    scores = warehouse.read_table("dolly_scores", ["example_id", "indicator", "value"])
+    wide = scores.pivot(index="example_id", columns="indicator", values="value")
+    if not set(rule.indicators) <= set(wide.columns):
+        return None
+    wide = wide.dropna(subset=list(rule.indicators))
+    ranked = wide.assign(predicted_log_loss=rule.predict(wide)).reset_index()
+    ranked = ranked.sort_values(["predicted_log_loss", "example_id"], ascending=False).head(count)
+    texts = warehouse.read_table(
+        "dolly_dataset",
+        ["example_id", *TEXTS, "category"],
+        where={"example_id": ranked["example_id"].tolist()},
+    )
+    return ranked.merge(texts, on="example_id", how="inner", validate="1:1")

@@ -1,0 +1,139 @@
+"""The whole report: sections in order, and the folder that they are written into."""
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from im_assets.reporting.blocks import Section, document
+from im_assets.reporting.gather import Gathered
+from im_assets.reporting.page import figure_files, render_page
+from im_assets.reporting.sections import (
+    answer,
+    data,
+    evidence,
+    examples,
+    judge,
+    mixtures,
+    rule,
+    settings,
+    size_search,
+    transfer,
+    univariate,
+    validation,
+)
+from im_resources.study import Study
+
+PAGE, NUMBERS, FIGURES = "index.html", "report.json", "figures"
+FORMAT, VERSION = "instruction-mining/report", 1
+
+
+@dataclass(frozen=True)
+class Report:
+    """A study's report, ready to be written."""
+
+    study: Study
+    sections: tuple[Section, ...]
+    made: str = ""
+
+    def section(self, key: str) -> Section:
+        return next(s for s in self.sections if s.key == key)
+
+    def document(self) -> dict[str, Any]:
+        """Every text and number of the page, for JSON."""
+        return {
+            "format": FORMAT,
+            "version": VERSION,
+            "study": self.study.name,
+            "label": self.study.label,
+            "made": self.made or None,
+            "sections": {s.key: document(s) for s in self.sections},
+        }
+
+
+def make_report(
+    found: Gathered, with_rows: bool, versions: Mapping[str, str], made: str = ""
+) -> Report:
+    """The report of the gathered tables.
+
+    Args:
+        with_rows: show examples of the data; else none of its texts is in the report.
+        versions: of what ran, by name.
+        made: a date to show; without, equal tables give equal bytes.
+    """
+    sections = (
+        answer.section(found),
+        data.section(found),
+        mixtures.section(found),
+        rule.section(found),
+        evidence.section(found),
+        univariate.section(found),
+        validation.section(found),
+        size_search.section(found),
+        judge.section(found),
+        transfer.section(found),
+        examples.section(found, with_rows),
+        settings.section(found, versions),
+    )
+    return Report(found.study, sections, made)
+
+
+def write_report(report: Report, folder: Path) -> Path:
+    """Write page, figures and numbers into ``folder``, replacing an earlier report there.
+
+    All is written beside it first and put in place by rename. Returns the page's path.
+
+    Raises FileExistsError when the folder holds something that is not a report.
+    """
+    folder = folder.resolve()
+    _refuse_foreign(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    new = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+    try:
+        new.chmod(0o755)  # mkdtemp's is for its owner alone; a report is for readers
+        (new / FIGURES).mkdir()
+        for name, text in figure_files(report.sections).items():
+            _write(new / FIGURES / name, text)
+        numbers = json.dumps(report.document(), indent=1, ensure_ascii=False, allow_nan=False)
+        _write(new / NUMBERS, numbers + "\n")
+        _write(new / PAGE, render_page(report.study, report.sections, report.made))
+        _exchange(new, folder)
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+    return folder / PAGE
+
+
+def _refuse_foreign(folder: Path) -> None:
+    if folder.exists():
+        foreign = sorted({p.name for p in folder.iterdir()} - {PAGE, NUMBERS, FIGURES})
+        if foreign:
+            raise FileExistsError(
+                f"{folder} holds {', '.join(foreign[:5])}, which is not of a report; choose a "
+                "folder of its own"
+            )
+
+
+def _exchange(new: Path, folder: Path) -> None:
+    """Rename ``new`` to ``folder``; an earlier one is moved out of the way and deleted."""
+    if not folder.exists():
+        os.rename(new, folder)
+        return
+    old = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.old."))
+    os.rename(folder, old)
+    try:
+        os.rename(new, folder)
+    except OSError:
+        os.rename(old, folder)
+        raise
+    shutil.rmtree(old)
+
+
+def _write(path: Path, text: str) -> None:
+    with path.open("w", encoding="utf-8", newline="\n") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())

@@ -1,0 +1,25 @@
+"""What a section says when its part of the study is not there."""
+
+from im_assets.reporting.blocks import Section, Text
+from im_assets.reporting.gather import Gathered
+
+
+def not_in_profile(key: str, title: str, setting: str, what: str) -> Section:
+    """The profile leaves the part out: which setting, or command, brings it."""
+    text = (
+        f"Not part of this study: {what} To have it, set {setting} in the profile, or run "
+        "make demo-full for a study that has every part."
+    )
+    return Section(key, title, (Text(text, "absent"),))
+
+
+def not_made(key: str, title: str, *assets: str) -> Section:
+    """The profile asks for the part, but its tables are not there."""
+    names = " and ".join(assets)
+    text = f"Not there yet: materialize {names} (or the whole study), then this report again."
+    return Section(key, title, (Text(text, "absent"),))
+
+
+def lacking(found: Gathered, *tables: str) -> tuple[str, ...]:
+    """Those of the tables that are missing or empty."""
+    return tuple(name for name in tables if found.get(name) is None)

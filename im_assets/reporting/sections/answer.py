@@ -1,0 +1,102 @@
+"""The question, and the answer in plain sentences made from the numbers."""
+
+import pandas as pd
+
+from im_assets.reporting.blocks import Fact, Facts, Section, Text
+from im_assets.reporting.gather import Gathered
+from im_assets.reporting.numbers import plain, shown
+from im_assets.reporting.sections.validation import verdict_sentence
+
+KEY, TITLE = "answer", "The question, and the answer"
+QUESTION = "Which instruction data is worth finetuning on?"
+
+
+def section(found: Gathered) -> Section:
+    """What the study says, how far it was checked, and at what scale."""
+    sentences = [rule_sentence(found), *selection_sentences(found)]
+    blocks = [Text(f"{QUESTION} {sentences[0]}", "answer")]
+    blocks += [Text(sentence, "answer") for sentence in sentences[1:]]
+    if found.study.label:
+        scale = f"Scale: {found.study.label}. A result holds for this model, data and size."
+        if found.study.label.startswith("demo"):
+            scale = (
+                f"Scale: {found.study.label}. This shows how the platform works; nothing here says "
+                "what is true of data in general."
+            )
+        blocks.append(Text(scale, "note"))
+    return Section(KEY, TITLE, (*blocks, *_numbers(found)))
+
+
+def rule_sentence(found: Gathered) -> str:
+    """What the rule prefers, and how well it ranks mixtures that it has not seen."""
+    rule, table = found.rule, found.get("indicator_table")
+    if rule is None:
+        return "No rule has been fitted yet."
+    basis = "" if table is None else f"From {len(table)} finetuned mixtures, the study"
+    if not rule.indicators:
+        return f"{basis or 'The study'} found no indicator that tells better data from worse."
+    more = [c.name for c in rule.coefficients if c.estimate < 0]
+    less = [c.name for c in rule.coefficients if c.estimate > 0]
+    parts = [f"higher {_listed(more)}" if more else "", f"lower {_listed(less)}" if less else ""]
+    prefers = " and ".join(filter(None, parts))
+    if rule.source != "fitted":
+        return f"The study uses a published rule, which prefers data with {prefers}."
+    rank = rule.loo_spearman
+    if rank is None:
+        tail = "how well it ranks mixtures that it has not seen is not defined"
+    else:
+        how = (
+            "well" if rank >= 0.7 else "fairly" if rank >= 0.4
+            else "weakly" if rank > 0.15 else "no better than chance"
+        )  # fmt: skip
+        tail = f"it ranks mixtures that it has not seen {how} (Spearman {shown(rank, 'two')})"
+    evidence = found.evidence("permutation")
+    chance = evidence.loc[evidence["item"] == "r2", "x"]
+    p = plain(chance.iloc[0]) if len(chance) else None
+    doubt = ", and its fit is not distinguishable from chance" if p is not None and p > 0.05 else ""
+    return f"{basis or 'The study'} finds lower loss with {prefers}; {tail}{doubt}."
+
+
+def rule_arms(found: Gathered) -> pd.DataFrame:
+    """The verdicts on selections by the rule; all but the baseline when none is by the rule."""
+    frame, settings = found.get("selection_validation"), found.study.validation
+    if frame is None or settings is None:
+        return pd.DataFrame()
+    by_rule = [name for name, arm in settings.strategies.items() if arm.strategy == "rule"]
+    arms = frame[frame["strategy"].isin(by_rule)]
+    return arms if len(arms) else frame[frame["verdict"] != "baseline"]
+
+
+def selection_sentences(found: Gathered) -> list[str]:
+    """Whether what the rule selects was better than random, or that nobody looked."""
+    arms = rule_arms(found)
+    if arms.empty:
+        return [
+            "What it selects was not checked by finetuning, so nothing shows that it is better "
+            "than a random choice."
+        ]
+    largest = arms[arms["size"] == arms["size"].max()]
+    return [f"Checked by finetuning: {verdict_sentence(row)}" for _, row in largest.iterrows()]
+
+
+def _numbers(found: Gathered) -> tuple[Facts, ...]:
+    rule, arms = found.rule, rule_arms(found)
+    facts = []
+    if rule is not None and rule.source == "fitted":
+        facts += [
+            Fact("mixtures", "mixtures finetuned", rule.n, "int"),
+            Fact("loo_spearman", "Spearman on mixtures left out", rule.loo_spearman, "two"),
+            Fact("r2", "R² of the rule", rule.r2, "two"),
+        ]
+    if len(arms):
+        row = arms[arms["size"] == arms["size"].max()].iloc[0]
+        facts += [
+            Fact("difference", "loss against random", row["difference"], "signed", "nats/token"),
+            Fact("noise_units", "in noise floors", row["noise_units"], "two"),
+            Fact("verdict", "verdict", row["verdict"], "text"),
+        ]
+    return (Facts(tuple(facts)),) if facts else ()
+
+
+def _listed(names: list[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

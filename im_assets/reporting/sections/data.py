@@ -1,0 +1,61 @@
+"""The data: what came in, what was put aside and why, and what it is measured on."""
+
+from im_assets.candidates.cleaning import reason_kind
+from im_assets.reporting.blocks import Block, Column, Fact, Facts, Section, Table, Text
+from im_assets.reporting.gather import Gathered
+from im_assets.reporting.sections.absent import not_made
+
+KEY, TITLE = "data", "The data"
+
+
+def section(found: Gathered) -> Section:
+    """Sources, quarantine, evaluation set, unseen pool."""
+    sources = found.get("sources")
+    if sources is None:
+        return not_made(KEY, TITLE, "candidate_datasets", "mixed_samples")
+    facts = [Fact("candidates", "candidate examples kept", int(sources["kept"].sum()), "int")]
+    if (pool := found.get("pool")) is not None:
+        facts.append(Fact("pool", "unseen examples to choose from", pool["examples"][0], "int"))
+    if (evaluation := found.get("evaluation")) is not None:
+        facts += [
+            Fact("eval_instructions", "instructions to measure on",
+                 evaluation["instructions"][0], "int"),
+            Fact("eval_outputs", "reference outputs to them", evaluation["outputs"][0], "int"),
+        ]  # fmt: skip
+    blocks: list[Block] = [Facts(tuple(facts))]
+    limit = found.study.evaluation
+    if limit.max_instructions or limit.max_outputs:
+        kept = [
+            f"the first {limit.max_instructions} instructions" if limit.max_instructions else "",
+            f"{limit.max_outputs} outputs of each" if limit.max_outputs else "",
+        ]
+        blocks.append(Text(f"Losses are measured on {' and '.join(filter(None, kept))}."))
+    blocks.append(
+        Table.of(
+            "sources",
+            "Candidate sources",
+            (
+                Column("source", "Source", "text"),
+                Column("kept", "Examples kept", "int"),
+                Column("drawn", "In some mixture", "int"),
+                Column("share", "Mean share of a mixture", "percent"),
+            ),
+            sources,
+        )
+    )
+    blocks.append(_quarantine(found))
+    return Section(KEY, TITLE, tuple(blocks))
+
+
+def _quarantine(found: Gathered) -> Block:
+    frame = found.get("quarantined")
+    if frame is None:
+        return Text("No row was put into quarantine.")
+    kinds = frame.assign(kind=frame["reason"].map(reason_kind))
+    counts = kinds.groupby(["dataset", "kind"])["examples"].sum().reset_index()
+    columns = (
+        Column("dataset", "Table", "text"),
+        Column("kind", "Reason", "text"),
+        Column("examples", "Rows", "int"),
+    )
+    return Table.of("quarantined", "Rows put aside, and why", columns, counts)

@@ -1,0 +1,263 @@
+"""Whether to believe the rule: resampling, shuffling, leaving out, diagnostics, learning curve."""
+
+import pandas as pd
+
+from im_assets.reporting.blocks import Block, Column, Fact, Facts, Figure, Section, Table, Text
+from im_assets.reporting.charts import Line, Point, Row, RowChart, Series, XYChart
+from im_assets.reporting.gather import Gathered
+from im_assets.reporting.numbers import between, plain, rows_of, shown
+from im_assets.reporting.sections.absent import not_made
+
+KEY, TITLE = "evidence", "Can the rule be believed?"
+
+
+def section(found: Gathered) -> Section:
+    """Every part of rule_evidence that is there."""
+    if found.get("rule_evidence") is None:
+        return not_made(KEY, TITLE, "rule_evidence")
+    blocks: list[Block] = []
+    for name, make in (
+        ("permutation", _permutation),
+        ("inclusion", _inclusion),
+        ("coefficient", _resampled),
+        ("leave_one_source_out", _left_out),
+        ("learning_curve", _learning_curve),
+        ("design", _design),
+        ("vif", _inflation),
+        ("diagnostics", _diagnostics),
+        ("residuals", _residuals),
+    ):
+        rows = found.evidence(name)
+        if len(rows):
+            blocks += make(rows)
+    return Section(KEY, TITLE, tuple(blocks))
+
+
+def _permutation(rows: pd.DataFrame) -> list[Block]:
+    row = next((r for r in rows_of(rows) if r.item == "r2"), None)
+    if row is None:
+        return []
+    p = plain(row.x)
+    end = "The fit is what chance alone gives." if p is not None and p > 0.05 else (
+        "Chance alone rarely fits so well.")  # fmt: skip
+    return [
+        Facts(
+            (
+                Fact("permutation_r2", "R² of this study's rule", row.value, "two"),
+                Fact("permutation_low", "R² of shuffled losses, 5 %", row.low, "two"),
+                Fact("permutation_high", "R² of shuffled losses, 95 %", row.high, "two"),
+                Fact("permutation_p", "shuffles that fit as well", row.x, "p"),
+            )
+        ),
+        Text(
+            "With the losses shuffled, so that no indicator means anything, the best rule still "
+            f"reaches an R² of {between(row.low, row.high, 'two')}; this study's has "
+            f"{shown(row.value, 'two')} (p = {shown(p, 'p')}). {end}"
+        ),
+    ]
+
+
+def _rows(rows: pd.DataFrame) -> tuple[Row, ...]:
+    return tuple(
+        Row(str(r.item), plain(r.value), plain(r.low), plain(r.high),
+            f"{r.item}: {shown(r.value)} ({between(r.low, r.high)})")
+        for r in rows_of(rows)
+    )  # fmt: skip
+
+
+def _inclusion(rows: pd.DataFrame) -> list[Block]:
+    ordered = rows.sort_values("value", ascending=False, kind="stable")
+    return [
+        Figure(
+            "inclusion",
+            "How often each indicator is chosen",
+            "Share of bootstrap resamples in which each indicator enters the rule.",
+            "The mixtures are drawn again with replacement, and the rule is chosen anew each time. "
+            "An indicator chosen nearly always is well founded; one chosen about half the time "
+            "could as well be another.",
+            (RowChart("share of resamples", _rows(ordered), kind="bar"),),
+        )
+    ]
+
+
+def _resampled(rows: pd.DataFrame) -> list[Block]:
+    columns = (
+        Column("item", "Term", "text"),
+        Column("value", "Estimate"),
+        Column("low", "Bootstrap interval from"),
+        Column("high", "to"),
+    )
+    caption = "Coefficients over the resamples, the choice of indicators redone"
+    return [Table.of("resampled_coefficients", caption, columns, rows)]
+
+
+def _left_out(rows: pd.DataFrame) -> list[Block]:
+    pooled = rows["item"] == "all"
+    named = rows.assign(item=rows["item"].where(~pooled, "all sources together"))
+    drawn = tuple(
+        Row(str(r.item), plain(r.value), plain(r.low), plain(r.high),
+            f"{r.item}: {shown(r.value, 'two')}, {shown(r.x, 'int')} mixtures",
+            look=1 if r.item == "all sources together" else 0)
+        for r in rows_of(named)
+    )  # fmt: skip
+    return [
+        Figure(
+            "leave_one_source_out",
+            "Ranking without a source",
+            "Rank correlation on mixtures dominated by a source that the rule was not fitted on.",
+            "Mixtures of the same few sources are not independent. Here the mixtures in which one "
+            "source weighs most are predicted by a rule that never saw them. 1 is a perfect "
+            "ranking, 0 is guessing, below 0 is worse than guessing.",
+            (RowChart("Spearman of predicted and actual loss", drawn, zero=True),),
+            data=Table.of(
+                "leave_one_source_out_rows",
+                "Left-out sources",
+                (
+                    Column("item", "Source left out", "text"),
+                    Column("x", "Mixtures", "int"),
+                    Column("value", "Spearman", "two"),
+                    Column("low", "interval from", "two"),
+                    Column("high", "to", "two"),
+                ),
+                named,
+                True,
+            ),
+        )
+    ]
+
+
+def _learning_curve(rows: pd.DataFrame) -> list[Block]:
+    verdicts = rows[rows["item"] == "verdict"]
+    curve = rows[rows["item"] != "verdict"].dropna(subset=["x", "value"]).sort_values("x")
+    blocks: list[Block] = [
+        Text(f"Do I need more mixtures? {note}", "answer") for note in verdicts["note"].dropna()
+    ]
+    if len(curve) > 1:
+        known = curve["low"].notna().all() and curve["high"].notna().all()
+        x, y, low, high = (tuple(curve[c].astype(float)) for c in ("x", "value", "low", "high"))
+        line = Line("", x, y, low if known else (), high if known else ())
+        points = tuple(
+            Point(a, b, f"{shown(a, 'int')} mixtures: Spearman {shown(b, 'two')}")
+            for a, b in zip(x, y, strict=True)
+        )
+        columns = (
+            Column("x", "Mixtures", "int"),
+            Column("value", "Spearman", "two"),
+            Column("low", "band from", "two"),
+            Column("high", "to", "two"),
+        )
+        blocks.append(
+            Figure(
+                "learning_curve",
+                "Learning curve",
+                "Rank correlation on unseen mixtures against the number of mixtures used.",
+                "The rule is fitted on some of the mixtures and ranks the others. While the line "
+                "still rises, more mixtures help; where it is flat, they do not. The band is the "
+                "spread over random divisions.",
+                (
+                    XYChart(
+                        "mixtures used",
+                        "Spearman on the other mixtures",
+                        (Series("", points),),
+                        (line,),
+                    ),
+                ),
+                data=Table.of("learning_curve_rows", "Learning curve", columns, curve, True),
+            )
+        )
+    return blocks
+
+
+def _design(rows: pd.DataFrame) -> list[Block]:
+    names = {"d_optimal": "chosen for information", "random": "random"}
+    known = rows.dropna(subset=["x", "value"])
+    series = tuple(
+        Series(
+            names.get(str(item), str(item)),
+            tuple(
+                Point(float(r.x), float(r.value), f"{shown(r.x, 'int')}: {shown(r.value)}")
+                for r in rows_of(part.sort_values("x"))
+            ),
+            0 if item == "d_optimal" else 1,
+        )
+        for item, part in known.groupby("item")
+        if str(item) in names
+    )
+    lines = tuple(
+        Line(s.name, tuple(p.x for p in s.points), tuple(p.y for p in s.points), look=s.look)
+        for s in series
+    )
+    notes = [Text(str(note)) for note in rows["note"].dropna().unique() if note]
+    if not series:
+        return [*notes]
+    columns = (
+        Column("item", "Mixtures", "text"),
+        Column("x", "How many", "int"),
+        Column("value", "Value"),
+        Column("low", "from"),
+        Column("high", "to"),
+    )
+    return [
+        Figure(
+            "design",
+            "Choosing mixtures for what they tell",
+            "Rules from chosen mixtures against rules from as many random ones.",
+            "Indicators are cheap and finetunes are not, so mixtures can be chosen for their "
+            "indicators before any is finetuned (D-optimal design). Where the chosen ones do as "
+            "well as more random ones, the difference is what they save.",
+            (XYChart("mixtures finetuned", "Spearman on the other mixtures", series, lines),),
+            data=Table.of("design_rows", "Chosen and random mixtures", columns, rows, True),
+        ),
+        *notes,
+    ]
+
+
+def _inflation(rows: pd.DataFrame) -> list[Block]:
+    columns = (Column("item", "Indicator", "text"), Column("value", "VIF", "two"),
+               Column("note", "", "text"))  # fmt: skip
+    caption = "Collinearity: variance inflation of each indicator (above 10 is severe)"
+    return [Table.of("vif", caption, columns, rows.fillna({"note": ""}))]
+
+
+def _diagnostics(rows: pd.DataFrame) -> list[Block]:
+    columns = (
+        Column("item", "Test of the residuals", "text"),
+        Column("value", "Statistic"),
+        Column("x", "p", "p"),
+        Column("note", "Meaning", "text"),
+    )
+    return [Table.of("diagnostics", "Residuals", columns, rows.fillna({"note": ""}))]
+
+
+def _residuals(rows: pd.DataFrame) -> list[Block]:
+    points = tuple(
+        Point(float(r.x), float(r.value), f"{r.item}: residual {shown(r.value, 'signed')}, "
+              f"leverage {shown(r.low, 'two')}, Cook's distance {shown(r.high, 'two')}")
+        for r in rows_of(rows.dropna(subset=["x", "value"]))
+    )  # fmt: skip
+    columns = (
+        Column("item", "Mixture", "text"),
+        Column("x", "Fitted log loss", "loss"),
+        Column("value", "Residual", "signed"),
+        Column("low", "Leverage", "two"),
+        Column("high", "Cook's distance", "two"),
+    )
+    return [
+        Figure(
+            "residuals",
+            "Residuals",
+            "What the rule leaves unexplained, against what it predicts.",
+            "A good rule leaves a cloud without shape around zero. A funnel means that the errors "
+            "grow; a curve means that a straight line is the wrong form; a dot far out may alone "
+            "decide the rule.",
+            (
+                XYChart(
+                    "fitted log loss",
+                    "residual (log loss)",
+                    (Series("", points),),
+                    references=((0.0, ""),),
+                ),
+            ),
+            data=Table.of("residual_rows", "Every mixture's residual", columns, rows, True),
+        )
+    ]

@@ -1,0 +1,81 @@
+"""The pairwise judge: whose answers win."""
+
+from im_assets.reporting.blocks import Block, Fact, Facts, Figure, Section, Text
+from im_assets.reporting.charts import Look, Row, RowChart
+from im_assets.reporting.gather import Gathered
+from im_assets.reporting.numbers import between, plain, shown
+from im_assets.reporting.sections.absent import not_in_profile, not_made
+
+KEY, TITLE = "judge", "What a judge prefers"
+
+
+def wilson(count: int, total: int, z: float = 1.959964) -> tuple[float, float]:
+    """95 % interval of a share (Wilson 1927)."""
+    share, squared = count / total, z * z / total
+    centre = (share + squared / 2) / (1 + squared)
+    half = z / (1 + squared) * (share * (1 - share) / total + squared / (4 * total)) ** 0.5
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def section(found: Gathered) -> Section:
+    """Shares of wins, ties and losses, with intervals, and what could not be judged."""
+    settings = found.study.judge
+    if settings is None:
+        what = "no judge compared the answers of two models."
+        return not_in_profile(KEY, TITLE, "judge", what)
+    table = found.get("pairwise_judge")
+    if table is None:
+        return not_made(KEY, TITLE, "pairwise_judge")
+    outcome = table["outcome"].dropna()
+    total = len(outcome)
+    first, second = settings.first, settings.second
+    if total == 0:
+        text = f"None of the {len(table)} comparisons gave a verdict."
+        return Section(KEY, TITLE, (Text(text, "answer"),))
+    names: tuple[tuple[str, str, Look], ...] = (
+        ("win", f"{first} wins", 1),
+        ("tie", "tie", 2),
+        ("lose", f"{second} wins", 0),
+    )
+    rows, facts, shares = [], [], {}
+    for key, name, look in names:
+        count = int((outcome == key).sum())
+        low, high = wilson(count, total)
+        shares[key] = (count / total, low, high)
+        rows.append(Row(name, count / total, low, high, f"{name}: {count} of {total}", look))
+        facts.append(Fact(key, name, count, "int", "comparisons"))
+        facts += [Fact(f"{key}_{end}", f"{name}, share {word}", value, "percent")
+                  for end, word, value in (("low", "from", low), ("high", "to", high))]  # fmt: skip
+    both = table.dropna(subset=["order_1", "order_2"])
+    changed = int((both["order_1"] != both["order_2"]).sum())
+    facts += [
+        Fact("unjudged", "comparisons without a verdict", len(table) - total, "int"),
+        Fact("order_changed", "verdicts that changed with the order", changed, "int"),
+        Fact("both_orders", "comparisons judged in both orders", len(both), "int"),
+    ]
+    win, lose = shares["win"], shares["lose"]
+    apart = win[1] > lose[2] or lose[1] > win[2]
+    lead = first if win[0] > lose[0] else second
+    verdict = f"{lead} is preferred" if apart else "no preference can be told from chance"
+    judges = ", ".join(sorted(str(j) for j in table["judge"].dropna().unique() if plain(j)))
+    blocks: list[Block] = [
+        Text(
+            f"Over {total} instructions, {first} wins {shown(win[0], 'percent')} "
+            f"({between(win[1], win[2], 'percent')}) and {second} "
+            f"{shown(lose[0], 'percent')} ({between(lose[1], lose[2], 'percent')}): {verdict}.",
+            "answer",
+        ),
+        Text(f"Judge: {judges}." if judges else "The judge is not named."),
+        Facts(tuple(facts)),
+        Figure(
+            "judge",
+            "Wins, ties and losses",
+            f"Shares of comparisons that {first} wins, ties and loses against {second}.",
+            "Each pair of answers is shown to the judge twice, in both orders; a verdict that "
+            "changes with the order counts as a tie. Bars are shares of the comparisons, lines "
+            "their 95 % intervals. A small judge likes whatever stands first: look at how many "
+            "verdicts changed.",
+            (RowChart("share of comparisons", tuple(rows), kind="bar"),),
+        ),
+    ]
+    return Section(KEY, TITLE, tuple(blocks))

@@ -1,0 +1,75 @@
+"""The mixtures and their losses, against the base model's own."""
+
+import pandas as pd
+
+from im_assets.evaluation.evaluating import overall
+from im_assets.reporting.blocks import Block, Column, Fact, Facts, Figure, Section, Table
+from im_assets.reporting.charts import Point, Series, XYChart
+from im_assets.reporting.gather import Gathered
+from im_assets.reporting.numbers import rows_of, shown
+from im_assets.reporting.sections.absent import not_made
+
+KEY, TITLE = "mixtures", "The mixtures and their losses"
+UNIT = "nats per token"
+
+
+def section(found: Gathered) -> Section:
+    """Every mixture's loss in order, and how far finetuning moved the base model."""
+    table, base_rows = found.get("indicator_table"), found.get("base_losses")
+    if table is None:
+        return not_made(KEY, TITLE, "indicator_table")
+    weighting = found.study.evaluation.weighting
+    base = None if base_rows is None else overall(base_rows, weighting)
+    ordered = table.sort_values(["loss", "seed"], ignore_index=True)
+    losses = ordered["loss"]
+    facts = [
+        Fact("mixtures", "mixtures", len(ordered), "int"),
+        Fact("size", "examples in each", int(ordered["n_examples"].max()), "int"),
+        Fact("lowest", "lowest loss", losses.min(), "loss", UNIT),
+        Fact("highest", "highest loss", losses.max(), "loss", UNIT),
+    ]
+    if len(ordered) > 1:
+        facts.append(Fact("sd", "standard deviation", losses.std(ddof=1), "loss", UNIT))
+    if base is not None:
+        better = int((losses < base).sum())
+        facts += [
+            Fact("base", "base model, not finetuned", base, "loss", UNIT),
+            Fact("better_than_base", "mixtures below the base model", better, "int"),
+        ]
+    points = tuple(
+        Point(place + 1, row.loss, f"{row.seed}: loss {shown(row.loss, 'loss')}")
+        for place, row in enumerate(rows_of(ordered[["seed", "loss"]]))
+    )
+    chart = XYChart(
+        "mixtures, from the lowest loss to the highest",
+        f"evaluation loss ({UNIT})",
+        (Series("mixtures", points),),
+        references=() if base is None else ((base, f"base model {shown(base, 'loss')}"),),
+        y_ends=(base,) if base is not None and _fits(base, losses) else (),
+    )
+    names = [
+        Column("seed", "Mixture", "text"),
+        Column("n_examples", "Examples", "int"),
+        Column("loss", "Loss", "loss", UNIT),
+        Column("log_loss", "Log loss", "loss"),
+        *(Column(name, name) for name in found.indicators),
+    ]
+    every = Table.of("every_mixture", "Every mixture and its mean indicators", names, ordered, True)
+    figure = Figure(
+        "mixture_losses",
+        "Evaluation loss of each mixture",
+        f"Loss of {len(points)} finetuned models in rising order, with the base model's loss.",
+        "Each dot is one model, finetuned on one random mixture and measured on the same "
+        "evaluation set; lower is better. The spread of the dots is all that the rule can "
+        "explain. Part of it is chance: see the noise floor below.",
+        (chart,),
+        data=every,
+    )
+    blocks: list[Block] = [Facts(tuple(facts)), figure]
+    return Section(KEY, TITLE, tuple(blocks))
+
+
+def _fits(base: float, losses: pd.Series) -> bool:
+    """Whether the axis can hold the base model without squeezing the mixtures."""
+    span = losses.max() - losses.min()
+    return bool(losses.min() - 1.5 * span <= base <= losses.max() + 1.5 * span)

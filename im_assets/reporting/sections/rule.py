@@ -1,0 +1,119 @@
+"""The rule: formula, coefficients, fit."""
+
+import pandas as pd
+
+from im_assets.reporting.blocks import Block, Column, Fact, Facts, Figure, Section, Table, Text
+from im_assets.reporting.charts import Line, Point, Row, RowChart, Series, XYChart
+from im_assets.reporting.gather import Gathered
+from im_assets.reporting.numbers import between, shown
+from im_assets.reporting.sections.absent import not_made
+from im_assets.rule.model import Rule
+
+KEY, TITLE = "rule", "The rule"
+
+
+def section(found: Gathered) -> Section:
+    """The rule as the study found it, with its uncertainty and its warnings."""
+    rule, table = found.rule, found.get("indicator_table")
+    if rule is None or table is None:
+        return not_made(KEY, TITLE, "quality_rule")
+    blocks: list[Block] = [
+        Text(rule.formula.replace("-", "\u2212"), "answer"),
+        Text(f"Source: {rule.reference}. Lower predicted log loss means better data."),
+        Facts(_facts(rule)),
+        _coefficients(rule),
+        *(Text(warning, "warning") for warning in rule.warnings),
+    ]
+    if set(rule.indicators) <= set(table.columns):
+        blocks.append(_fit(rule, table))
+        if rule.indicators and len(table) > 1:
+            blocks.append(_effects(rule, table))
+    return Section(KEY, TITLE, tuple(blocks))
+
+
+def _facts(rule: Rule) -> tuple[Fact, ...]:
+    facts = (
+        Fact("n", "mixtures behind it", rule.n, "int"),
+        Fact("r2", "R²", rule.r2, "two"),
+        Fact("adj_r2", "adjusted R²", rule.adj_r2, "two"),
+        Fact("loo_spearman", "Spearman, mixtures left out", rule.loo_spearman, "two"),
+        Fact("loo_rmse", "error, mixtures left out", rule.loo_rmse, "loss", "log loss"),
+        Fact("f_p", "p of the whole rule", rule.f_p, "p"),
+        Fact("candidates", "indicators it could choose from", len(rule.candidates), "int"),
+    )
+    return facts if rule.source == "fitted" else facts[-1:]
+
+
+def _coefficients(rule: Rule) -> Table:
+    terms = pd.DataFrame([t.model_dump() for t in (rule.constant, *rule.coefficients)])
+    level = f"{rule.confidence:.0%} " if rule.confidence else ""
+    columns = (
+        Column("name", "Term", "text"),
+        Column("estimate", "Estimate"),
+        Column("std_error", "Standard error"),
+        Column("ci_low", f"{level}interval from"),
+        Column("ci_high", "to"),
+        Column("p", "p", "p"),
+        Column("vif", "VIF", "two"),
+    )
+    return Table.of("coefficients", "Coefficients: log loss per unit", columns, terms)
+
+
+def _fit(rule: Rule, table: pd.DataFrame) -> Figure:
+    seeds, actual = table["seed"].astype(str), table["log_loss"].astype(float)
+    rows = pd.DataFrame({"seed": seeds, "actual": actual, "fitted": rule.predict(table)})
+    rows["left_out"] = seeds.map(dict(rule.loo_predictions)).astype(float)
+
+    def points(column: str) -> tuple[Point, ...]:
+        known = rows.dropna(subset=[column])
+        return tuple(
+            Point(a, v, f"{s}: actual {shown(a, 'loss')}, {column.replace('_', ' ')} "
+                  f"{shown(v, 'loss')}")
+            for s, a, v in zip(known["seed"], known["actual"], known[column], strict=True)
+        )  # fmt: skip
+
+    ends = (float(actual.min()), float(actual.max()))
+    series = [Series("predicted without it", points("left_out"), 2)] if rule.loo_predictions else []
+    columns = (
+        Column("seed", "Mixture", "text"),
+        Column("actual", "Actual log loss", "loss"),
+        Column("fitted", "Predicted", "loss"),
+        Column("left_out", "Predicted without it", "loss"),
+    )
+    return Figure(
+        "predicted_against_actual",
+        "Predicted against actual",
+        f"Predicted against actual log loss of {len(rows)} mixtures.",
+        "Each mixture is drawn twice: filled, as the rule fits it; hollow, as it is predicted by a "
+        "rule that was chosen and fitted without it. On the dashed line a prediction is exact. "
+        "Judge the rule by the hollow dots: if they form a flat cloud, it does not predict.",
+        (
+            XYChart(
+                "actual log loss",
+                "predicted log loss",
+                (*series, Series("predicted", points("fitted"), 0)),
+                (Line("exact", ends, ends, look=2, dashed=True),),
+            ),
+        ),
+        data=Table.of("predictions", "Every mixture's prediction", columns, rows, True),
+    )
+
+
+def _effects(rule: Rule, table: pd.DataFrame) -> Figure:
+    rows = []
+    for term in rule.coefficients:
+        spread = float(table[term.name].std(ddof=1))
+        low = None if term.ci_low is None else term.ci_low * spread
+        high = None if term.ci_high is None else term.ci_high * spread
+        text = f"{term.name}: {shown(term.estimate * spread)} ({between(low, high)})"
+        rows.append(Row(term.name, term.estimate * spread, low, high, text))
+    return Figure(
+        "effects",
+        "What each indicator does",
+        "Change of log loss per standard deviation of each indicator in the rule.",
+        "One row an indicator of the rule: the change of log loss when a mixture's mean rises by "
+        "one standard deviation, the others held. Left of zero, more of it is better. An interval "
+        "that crosses zero leaves the direction open. The intervals do not count that the "
+        "indicators were chosen on the same mixtures, so they are too narrow.",
+        (RowChart("change of log loss (left is better)", tuple(rows), zero=True),),
+    )

@@ -1,0 +1,58 @@
+"""The search for a selection's size."""
+
+from im_assets.reporting.blocks import Block, Column, Figure, Section, Table, Text
+from im_assets.reporting.charts import Line, Look, Point, Series, XYChart
+from im_assets.reporting.gather import Gathered
+from im_assets.reporting.numbers import plain, rows_of, shown
+from im_assets.reporting.sections.absent import not_in_profile, not_made
+
+KEY, TITLE = "size", "How much to select"
+
+
+def section(found: Gathered) -> Section:
+    """Losses of the sizes tried by the search and by the grid of the same budget."""
+    if found.study.selection.size != "searched":
+        what = f"the size is given ({found.study.selection.size}), not searched for."
+        return not_in_profile(KEY, TITLE, "selection.size: searched", what)
+    table = found.get("size_search")
+    if table is None:
+        return not_made(KEY, TITLE, "size_search")
+    picked = table[[bool(plain(c)) for c in table["chosen"]]]
+    sentences: list[Block] = [
+        Text(
+            f"{r.method}: chose {shown(r.size, 'int')} examples; its loss on the other half of the "
+            f"evaluation set is {shown(r.report_loss, 'loss')}.",
+            "answer",
+        )
+        for r in rows_of(picked)
+    ]
+    series, lines = [], []
+    looks: tuple[Look, ...] = (0, 1, 2)
+    for look, (method, part) in zip(looks, table.groupby("method"), strict=False):
+        ordered = part.sort_values("size")
+        points = tuple(
+            Point(float(r.size), float(r.report_loss), f"{method}, trial {r.trial}: "
+                  f"{shown(r.size, 'int')} examples, loss {shown(r.report_loss, 'loss')}")
+            for r in rows_of(ordered[["size", "report_loss", "trial"]])
+        )  # fmt: skip
+        series.append(Series(str(method), points, look))
+        xy = (tuple(p.x for p in points), tuple(p.y for p in points))
+        lines.append(Line(str(method), *xy, look=look))
+    columns = (
+        Column("method", "Method", "text"),
+        Column("trial", "Trial", "int"),
+        Column("size", "Examples", "int"),
+        Column("search_loss", "Loss searched on", "loss"),
+        Column("report_loss", "Loss reported", "loss"),
+        Column("chosen", "Chosen", "text"),
+    )
+    figure = Figure(
+        "size_search",
+        "Loss against the size of the selection",
+        "Reported loss of every size that was tried.",
+        "The search saw the losses of one half of the evaluation set; drawn is the other half, "
+        "which it did not see. Differences smaller than the noise floor do not tell sizes apart.",
+        (XYChart("examples selected", "loss (nats per token)", tuple(series), tuple(lines)),),
+        data=Table.of("size_search", "Every trial", columns, table, True),
+    )
+    return Section(KEY, TITLE, (*sentences, figure))

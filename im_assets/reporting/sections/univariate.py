@@ -1,0 +1,103 @@
+"""The univariate study: indicator against loss, random mixtures and bins in two colours."""
+
+import pandas as pd
+
+from im_assets.reporting.blocks import Column, Figure, Section, Table, Text
+from im_assets.reporting.charts import Line, Point, Series, XYChart
+from im_assets.reporting.gather import Gathered
+from im_assets.reporting.numbers import plain, rows_of, shown
+from im_assets.reporting.regression import regression_line
+from im_assets.reporting.sections.absent import lacking, not_in_profile, not_made
+
+KEY, TITLE = "univariate", "One indicator at a time"
+SIGNS = {1: "rises", -1: "falls"}
+
+
+def section(found: Gathered) -> Section:
+    """One panel an indicator, and the correlations against the paper's signs."""
+    if found.study.univariate is None:
+        what = "no model was finetuned on bins of a single indicator."
+        return not_in_profile(KEY, TITLE, "univariate", what)
+    if missing := lacking(found, "univariate_study", "univariate_bins"):
+        return not_made(KEY, TITLE, *missing)
+    bins, table = found.tables["univariate_bins"], found.tables["univariate_study"]
+    names = [str(name) for name in table["indicator"]]
+    rows = table.assign(
+        paper=[SIGNS.get(plain(s) or 0, "not named") for s in table["paper_sign"]],
+        verdict=[
+            "–" if plain(a) is None else "agrees" if plain(a) else "contradicts"
+            for a in table["agrees"]
+        ],
+        note=table["note"].fillna(""),
+    )
+    verdicts = rows["verdict"].value_counts()
+    clear = int(verdicts.get("agrees", 0) + verdicts.get("contradicts", 0))
+    against = ", ".join(rows.loc[rows["verdict"] == "contradicts", "indicator"])
+    summary = (
+        f"Of {len(rows)} indicators, {clear} have a clear direction that the paper names; "
+        f"{int(verdicts.get('agrees', 0))} of these agree with it"
+        + (f". Contradicting it: {against}." if against else ".")
+    )
+    figure = Figure(
+        "univariate",
+        "Loss against each indicator",
+        "Log loss against the mean of each indicator, over random mixtures and over bins.",
+        "The pool is sorted by one indicator and cut into bins, and a model is finetuned on each "
+        "(orange diamonds). Random mixtures (blue) lie close together, since mixing averages "
+        "indicators out. The line is fitted to the bins, with its 95 % band. A slope may stem from "
+        "another indicator that changes along with this one.",
+        tuple(_panel(name, bins[bins["indicator"] == name], found) for name in names),
+        panels=True,
+        data=Table.of(
+            "univariate_bin_rows",
+            "Every bin",
+            (
+                Column("indicator", "Indicator", "text"),
+                Column("bin", "Bin", "int"),
+                Column("examples", "Examples", "int"),
+                Column("mean", "Mean"),
+                Column("loss", "Loss", "loss"),
+                Column("log_loss", "Log loss", "loss"),
+            ),
+            bins,
+            True,
+        ),
+    )
+    columns = (
+        Column("indicator", "Indicator", "text"),
+        Column("bins", "Bins", "int"),
+        Column("pearson", "Pearson", "two"),
+        Column("pearson_low", "from", "two"),
+        Column("pearson_high", "to", "two"),
+        Column("spearman", "Spearman", "two"),
+        Column("spearman_low", "from", "two"),
+        Column("spearman_high", "to", "two"),
+        Column("paper", "Loss in the paper", "text"),
+        Column("verdict", "Here", "text"),
+        Column("note", "In words", "text"),
+    )
+    correlations = Table.of(
+        "univariate_correlations", "Correlation of a bin's mean with its log loss", columns, rows
+    )
+    return Section(KEY, TITLE, (Text(summary, "answer"), figure, correlations))
+
+
+def _panel(name: str, bins: pd.DataFrame, found: Gathered) -> XYChart:
+    mixtures = found.get("indicator_table")
+    blue: tuple[Point, ...] = ()
+    if mixtures is not None and name in mixtures:
+        blue = tuple(
+            Point(float(x), float(y), f"{seed}: {name} {shown(x)}, log loss {shown(y, 'loss')}")
+            for seed, x, y in zip(
+                mixtures["seed"], mixtures[name], mixtures["log_loss"], strict=True
+            )
+        )
+    orange = tuple(
+        Point(float(r.mean), float(r.log_loss),
+              f"bin {r.bin}: {name} {shown(r.mean)}, log loss {shown(r.log_loss, 'loss')}")
+        for r in rows_of(bins[["bin", "mean", "log_loss"]])
+    )  # fmt: skip
+    x, y = (bins[c].to_numpy(dtype=float) for c in ("mean", "log_loss"))
+    lines: tuple[Line, ...] = regression_line("bins", x, y, look=1)
+    series = (Series("mixtures", blue), Series("bins", orange, 1))
+    return XYChart(f"mean {name}", "log loss", series, lines, title=name)

@@ -1,0 +1,2 @@
+-- Size of the unseen pool.
+SELECT count(*) AS examples FROM dolly_dataset

@@ -1,0 +1,220 @@
+"""A small simulated study with every table, made by the platform's own functions where it can."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from im_assets.rule.document import coefficient_table
+from im_assets.rule.fitting import fit_rule
+from im_assets.univariate.study import univariate_correlations
+from im_assets.validation.arms import arms_of
+from im_assets.validation.verdicts import deciles, noise_floor, validation_runs, verdicts
+from im_resources.study import Study
+from im_resources.warehouse import Warehouse
+
+NAMES = ["len_out", "reward", "ppl", "mtld", "nat"]
+SLOPES = {"len_out": 0.00015, "reward": -0.15, "ppl": 0.0009, "mtld": 0.0, "nat": 0.0}
+CENTRES = {"len_out": 60.0, "reward": 0.4, "ppl": 24.0, "mtld": 70.0, "nat": 0.8}
+SPREADS = {"len_out": 12.0, "reward": 0.04, "ppl": 3.0, "mtld": 6.0, "nat": 0.03}
+HOSTILE = 'Say <script>alert("x")</script> & <b onmouseover=steal()>hello</b>'
+SIZE = 200
+
+
+def make_study(name: str = "simulated", **changes: Any) -> Study:
+    source = {"path": "none.jsonl"}
+    settings: dict[str, Any] = {
+        "name": name,
+        "label": "demo-scale",
+        "data": {"candidates": {"a": source, "b": source}, "unseen": source, "evaluation": source},
+        "models": {"base": {"path": "none"}, "embedding": {"path": "none"}},
+        "mixtures": {"seeds": 24, "size": 100},
+        "scoring": {"indicators": dict.fromkeys(NAMES, "response_length")},
+        "univariate": {"bins": 8},
+        "validation": {"sizes": [SIZE], "seeds": 3, "deciles": 10},
+        "judge": {"backend": "local"},
+        "transfer": {"study": "smaller"},
+        "selection": {"size": "searched"},
+    }
+    return Study.model_validate(settings | changes)
+
+
+def without_parts() -> Study:
+    """The same study without the parts that a profile can leave out."""
+    parts = dict.fromkeys(["univariate", "validation", "judge", "transfer"])
+    return make_study(**parts, selection={"size": 50})
+
+
+def generator(seed: int) -> np.random.Generator:
+    return np.random.Generator(np.random.PCG64(seed))
+
+
+def mixtures(seeds: int = 24) -> pd.DataFrame:
+    rng = generator(0)
+    x = pd.DataFrame({n: rng.normal(CENTRES[n], SPREADS[n], seeds) for n in NAMES})
+    log_loss = 0.95 + x @ pd.Series(SLOPES) - 0.03 + rng.normal(0, 0.002, seeds)
+    x.insert(0, "seed", [f"seed-{i:03d}" for i in range(seeds)])
+    x.insert(1, "n_examples", 100)
+    loss = np.exp(log_loss)
+    return x.assign(token_loss=loss, instruction_loss=loss * 1.01, loss=loss, log_loss=log_loss)
+
+
+def evidence(table: pd.DataFrame) -> pd.DataFrame:
+    """In the shape of rule_evidence; the values are made up."""
+    rng = generator(1)
+    columns = ["section", "item", "x", "value", "low", "high", "note"]
+    rows: list[tuple[Any, ...]] = [
+        ("inclusion", n, None, v, None, None, None)
+        for n, v in zip(NAMES, (0.41, 0.96, 0.72, 0.13, 0.08), strict=True)
+    ]
+    rows += [("coefficient", n, None, SLOPES[n], SLOPES[n] - 0.02, SLOPES[n] + 0.02, None)
+             for n in NAMES]  # fmt: skip
+    rows += [("permutation", "r2", 0.005, 0.83, 0.08, 0.47, None)]
+    rows += [("leave_one_source_out", s, n, v, v - 0.3, min(1.0, v + 0.2), None)
+             for s, n, v in (("a", 11, 0.62), ("b", 13, 0.41), ("all", 24, 0.55))]  # fmt: skip
+    rows += [("leave_one_source_out", "c", 2, None, None, None, "too few mixtures")]
+    rows += [("diagnostics", "breusch_pagan", 0.31, 3.6, None, None, "no sign of unequal spread")]
+    rows += [("vif", n, None, 1.0 + i, None, None, None) for i, n in enumerate(NAMES)]
+    rows += [
+        ("residuals", s, float(v), float(r), 0.1, 0.02, None)
+        for s, v, r in zip(
+            table["seed"], table["log_loss"], rng.normal(0, 0.002, len(table)), strict=True
+        )
+    ]
+    rows += [("learning_curve", "spearman", float(n), 0.9 - 4 / n, 0.7 - 4 / n, 0.95, None)
+             for n in (8, 12, 16, 20)]  # fmt: skip
+    rows += [("learning_curve", "verdict", None, None, None, None,
+              "Yes: the curve still rises at 20 mixtures.")]  # fmt: skip
+    rows += [("design", item, float(k), 0.5 + k / 50 + (item == "d_optimal") * 0.05, None, None,
+              "10 chosen mixtures do as well as 13 random ones") for item in ("d_optimal", "random")
+             for k in (8, 12, 16)]  # fmt: skip
+    return pd.DataFrame(rows, columns=columns)
+
+
+def univariate() -> tuple[pd.DataFrame, pd.DataFrame]:
+    rng = generator(2)
+    rows = []
+    for name in NAMES:
+        for k in range(8):
+            mean = CENTRES[name] + SPREADS[name] * (7 - 2 * k)
+            log_loss = 0.85 + SLOPES[name] * (mean - CENTRES[name]) + rng.normal(0, 0.004)
+            rows.append((name, k, 100, mean, float(np.exp(log_loss)), log_loss))
+    bins = pd.DataFrame(rows, columns=["indicator", "bin", "examples", "mean", "loss", "log_loss"])
+    return bins, univariate_correlations(bins, resamples=100)
+
+
+def validated(study: Study) -> dict[str, pd.DataFrame]:
+    assert study.validation is not None
+    rng = generator(3)
+    arms = arms_of(study.validation)
+    shift = {"rule": -0.004, "length": 0.03, "reward": -0.03}
+    losses = {
+        key: 2.30 + shift.get(arm.name, 0.0) + 0.008 * arm.slice + rng.normal(0, 0.006)
+        for key, arm in arms.items()
+    }
+    runs = validation_runs(losses, arms)
+    return {
+        "validation_runs": runs,
+        "noise_floor": noise_floor(runs),
+        "selection_validation": verdicts(runs),
+        "rule_deciles": deciles(runs, np.linspace(0.7, 0.95, 10), resamples=100),
+    }
+
+
+def pool(rows: int = 60) -> pd.DataFrame:
+    texts = [HOSTILE, *(f"Instruction number {i}: tell of the river" for i in range(1, rows))]
+    return pd.DataFrame(
+        {
+            "example_id": [f"{i:016x}" for i in range(rows)],
+            "source": "unseen",
+            "instruction": texts,
+            "input": "",
+            "output": [f"The river answer {i} is long. " * 40 for i in range(rows)],
+            "category": "qa",
+        }
+    )
+
+
+def judged(rows: int = 40) -> pd.DataFrame:
+    outcomes = ["win"] * 14 + ["tie"] * 15 + ["lose"] * 10 + [None]
+    return pd.DataFrame(
+        {
+            "eval_id": [f"e{i}" for i in range(rows)],
+            "instruction": "Judged instruction",
+            "first_answer": "First answer text",
+            "second_answer": "Second answer text",
+            "order_1": ["first" if i % 3 else "second" for i in range(rows)],
+            "order_2": ["first" if i % 2 else "second" for i in range(rows)],
+            "outcome": outcomes,
+            "judge": "local",
+            "problem": [None] * (rows - 1) + ["no verdict"],
+        }
+    )
+
+
+def tables(study: Study) -> Mapping[str, pd.DataFrame]:
+    """Every table of the report by name; those that the study leaves out are not there."""
+    table, examples = mixtures(), pool()
+    rule = fit_rule(table, NAMES, study.rule)
+    rng = generator(4)
+    values = pd.DataFrame({n: rng.normal(CENTRES[n], SPREADS[n], len(examples)) for n in NAMES})
+    ranked = pd.concat([examples, values], axis=1)
+    ranked["predicted_log_loss"] = rule.predict(ranked)
+    ranked.loc[0, "predicted_log_loss"] = 0.0  # the hostile one is the best
+    ranked = ranked.sort_values("predicted_log_loss", ignore_index=True)
+    ranked.insert(0, "rank", range(1, len(ranked) + 1))
+    scores = values.assign(example_id=examples["example_id"]).melt(
+        "example_id", var_name="indicator"
+    )
+    drawn = pd.DataFrame(
+        {"seed": ["seed-000"] * 3, "example_id": ["x", "y", "z"], "source": ["a", "a", "b"]}
+    )
+    found: dict[str, pd.DataFrame] = {
+        "candidate_datasets": pd.DataFrame({"source": ["a"] * 30 + ["b"] * 20}),
+        "mixed_samples": drawn,
+        "quarantined_examples": pd.DataFrame(
+            {
+                "dataset": ["candidate_datasets"] * 3 + ["dolly_dataset"],
+                "source": ["a", "a", "b", "unseen"],
+                "reason": ["exact duplicate of line 2", "too long: 9", "empty output", "too long"],
+            }
+        ),
+        "eval_set": pd.DataFrame({"eval_id": ["e0", "e0", "e1"], "instruction": "Ask"}),
+        "dolly_dataset": examples,
+        "dolly_scores": scores,
+        "dolly_selection": ranked.drop(columns="source").head(20),
+        "indicator_table": table,
+        "base_losses": pd.DataFrame(
+            {"eval_id": ["e0", "e1"], "nll": [26.0, 24.0], "tokens": [10, 10], "loss": [2.6, 2.4]}
+        ),
+        "quality_rule": coefficient_table(rule),
+        "rule_evidence": evidence(table),
+    }
+    if study.univariate:
+        found["univariate_bins"], found["univariate_study"] = univariate()
+    if study.validation:
+        found |= validated(study)
+    if study.judge:
+        found["pairwise_judge"] = judged()
+    if study.selection.size == "searched":
+        found["size_search"] = pd.DataFrame(
+            [(m, t, 50 * (t + 1), 2.3 - t / 100, 2.31 - t / 90, t == 3)
+             for m in ("blend_search", "grid") for t in range(4)],
+            columns=["method", "trial", "size", "search_loss", "report_loss", "chosen"],
+        )  # fmt: skip
+    if study.transfer:
+        found["proxy_transfer"] = pd.DataFrame(
+            [("spearman", 0.61, 0.3, 0.8, 24, "the smaller rule on these mixtures")],
+            columns=["item", "value", "low", "high", "n", "note"],
+        )
+    return found
+
+
+def fill(path: Path, study: Study) -> Warehouse:
+    """A warehouse with the tables of the study."""
+    warehouse = Warehouse(path)
+    for name, frame in tables(study).items():
+        warehouse.replace_table(name, frame)
+    return warehouse
