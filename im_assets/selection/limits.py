@@ -60,7 +60,8 @@ class Limits:
         kept: list[int] = []
         for start in range(0, len(order), BLOCK):
             block = order[start : start + BLOCK]
-            crowded = self._resembles(block, np.array(kept, dtype=int)).any(axis=1)
+            near = self._resembles(block, np.array(kept, dtype=int))
+            crowded: np.ndarray = np.any(near, axis=1)
             twins = self._resembles(block, block)
             for row, position in enumerate(block.tolist()):
                 mine = [

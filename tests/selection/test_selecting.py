@@ -7,16 +7,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from im_assets.rule.model import Coefficient, Rule
 from im_assets.selection.selecting import (
-    SelectionError,
     compare_with_random,
     export_jsonl,
-    rank_by_rule,
-    select,
+    ranked_table,
 )
 
 
@@ -44,48 +40,28 @@ def indicators(**columns: list[float]) -> pd.DataFrame:
     return frame.set_index(pd.Index([f"id-{i:03d}" for i in range(len(frame))]))
 
 
-def test_the_lowest_predicted_log_loss_is_first() -> None:
+RULE = rule(x=1.0)
+FOUR = indicators(x=[0.1, 0.2, 0.3, 0.4])
+
+
+def test_the_table_has_the_rules_value_and_the_order_that_was_given() -> None:
     values = indicators(reward=[0.0, 2.0, 1.0], len_out=[10.0, 30.0, 0.0])
-    ranked = rank_by_rule(pool(3), values, rule(1.0, reward=-0.5, len_out=0.01))
-    assert list(ranked["example_id"]) == ["id-001", "id-002", "id-000"]
-    assert list(ranked["rank"]) == [1, 2, 3]
-    assert list(ranked["predicted_log_loss"]) == pytest.approx([0.3, 0.5, 1.1])
-    assert list(ranked["len_out"]) == [30.0, 0.0, 10.0]
-
-
-@given(st.lists(st.integers(0, 3), min_size=1, max_size=30))
-def test_ties_and_row_order_do_not_change_a_ranking(rewards: list[int]) -> None:
-    values, examples = indicators(reward=[float(r) for r in rewards]), pool(len(rewards))
-    ranked = rank_by_rule(examples, values, rule(reward=-1.0))
-    expected = sorted(range(len(rewards)), key=lambda i: (-rewards[i], i))
-    assert list(ranked["example_id"]) == [f"id-{i:03d}" for i in expected]
-    order = np.random.default_rng(0).permutation(len(rewards))
-    again = rank_by_rule(examples.iloc[order], values.iloc[order[::-1]], rule(reward=-1.0))
-    pd.testing.assert_frame_equal(again, ranked)
-
-
-def test_a_rule_without_indicators_ranks_nothing() -> None:
-    with pytest.raises(SelectionError, match=r"no indicator.*more mixtures.*published_v1"):
-        rank_by_rule(pool(2), indicators(reward=[1.0, 2.0]), rule())
+    table = ranked_table(pool(3), values[::-1], rule(1.0, reward=-0.5, len_out=0.01), [1, 0])
+    assert list(table["example_id"]) == ["id-001", "id-000"]
+    assert list(table["rank"]) == [1, 2]
+    assert list(table["predicted_log_loss"]) == pytest.approx([0.3, 1.1])
+    assert list(table["len_out"]) == [30.0, 10.0]
 
 
 def test_an_example_without_scores_is_not_dropped_in_silence() -> None:
     with pytest.raises(ValueError, match="reward: 1 of 3 values are missing"):
-        rank_by_rule(pool(3), indicators(reward=[1.0, 2.0]), rule(reward=1.0))
+        ranked_table(pool(3), indicators(reward=[1.0, 2.0]), rule(reward=1.0), [0, 1, 2])
     with pytest.raises(ValueError, match="ppl"):
-        rank_by_rule(pool(2), indicators(reward=[1.0, 2.0]), rule(ppl=1.0))
-
-
-def test_a_selection_is_the_best_and_no_larger_than_the_pool() -> None:
-    ranked = rank_by_rule(pool(5), indicators(x=[5.0, 4, 3, 2, 1]), rule(x=1.0))
-    assert list(select(ranked, 2)["example_id"]) == ["id-004", "id-003"]
-    assert len(select(ranked, 5)) == 5
-    with pytest.raises(SelectionError, match=r"selection\.size is 6, but .* only 5 examples"):
-        select(ranked, 6)
+        ranked_table(pool(2), indicators(reward=[1.0, 2.0]), rule(ppl=1.0), [0, 1])
 
 
 def test_the_export_reads_back_line_by_line(tmp_path: Path) -> None:
-    ranked = rank_by_rule(pool(4), indicators(x=[0.1, 0.2, 0.3, 0.4]), rule(x=1.0))
+    ranked = ranked_table(pool(4), FOUR, RULE, range(4))
     path = tmp_path / "new folder" / "selection.jsonl"
     export_jsonl(ranked, path)
     rows = [json.loads(line) for line in path.read_bytes().split(b"\n")[:-1]]
@@ -97,7 +73,7 @@ def test_the_export_reads_back_line_by_line(tmp_path: Path) -> None:
 
 
 def test_a_failed_export_leaves_the_last_one(tmp_path: Path) -> None:
-    ranked = rank_by_rule(pool(4), indicators(x=[0.1, 0.2, 0.3, 0.4]), rule(x=1.0))
+    ranked = ranked_table(pool(4), FOUR, RULE, range(4))
     path = tmp_path / "selection.jsonl"
     export_jsonl(ranked, path)
     before = path.read_bytes()
@@ -119,7 +95,7 @@ def simulated(count: int = 400, seed: int = 0) -> pd.DataFrame:
 
 
 def test_against_random_a_real_effect_stands_out_and_noise_does_not() -> None:
-    table = compare_with_random(simulated(), 100, ["follows", "noise", "same"], draws=400)
+    table = compare_with_random(simulated(), range(100), ["follows", "noise", "same"], draws=400)
     table = table.set_index("mean of")
     z = table["z"]
     assert z["follows"] < -10
@@ -134,7 +110,7 @@ def test_against_random_a_real_effect_stands_out_and_noise_does_not() -> None:
 def test_z_is_calibrated_when_the_ranking_is_random() -> None:
     """Over 200 pools without any effect, z has mean 0 and standard deviation 1."""
     z = [
-        compare_with_random(simulated(80, seed), 20, ["noise"], draws=100)["z"].item()
+        compare_with_random(simulated(80, seed), range(20), ["noise"], draws=100)["z"].item()
         for seed in range(200)
     ]
     assert abs(np.mean(z)) < 0.25
@@ -142,7 +118,9 @@ def test_z_is_calibrated_when_the_ranking_is_random() -> None:
 
 
 def test_the_comparison_is_repeatable() -> None:
-    first = compare_with_random(simulated(), 50, ["noise"], draws=20)
-    pd.testing.assert_frame_equal(first, compare_with_random(simulated(), 50, ["noise"], draws=20))
-    other = compare_with_random(simulated(), 50, ["noise"], draws=20, seed=1)
+    first = compare_with_random(simulated(), range(50), ["noise"], draws=20)
+    pd.testing.assert_frame_equal(
+        first, compare_with_random(simulated(), range(50), ["noise"], draws=20)
+    )
+    other = compare_with_random(simulated(), range(50), ["noise"], draws=20, seed=1)
     assert other["random"].item() != first["random"].item()

@@ -1,0 +1,74 @@
+"""Small real pools: clusters of unit vectors, indicators that follow nothing, and a rule."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from im_assets.rule.model import Coefficient, Rule
+from im_assets.selection.pool import Pool
+
+INDICATORS = ("reward", "len_out", "knn_6", "und", "nat", "coh", "ppl", "ifd")
+
+
+def linear_rule(constant: float = 1.0, **slopes: float) -> Rule:
+    return Rule(
+        source="fitted",
+        constant=Coefficient(name="constant", estimate=constant),
+        coefficients=tuple(Coefficient(name=n, estimate=b) for n, b in slopes.items()),
+    )
+
+
+RULE = linear_rule(reward=-0.2, knn_6=-0.9)
+
+
+def small_pool(
+    count: int,
+    seed: int = 0,
+    rule: Rule = RULE,
+    columns: Sequence[str] = INDICATORS,
+    clusters: int = 4,
+    **changes: Any,
+) -> Pool:
+    """A pool whose examples lie in clusters; ties are common, since values are rounded."""
+    rng = np.random.default_rng(seed)
+    cluster = rng.integers(clusters, size=count)
+    vectors = rng.normal(size=(clusters, 8))[cluster] * 2 + rng.normal(size=(count, 8))
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    ids = [f"id-{i:04d}" for i in rng.permutation(count)]
+    examples = pd.DataFrame(
+        {
+            "example_id": ids,
+            "instruction": [f"Question {i}?" for i in ids],
+            "input": "",
+            "output": [f"Answer {i}." for i in ids],
+            "source": "pool",
+            "category": [f"c{c}" for c in cluster],
+        }
+    )
+    values = {name: np.round(rng.normal(1, 0.5, size=count), 1) for name in columns}
+    pool = {
+        "examples": examples,
+        "indicators": pd.DataFrame(values, index=pd.Index(ids, name="example_id")),
+        "rule": rule,
+        "embeddings": lambda: vectors.astype(np.float32),
+        "neighbour": 6,
+        "set_size": 20,
+        "knn": "knn_6" if "knn_6" in columns else None,
+    }
+    return Pool(**(pool | changes))
+
+
+def reordered(pool: Pool, order: np.ndarray) -> Pool:
+    """The same pool with its rows in another order."""
+    vectors = pool.embeddings()[order]
+    return Pool(
+        examples=pool.examples.iloc[order].reset_index(drop=True),
+        indicators=pool.indicators.iloc[order],
+        rule=pool.rule,
+        embeddings=lambda: vectors,
+        neighbour=pool.neighbour,
+        set_size=pool.set_size,
+        knn=pool.knn,
+    )
