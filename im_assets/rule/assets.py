@@ -46,7 +46,7 @@ COLUMNS = {
     group_name="rule",
     owners=OWNERS,
     kinds={"python", "duckdb", "statsmodels"},
-    code_version="1",
+    code_version="2",
     backfill_policy=dg.BackfillPolicy.single_run(),
     metadata=column_schema(COLUMNS),
 )
@@ -55,8 +55,9 @@ def quality_rule(
 ) -> dg.Output[pd.DataFrame]:
     """The linear rule that predicts log evaluation loss from indicators, one row a term.
 
-    Fitted by stepwise least squares on the study's mixtures, or one of the paper's published rules,
-    as `rule.source` says. Also written as JSON to `quality_rule.json` in the study's folder.
+    Fitted by least squares on the study's mixtures, its indicators chosen as `rule.choose` says, or
+    one of the paper's published rules (`rule.source`). Also written as JSON to `quality_rule.json`
+    in the study's folder.
     """
     indicators = list(study.scoring.indicators)
     if study.rule.source == "fitted":
@@ -85,6 +86,8 @@ def _numbers(rule: Rule, table: pd.DataFrame) -> dict[str, Any]:
     return {
         "formula": rule.formula,
         "source": rule.source,
+        "indicators chosen by": rule.choose or "the paper",
+        "standard errors": rule.standard_errors or "none",
         "mixtures": len(table),
         "r2": rule.r2,
         "adjusted_r2": rule.adj_r2,
@@ -102,7 +105,7 @@ def _views(rule: Rule, table: pd.DataFrame, indicators: list[str]) -> dict[str, 
     views: dict[str, Any] = {"coefficients": preview(terms, rows=len(terms))}
     if rule.path:
         path = pd.DataFrame([s.model_dump() for s in rule.path])
-        views["stepwise_path"] = preview(path, rows=len(path))
+        views["path"] = preview(path, rows=len(path))
     if rule.warnings:
         views["warnings"] = dg.MetadataValue.md("\n".join(f"- {w}" for w in rule.warnings))
     panels = indicator_figure(table, indicators, rule.indicators)

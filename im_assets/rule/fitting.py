@@ -5,25 +5,25 @@ needs to distrust it: the error and rank correlation on mixtures left out of the
 collinearity, and how few mixtures stand behind each indicator.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 
-from im_assets.rule.model import CONSTANT, Coefficient, Rule, finite, numeric
-from im_assets.rule.regression import independent_columns, inflation_factors, least_squares
-from im_assets.rule.stepwise import Selected, indicator_limit, stepwise
+from im_assets.rule.choosing import TARGET, Mixtures, choose, left_out
+from im_assets.rule.model import CONSTANT, Coefficient, Rule, finite
+from im_assets.rule.regression import inflation_factors, least_squares, term_statistics
+from im_assets.rule.stepwise import Selected, indicator_limit
 from im_resources.study import RuleSettings
 
-__all__ = ["Rule", "fit_rule", "leave_one_out", "rank_correlation"]
+__all__ = ["TARGET", "Rule", "fit_rule", "rank_correlation"]
 
-TARGET = "log_loss"
 FEW_ROWS = 10  # observations per candidate, the usual minimum (Harrell, Regression Modeling, 4.4)
 HIGH_VIF = 10.0
 
 
 def fit_rule(table: pd.DataFrame, indicators: Sequence[str], settings: RuleSettings) -> Rule:
-    """Select indicators stepwise and fit the rule on one row a mixture.
+    """Choose indicators and fit the rule on one row a mixture.
 
     Args:
         table: ``log_loss``, one column an indicator, and optionally ``seed`` (unique; names the
@@ -32,47 +32,32 @@ def fit_rule(table: pd.DataFrame, indicators: Sequence[str], settings: RuleSetti
 
     A rule without indicators is a legal result: r2 is 0, F and the rank correlations are None.
 
-    Raises ValueError for repeated seeds, missing or non-finite values, or fewer rows than three
-    more than the indicators that a model may hold.
+    Raises ValueError for repeated seeds, missing or non-finite values, fewer rows than three more
+    than the indicators that a model may hold, or more indicators than all subsets can be tried of.
     """
-    seeds = (table["seed"] if "seed" in table else table.index.to_series()).astype(str)
-    if not seeds.is_unique:
-        raise ValueError(f"mixtures repeated: {', '.join(sorted(seeds[seeds.duplicated()]))}")
+    mixtures = Mixtures.of(table, indicators)
     _require_rows(len(table), len(indicators), settings)
-
-    def choose(rows: pd.DataFrame) -> Selected:
-        return stepwise(
-            rows,
-            TARGET,
-            indicators,
-            criterion=settings.criterion,
-            direction=settings.direction,
-            p_enter=settings.p_enter,
-            p_remove=settings.p_remove,
-            max_indicators=settings.max_indicators,
-        )
-
-    selected = choose(table)
+    selected = choose(mixtures, settings)
     chosen = selected.chosen
-    y, x = numeric(table, [TARGET])[:, 0], numeric(table, chosen)
+    y, x = mixtures.y, mixtures.x[:, [mixtures.names.index(name) for name in chosen]]
     with np.errstate(divide="ignore", invalid="ignore"):  # an exact fit leaves no residual
         ols = least_squares(y, x)
-        statistics = np.column_stack(
-            [ols.params, ols.bse, ols.tvalues, ols.pvalues, ols.conf_int(1 - settings.confidence)]
-        )
+        statistics = term_statistics(y, x, settings.standard_errors, settings.confidence)
         f, f_p = (ols.fvalue, ols.f_pvalue) if chosen else (np.nan, np.nan)
     vifs = [None, *(finite(v) for v in inflation_factors(x))]
     terms = [
         _coefficient(name, row, vif)
         for name, row, vif in zip((CONSTANT, *chosen), statistics, vifs, strict=True)
     ]
-    left_out, sloped = leave_one_out(table, lambda rows: choose(rows).chosen)
-    fixed, fixed_sloped = leave_one_out(table, lambda rows: chosen)
+    honest, sloped = left_out(mixtures, settings)
+    fixed, fixed_sloped = left_out(mixtures, settings, chosen)
     return Rule(
         source="fitted",
         reference=f"least squares on {len(table)} mixtures of this study",
         constant=terms[0],
         coefficients=tuple(terms[1:]),
+        choose=settings.choose,
+        standard_errors=settings.standard_errors,
         n=len(table),
         confidence=settings.confidence,
         r2=finite(ols.rsquared) if chosen else 0.0,
@@ -84,35 +69,15 @@ def fit_rule(table: pd.DataFrame, indicators: Sequence[str], settings: RuleSetti
         residual_std_error=finite(np.sqrt(ols.mse_resid)),
         # Folds may find slopes where the whole table does not; a rank correlation beside a rule
         # that ranks nothing would mislead, so it is left undefined.
-        loo_spearman=rank_correlation(y, left_out, sloped) if chosen else None,
+        loo_spearman=rank_correlation(y, honest, sloped) if chosen else None,
         loo_spearman_fixed=rank_correlation(y, fixed, fixed_sloped) if chosen else None,
-        loo_rmse=finite(np.sqrt(np.mean((y - left_out) ** 2))),
+        loo_rmse=finite(np.sqrt(np.mean((y - honest) ** 2))),
         loo_folds_without_slope=int((~sloped).sum()),
-        loo_predictions=dict(zip(seeds, map(float, left_out), strict=True)),
+        loo_predictions=dict(zip(mixtures.seeds, map(float, honest), strict=True)),
         candidates=tuple(indicators),
         path=selected.path,
         warnings=tuple(_warnings(len(table), len(indicators), selected, terms[1:], sloped)),
     )
-
-
-def leave_one_out(
-    table: pd.DataFrame, choose: Callable[[pd.DataFrame], Sequence[str]]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Predict each row from a rule fitted on the others, with ``choose`` called in every fold.
-
-    Returns the predictions (rows,) in log loss, and whether the fold's rule has a slope (rows,).
-    """
-    y = numeric(table, [TARGET])[:, 0]
-    predictions, sloped = np.empty(len(y)), np.empty(len(y), dtype=bool)
-    for i in range(len(y)):
-        rest = np.arange(len(y)) != i
-        rows = table[rest]
-        # Without row i a kept indicator may be constant, and then has no slope to estimate.
-        names = list(independent_columns(rows, choose(rows))[0])
-        slopes = least_squares(y[rest], numeric(rows, names)).params
-        predictions[i] = slopes[0] + numeric(table.iloc[[i]], names)[0] @ slopes[1:]
-        sloped[i] = bool(names)
-    return predictions, sloped
 
 
 def rank_correlation(
@@ -134,7 +99,7 @@ def rank_correlation(
 
 
 def _require_rows(rows: int, candidates: int, settings: RuleSettings) -> None:
-    if settings.direction == "backward":
+    if settings.choose == "stepwise" and settings.direction == "backward":
         most = candidates
     else:
         most = min(candidates, settings.max_indicators or indicator_limit(max(rows, 3), None))
@@ -162,7 +127,7 @@ def _warnings(
     if not terms:
         found.append("no indicator entered: the rule is the mean log loss and ranks nothing")
     else:
-        found.append("p-values and intervals are optimistic: they ignore the stepwise selection")
+        found.append("p-values and intervals are optimistic: they ignore the selection")
     if candidates and rows < FEW_ROWS * candidates:
         found.append(
             f"few mixtures: {rows} for {candidates} candidate indicators ({rows / candidates:.1f} "

@@ -40,12 +40,18 @@ class Coefficient(Record):
 
 
 class Step(Record):
-    """One line of the stepwise path; the statistics are those of the model after the step."""
+    """One line of the path to the rule; the statistics are those of the model after the step.
+
+    ``best`` is the best of all subsets with as many indicators as ``step`` says; ``indicator`` then
+    lists them. The other actions are those of a stepwise search.
+    """
 
     step: int
-    action: Literal["drop", "start", "enter", "remove"]
+    action: Literal["drop", "start", "enter", "remove", "best"]
     indicator: str | None = None
-    value: Number | None = Field(None, description="The criterion: the p-value, AIC or BIC")
+    value: Number | None = Field(
+        None, description="The criterion: p-value, AIC or BIC; for `best` leave-one-out RMSE"
+    )
     p: Number | None = Field(None, description="p of the indicator that entered or was removed")
     aic: Number | None = None
     bic: Number | None = None
@@ -57,7 +63,7 @@ class Rule(Record):
     """A linear rule for the log evaluation loss of a model finetuned on a mixture.
 
     ``n`` counts mixtures. The ``loo_*`` numbers come from leaving one mixture out: ``loo_spearman``
-    and ``loo_rmse`` (log-loss units) with the stepwise selection redone in every fold,
+    and ``loo_rmse`` (log-loss units) with the selection redone in every fold,
     ``loo_spearman_fixed`` with this rule's indicators kept, which flatters the rule.
     ``loo_predictions`` maps each seed to the log loss predicted without it.
     """
@@ -66,6 +72,11 @@ class Rule(Record):
     reference: str = Field("", description="Where the rule comes from")
     constant: Coefficient
     coefficients: tuple[Coefficient, ...] = ()
+    # Not in documents written before these two were recorded.
+    choose: Literal["all_subsets", "stepwise"] | None = Field(
+        None, description="How the indicators were chosen"
+    )
+    standard_errors: Literal["HC3", "classical"] | None = None
     n: int | None = None
     confidence: Number | None = Field(None, description="Level of the confidence intervals")
     r2: Number | None = None

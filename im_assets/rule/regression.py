@@ -1,7 +1,7 @@
 """Ordinary least squares for the rule: which columns can be fitted at all, and the fit itself."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -22,6 +22,32 @@ def least_squares(y: np.ndarray, x: np.ndarray) -> Any:
 
     # QR, unlike the default pseudo-inverse, does not cut off columns of a small scale.
     return OLS(y, np.column_stack([np.ones(len(y)), x])).fit(method="qr")
+
+
+def term_statistics(
+    y: np.ndarray, x: np.ndarray, errors: Literal["HC3", "classical"], confidence: float
+) -> np.ndarray:
+    """Estimate, standard error, t, p and confidence limits of the constant and each column of ``x``
+    (rows, k), shape (k + 1, 6); t and p with rows - k - 1 degrees of freedom.
+
+    HC3 (MacKinnon and White 1985; Long and Ervin 2000, https://doi.org/10.1080/00031305.2000.10474549)
+    holds also when the errors' spread differs from row to row, which "classical" assumes it does
+    not. NaN where a row's leverage is 1, or nothing is left to estimate from.
+    """
+    # Fitted on standardised columns, which keep their digits also when one is a year and one a
+    # population; each term of the raw columns is a linear combination of those coefficients.
+    centre, spread = x.mean(axis=0), np.linalg.norm(x - x.mean(axis=0), axis=0)
+    results = least_squares(y, (x - centre) / spread)
+    if errors == "HC3":
+        results = results.get_robustcov_results("HC3", use_t=True)
+    terms = np.diag([1.0, *(1 / spread)])
+    terms[0, 1:] = -centre / spread
+    test = results.t_test(terms)
+    columns = (test.effect, test.sd, test.tvalue, test.pvalue)
+    shape = (len(terms), 1)
+    return np.hstack(
+        [*(np.reshape(c, shape) for c in columns), test.conf_int(alpha=1 - confidence)]
+    )
 
 
 def is_constant(values: np.ndarray) -> bool:

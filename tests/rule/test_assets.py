@@ -76,7 +76,9 @@ def test_the_asset_writes_the_rule_as_table_document_and_metadata() -> None:
     assert metadata["study"].value == "test-scale"
     assert metadata["loo_spearman"].value == rule.loo_spearman
     assert metadata["document"].value == str(study.folder / "quality_rule.json")
-    assert str(metadata["stepwise_path"].value).count("enter") == len(rule.indicators)
+    assert ", ".join(rule.indicators) in str(metadata["path"].value)
+    assert metadata["indicators chosen by"].value == "all_subsets"
+    assert metadata["standard errors"].value == "HC3"
     for name in ("predicted_against_actual", "effects", "indicators"):
         head, _, data = str(metadata[name].value).partition("base64,")
         assert head.endswith("(data:image/png;")
@@ -84,7 +86,9 @@ def test_the_asset_writes_the_rule_as_table_document_and_metadata() -> None:
 
 
 def test_a_rule_without_indicators_materializes() -> None:
-    result = materialize(random_study(slopes=(0, 0, 0)), make_study(p_enter=1e-9))
+    result = materialize(
+        random_study(slopes=(0, 0, 0)), make_study(choose="stepwise", p_enter=1e-9)
+    )
     assert result.success
     [event] = result.asset_materializations_for_node("quality_rule")
     assert event.metadata["loo_spearman"].value is None

@@ -24,7 +24,7 @@ from tests.rule.data import random_study
 
 NAMES = ["x0", "x1", "x2"]
 FITTED = fit_rule(random_study(), NAMES, RuleSettings())
-EMPTY = fit_rule(random_study(), NAMES, RuleSettings(p_enter=1e-300))
+EMPTY = fit_rule(random_study(), NAMES, RuleSettings(choose="stepwise", p_enter=1e-300))
 RULES = [FITTED, EMPTY, published_rule("published_v1"), published_rule("published_v2")]
 finite_floats = st.floats(allow_nan=False, allow_infinity=False)
 

@@ -14,7 +14,13 @@ from im_assets.rule.stepwise import stepwise
 from im_resources.study import RuleSettings
 from tests.rule.data import LONGLEY, LONGLEY_NAMES, STACKLOSS, random_study
 
-KEEP_ALL = RuleSettings(p_enter=0.999, p_remove=0.999, max_indicators=6)
+
+def by_steps(**settings: Any) -> RuleSettings:
+    """The paper's settings: stepwise, classical standard errors."""
+    return RuleSettings(choose="stepwise", standard_errors="classical", **settings)
+
+
+KEEP_ALL = by_steps(p_enter=0.999, p_remove=0.999, max_indicators=6)
 NAMES = ["x0", "x1", "x2"]
 
 
@@ -73,7 +79,7 @@ def test_longley_keeps_its_certified_digits() -> None:
         "unemployed": -2.02022980381683, "forces": -1.03322686717359,
         "population": -0.511041056535807e-01, "year": 1829.15146461355,
     }  # fmt: skip
-    settings_ = RuleSettings(direction="backward", p_enter=0.99, p_remove=0.99, max_indicators=6)
+    settings_ = by_steps(direction="backward", p_enter=0.99, p_remove=0.99, max_indicators=6)
     rule = fit_rule(LONGLEY, LONGLEY_NAMES, settings_)
     assert rule.intercept == pytest.approx(-3482258.63459582, rel=1e-7)
     assert {c.name: c.estimate for c in rule.coefficients} == pytest.approx(certified, rel=1e-6)
@@ -96,7 +102,7 @@ def test_inflation_factors_are_those_of_auxiliary_regressions() -> None:
 
 def test_leave_one_out_equals_a_naive_loop() -> None:
     table = random_study(rows=20, slopes=(0.3, -0.2, 0.1), noise=0.3, seed=4)
-    rule = fit_rule(table, NAMES, RuleSettings())
+    rule = fit_rule(table, NAMES, by_steps())
     honest: list[float] = []
     fixed: list[float] = []
     for i in range(len(table)):
@@ -115,7 +121,7 @@ def test_leave_one_out_equals_a_naive_loop() -> None:
 
 def test_selection_in_every_fold_is_not_flattered_by_noise() -> None:
     # Noise, nine candidates and a lax threshold: something enters and fits, and it ranks nothing.
-    lax = RuleSettings(p_enter=0.3, p_remove=0.3)
+    lax = by_steps(p_enter=0.3, p_remove=0.3)
     rules = [
         fit_rule(random_study(16, [0.0] * 9, 1, seed), [f"x{i}" for i in range(9)], lax)
         for seed in range(6)
@@ -128,7 +134,7 @@ def test_selection_in_every_fold_is_not_flattered_by_noise() -> None:
 
 def test_without_an_indicator_the_rule_is_the_mean_and_claims_no_rank() -> None:
     table = random_study(slopes=(0.0, 0.0, 0.0), noise=1)
-    rule = fit_rule(table, NAMES, RuleSettings(p_enter=1e-6))
+    rule = fit_rule(table, NAMES, by_steps(p_enter=1e-6))
     assert rule.indicators == ()
     assert rule.predict(table) == pytest.approx(np.full(24, table.log_loss.mean()))
     assert (rule.r2, rule.adj_r2, rule.f, rule.f_p) == (0, 0, None, None)
@@ -154,7 +160,7 @@ def test_one_mixture_that_carries_an_indicator_alone() -> None:
     # Without row 0, `spike` is constant: its folds must predict, not divide by zero.
     table = random_study(slopes=(0.5,)).assign(spike=[1.0] + [0.0] * 23)
     table["log_loss"] += 10 * table["spike"]
-    rule = fit_rule(table, ["x0", "spike"], RuleSettings())
+    rule = fit_rule(table, ["x0", "spike"], by_steps())
     assert "spike" in rule.indicators
     assert np.isfinite(number(rule.loo_rmse))
     assert rule.loo_predictions["seed-000"] < 5
@@ -162,7 +168,7 @@ def test_one_mixture_that_carries_an_indicator_alone() -> None:
 
 def test_warnings_say_what_to_distrust() -> None:
     table = random_study(rows=24)
-    rule = fit_rule(table.assign(flat=1.0), [*NAMES, "flat"], RuleSettings())
+    rule = fit_rule(table.assign(flat=1.0), [*NAMES, "flat"], by_steps())
     text = "\n".join(rule.warnings)
     assert "optimistic" in text
     assert "few mixtures: 24 for 4 candidate indicators (6.0 each" in text
@@ -173,13 +179,13 @@ def test_warnings_say_what_to_distrust() -> None:
 def test_too_few_mixtures_and_repeated_ones_are_refused() -> None:
     table = random_study()
     with pytest.raises(ValueError, match=r"5 mixtures are too few .* at least 6"):
-        fit_rule(table[:5], NAMES, RuleSettings(max_indicators=3))
+        fit_rule(table[:5], NAMES, by_steps(max_indicators=3))
     with pytest.raises(ValueError, match="at least 6"):
-        fit_rule(table[:5], NAMES, RuleSettings(direction="backward"))
-    fit_rule(table[:4], NAMES, RuleSettings())
-    fit_rule(table[:6], NAMES, RuleSettings(direction="backward", max_indicators=3))
+        fit_rule(table[:5], NAMES, by_steps(direction="backward"))
+    fit_rule(table[:4], NAMES, by_steps())
+    fit_rule(table[:6], NAMES, by_steps(direction="backward", max_indicators=3))
     with pytest.raises(ValueError, match="repeated: seed-003"):
-        fit_rule(pd.concat([table, table[3:4]]), NAMES, RuleSettings())
+        fit_rule(pd.concat([table, table[3:4]]), NAMES, by_steps())
 
 
 @settings(max_examples=8, deadline=None)
@@ -190,14 +196,14 @@ def test_too_few_mixtures_and_repeated_ones_are_refused() -> None:
 )
 def test_row_order_and_units_change_nothing(seed: int, scales: list[float], shift: float) -> None:
     table = random_study(rows=14, slopes=(0.4, -0.1, 0.0), noise=0.3, seed=seed)
-    rule = fit_rule(table, NAMES, RuleSettings())
+    rule = fit_rule(table, NAMES, by_steps())
     shuffled = table.sample(frac=1, random_state=seed)
-    assert fit_rule(shuffled, NAMES, RuleSettings()).predict(table) == pytest.approx(
+    assert fit_rule(shuffled, NAMES, by_steps()).predict(table) == pytest.approx(
         rule.predict(table)
     )
     scaled = table.copy()
     scaled[NAMES] = table[NAMES] * scales + shift * np.array(scales)
-    other = fit_rule(scaled, NAMES, RuleSettings())
+    other = fit_rule(scaled, NAMES, by_steps())
     assert other.indicators == rule.indicators
     assert other.predict(scaled) == pytest.approx(rule.predict(table), rel=1e-6)
     assert other.loo_spearman == pytest.approx(rule.loo_spearman)
@@ -205,7 +211,7 @@ def test_row_order_and_units_change_nothing(seed: int, scales: list[float], shif
 
 def test_a_column_of_a_tiny_scale_is_not_cut_off() -> None:
     table = random_study()
-    rule = fit_rule(table, NAMES, RuleSettings())
-    tiny = fit_rule(table.assign(x0=table.x0 * 1e-18), NAMES, RuleSettings())
+    rule = fit_rule(table, NAMES, by_steps())
+    tiny = fit_rule(table.assign(x0=table.x0 * 1e-18), NAMES, by_steps())
     assert tiny.r2 == pytest.approx(rule.r2)
     assert tiny.coefficients[0].estimate == pytest.approx(rule.coefficients[0].estimate * 1e18)
