@@ -123,7 +123,9 @@ class Endpoint:
                 f"the model {self.name!r}: {self._safe(error.message)}"
             ) from None
         except openai.APIStatusError as error:
-            raise RequestError(self._safe(error.message)) from None
+            # Not every server words its errors as OpenAI does, and the client quotes only those.
+            said = f" - {error.response.text}" if " - " not in error.message else ""
+            raise RequestError(self._safe(error.message + said)) from None
         # What the client makes of a reply that is no completion: a text, None, missing fields.
         except (openai.APIError, ValueError, AttributeError, TypeError, IndexError) as error:
             kind = type(error).__name__

@@ -28,7 +28,8 @@ REMINDER = "That was no verdict. Reply with exactly one of these words and nothi
 
 _MARKUP = re.compile(r"[*_`#\[\](){}<>\"'“”‘’.!:=>-]+")
 _VERDICT = re.compile(
-    r"(?:(?:my )?(?:final )?(?:verdict|answer|choice|decision|winner|better answer|better)"
+    r"(?:(?:(?:the|my) )?(?:(?:final|better|best|winning) )?"
+    r"(?:verdict|answer|response|choice|decision|winner|better)(?: to the instruction)?"
     r"(?: is)? )?(?:(?:answer|response) )?(a|b|(?:a )?tie)",
     re.IGNORECASE,
 )

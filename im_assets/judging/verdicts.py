@@ -85,8 +85,7 @@ def judged_pairs(
             )
         )
     columns = ["order_1", "order_2", "outcome", "position_bias", "problem"]
-    found = pd.DataFrame(rows, columns=columns, index=pairs.index, dtype=object)
-    return pairs.join(found.astype({"position_bias": "boolean"}))
+    return pairs.join(pd.DataFrame(rows, columns=columns, index=pairs.index, dtype=object))
 
 
 @dataclass(frozen=True)
