@@ -127,11 +127,33 @@ class ModelSettings(Settings):
 class MixtureSettings(Settings):
     """How many random mixtures are drawn, and how large they are (paper: 78 of 2000)."""
 
-    seeds: Annotated[int, Field(ge=4, le=10_000)] = 78
+    seeds: int | tuple[int, ...] = Field(
+        78, description="How many mixtures, seeds from 0, or a list of distinct seed numbers"
+    )
     candidate_seeds: Annotated[int, Field(ge=10, le=100_000)] = Field(
         500, description="Seeds that seed_design looks at for the most informative mixtures"
     )
     size: Positive = Field(2000, description="Examples in a mixture")
+
+    @field_validator("seeds", mode="before")
+    @classmethod
+    def _number_or_list(cls, value: Any) -> Any:
+        numbers = list(value) if isinstance(value, list | tuple) else [value]
+        if any(not isinstance(n, int) or isinstance(n, bool) for n in numbers):
+            raise ValueError("Input should be a valid integer, or a list of distinct seed numbers")
+        if len(set(numbers)) < len(numbers):
+            raise ValueError("seed numbers have to be distinct")
+        count = len(numbers) if isinstance(value, list | tuple) else value
+        if count < 4:
+            raise ValueError("the number of seeds has to be greater than or equal to 4")
+        if count > 10_000 or min(numbers) < 0 or max(numbers) >= 1_000_000:
+            raise ValueError("at most 10000 seeds, each from 0 to 999999")
+        return value
+
+    @property
+    def seed_numbers(self) -> tuple[int, ...]:
+        """The seeds of the study's mixtures."""
+        return self.seeds if isinstance(self.seeds, tuple) else tuple(range(self.seeds))
 
 
 class FinetuningSettings(Settings):

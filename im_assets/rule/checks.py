@@ -1,7 +1,8 @@
 """What has to hold before a rule is fitted: every mixture is there, and every number is one.
 
 The warehouse gives a fan-in whatever partitions exist and succeeds on three of sixteen, so that
-completeness needs a check; both checks block `quality_rule`.
+completeness needs a check; both checks block `quality_rule`. A third warns of a rule whose
+coefficients cannot be read one by one.
 """
 
 from collections.abc import Sequence
@@ -10,6 +11,9 @@ import dagster as dg
 import numpy as np
 import pandas as pd
 
+from im_assets.partitions import seed_key
+from im_assets.rule.document import load_rule
+from im_assets.rule.fitting import HIGH_VIF
 from im_resources.study import Study
 
 
@@ -32,7 +36,7 @@ def indicator_table_has_every_seed(
 ) -> dg.AssetCheckResult:
     """Each seed of the study has exactly one row; rows of other seeds are a warning."""
     seeds = indicator_table["seed"].astype(str)
-    expected = {f"seed-{i:03d}" for i in range(study.mixtures.seeds)}
+    expected = {seed_key(seed) for seed in study.mixtures.seed_numbers}
     missing = sorted(expected - set(seeds))
     repeated = sorted(set(seeds[seeds.duplicated()]))
     foreign = sorted(set(seeds) - expected)
@@ -53,6 +57,24 @@ def indicator_table_has_every_seed(
         severity=dg.AssetCheckSeverity.ERROR if blocked else dg.AssetCheckSeverity.WARN,
         description="; ".join(faults) or f"all {len(expected)} seeds",
         metadata={"missing": missing, "repeated": repeated, "foreign": foreign},
+    )
+
+
+@dg.asset_check(asset="quality_rule")
+def indicators_are_not_collinear(quality_rule: pd.DataFrame) -> dg.AssetCheckResult:
+    """No indicator of the rule is nearly a combination of the others: a warning, since the rule's
+    ranking holds all the same, but a single coefficient and its sign do not."""
+    terms = load_rule(quality_rule).coefficients
+    factors = {term.name: term.vif for term in terms if term.vif is not None}
+    high = {name: vif for name, vif in factors.items() if vif > HIGH_VIF}
+    return dg.AssetCheckResult(
+        passed=not high,
+        severity=dg.AssetCheckSeverity.WARN,
+        description="; ".join(
+            f"{name}: variance inflation factor {v:.1f}" for name, v in high.items()
+        )
+        or f"no variance inflation factor above {HIGH_VIF:.0f}",
+        metadata={"variance inflation factors": dg.MetadataValue.json(factors)},
     )
 
 

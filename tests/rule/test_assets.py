@@ -23,7 +23,7 @@ from tests.rule.data import random_study
 NAMES = ["x0", "x1", "x2"]
 
 
-def make_study(seeds: int = 24, **rule: Any) -> Study:
+def make_study(seeds: int | list[int] = 24, **rule: Any) -> Study:
     source = {"path": "none.jsonl"}
     model = {"path": "none"}
     return Study.model_validate(
@@ -50,6 +50,7 @@ def materialize(table: pd.DataFrame, study: Study) -> dg.ExecuteInProcessResult:
             quality_rule,
             checks.indicator_table_is_finite,
             checks.indicator_table_has_every_seed,
+            checks.indicators_are_not_collinear,
         ],
         resources={"study": study, "io_manager": dg.mem_io_manager},
         raise_on_error=False,
@@ -135,6 +136,30 @@ def test_seeds_of_an_earlier_larger_study_only_warn() -> None:
     [failed] = [e for e in result.get_asset_check_evaluations() if not e.passed]
     assert failed.severity == dg.AssetCheckSeverity.WARN
     assert "seed-020, seed-021, seed-022, seed-023" in str(failed.description)
+
+
+def test_a_study_of_named_seeds_needs_exactly_these() -> None:
+    table = random_study().assign(seed=[f"seed-{7 * i:03d}" for i in range(24)])
+    named = make_study(seeds=[7 * i for i in range(24)])
+    assert not list(failed_checks(materialize(table, named)))
+    [missing] = failed_checks(materialize(table[1:], named))
+    assert "seed-000" in str(missing.description)
+
+
+def test_collinear_indicators_warn_and_do_not_block() -> None:
+    table = random_study(noise=0.01)
+    table["x2"] = table["x0"] + 0.02 * table["x2"]
+    table["log_loss"] += 5 * (table["x2"] - table["x0"])
+    result = materialize(table, make_study())
+    assert result.success
+    [warning] = failed_checks(result)
+    assert warning.check_name == "indicators_are_not_collinear"
+    assert warning.severity == dg.AssetCheckSeverity.WARN
+    assert "x0: variance inflation factor" in str(warning.description)
+
+
+def failed_checks(result: dg.ExecuteInProcessResult) -> list[dg.AssetCheckEvaluation]:
+    return [e for e in result.get_asset_check_evaluations() if not e.passed]
 
 
 def test_figures_are_readable_and_small() -> None:
