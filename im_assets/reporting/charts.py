@@ -5,7 +5,7 @@ wide screen. Looks 0, 1 and 2 are blue, orange and grey, with shapes of their ow
 alone does not reach every reader. Each mark carries its values as a title.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -70,12 +70,17 @@ class XYChart:
     references: tuple[tuple[float, str], ...] = ()
     title: str = ""
     y_ends: tuple[float, ...] = ()
+    whole_x: bool = False
 
-    def svg(self, width: float, alt: str, style: str = "") -> Markup:
+    def svg(self, width: float, alt: str, style: str = "", look: str = "") -> Markup:
         """The chart, ``width`` px wide."""
-        names = [(s.name, s.look) for s in self.series if s.name]
-        names += [(n.name, n.look) for n in self.lines if n.name and n.name not in dict(names)]
-        legend, y = _legend(names if len(names) > 1 else [], width, TOP)
+        keys = {s.name: _mark(s.look, 7, 0, None) for s in self.series if s.name}
+        for line in self.lines:
+            if line.name and line.name not in keys:
+                dashed = " dashed" if line.dashed else ""
+                sample = f"line s{line.look}{dashed}"
+                keys[line.name] = element("polyline", class_=sample, points="0,0 15,0")
+        legend, y = _legend(keys if len(keys) > 1 else {}, width, TOP)
         top = y + LINE + 8
         height = top + max(170.0, min(320.0, 0.55 * width)) + BOTTOM
         x_low, x_high = extent([v for v, _ in self._values()])
@@ -100,7 +105,7 @@ class XYChart:
             *legend,
             label(0, y + 12, self.y_label, class_="axis"),
             *grid,
-            *_bottom_axis(across, height - BOTTOM, self.x_label),
+            *_bottom_axis(across, height - BOTTOM, self.x_label, self.whole_x),
             *(part for line in self.lines for part in _line(line, across, down)),
             *(
                 part
@@ -109,6 +114,7 @@ class XYChart:
             ),
             *(_points(s, across, down) for s in self.series),
             style=style,
+            look=look,
         )
 
     def _values(self) -> Iterable[tuple[float, float]]:
@@ -158,7 +164,7 @@ class RowChart:
     zero: bool = False
     title: str = ""
 
-    def svg(self, width: float, alt: str, style: str = "") -> Markup:
+    def svg(self, width: float, alt: str, style: str = "", look: str = "") -> Markup:
         """The chart, ``width`` px wide; names stand above their rows where they need the room."""
         longest = max((text_width(r.name) for r in self.rows), default=0.0)
         beside = longest < 0.3 * width
@@ -173,14 +179,15 @@ class RowChart:
             y = top + step * (i + (0.5 if beside else 0.68))
             name_y, name_x = (y + 4, left - 14) if beside else (y - 14, left)
             parts.append(label(name_x, name_y, row.name, "end" if beside else "start"))
-            parts.append(element("line", class_="grid", x1=left, x2=width - RIGHT, y1=y, y2=y))
+            if row.value is not None:
+                parts.append(element("line", class_="grid", x1=left, x2=width - RIGHT, y1=y, y2=y))
             parts += self._row(row, across, y)
         axis = _bottom_axis(across, base, self.x_label)
         zero = []
         if self.zero and across.low <= 0 <= across.high:
             x = across(0)
             zero = [element("line", class_="zero", x1=x, x2=x, y1=top, y2=base)]
-        return picture(width, base + BOTTOM, alt, *axis, *zero, *parts, style=style)
+        return picture(width, base + BOTTOM, alt, *axis, *zero, *parts, style=style, look=look)
 
     def _range(self) -> tuple[float, float]:
         values = [v for r in self.rows for v in (r.value, r.low, r.high, *r.points)]
@@ -236,30 +243,30 @@ class RowChart:
         return {"title": self.title, "x_label": self.x_label, "rows": rows, "band": band}
 
 
-def _legend(names: Sequence[tuple[str, int]], width: float, y: float) -> tuple[list[Markup], float]:
+def _legend(samples: Mapping[str, Markup], width: float, y: float) -> tuple[list[Markup], float]:
     """Keys from ``y`` on, wrapped to the width; and where the next line begins."""
     keys, x = [], 0.0
-    for name, look in names:
+    for name, sample in samples.items():
         size = 24 + text_width(name)
         if x and x + size > width:
             x, y = 0.0, y + LINE
-        mark = _mark(look, x + 7, y + 8, None)
+        mark = element("g", sample, transform=f"translate({x:g} {y + 8:g})")
         area = element("rect", class_="hit", x=x, y=y - 2, width=size - 6, height=LINE)
-        text = label(x + 16, y + 12, name)
+        text = label(x + 19, y + 12, name)
         keys.append(element("g", area, mark, text, class_="key", data_series=name))
         x += size
     return keys, y + LINE if keys else y
 
 
-def _bottom_axis(across: Scale, y: float, title: str) -> list[Markup]:
+def _bottom_axis(across: Scale, y: float, title: str, whole: bool = False) -> list[Markup]:
     room = across.end - across.start
-    values = ticks(across.low, across.high)
+    values = ticks(across.low, across.high, whole=whole)
     texts = tick_texts(values)
     # Fewer ticks until their texts stand apart.
     for most in (5, 4, 3, 2):
         if sum(text_width(t) + 2 * CHAR for t in texts) <= room:
             break
-        values = ticks(across.low, across.high, most)
+        values = ticks(across.low, across.high, most, whole)
         texts = tick_texts(values)
     parts = [element("line", class_="base", x1=across.start, x2=across.end, y1=y, y2=y)]
     for value, text in zip(values, texts, strict=True):

@@ -132,7 +132,8 @@ def _worst_of_pool(found: Gathered, warehouse: Warehouse, count: int = 5) -> pd.
         return None
     wide = wide.dropna(subset=list(rule.indicators))
     ranked = wide.assign(predicted_log_loss=rule.predict(wide)).reset_index()
-    ranked = ranked.sort_values(["predicted_log_loss", "example_id"], ascending=False).head(count)
+    ranked = ranked.sort_values(["predicted_log_loss", "example_id"], ignore_index=True)
+    ranked = ranked.assign(rank=ranked.index + 1).iloc[::-1].head(count)
     texts = warehouse.read_table(
         "dolly_dataset",
         ["example_id", *TEXTS, "category"],

@@ -43,7 +43,7 @@ def _number(value: float, kind: Kind) -> str:
     if kind == "p":
         return "<0.001" if value < 0.001 else f"{value:.3f}"
     if kind == "percent":
-        return f"{100 * value:.1f} %"
+        return f"{100 * value:.1f}\u00a0%"
     if kind in ("loss", "signed", "two"):
         text = f"{value:{'+' if kind == 'signed' else ''}.{2 if kind == 'two' else 4}f}"
         return text.replace("-", "") if float(text) == 0 and kind == "two" else text

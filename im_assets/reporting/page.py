@@ -48,14 +48,10 @@ def drawn(figure: Figure, chart: Chart) -> Markup:
     The style shows one of the two; the other is hidden from screen readers too.
     """
     alt = " ".join(filter(None, (chart.title and f"{chart.title}.", figure.alt)))
-    narrow = chart.svg(NARROW, alt)
     if figure.panels:
-        return narrow
-    wide = chart.svg(WIDE, alt)
-    return Markup(
-        wide.replace('class="chart"', 'class="chart wide"', 1)
-        + narrow.replace('class="chart"', 'class="chart narrow"', 1)
-    )
+        return chart.svg(NARROW, alt)
+    wide, narrow = chart.svg(WIDE, alt, look="wide"), chart.svg(NARROW, alt, look="narrow")
+    return wide + narrow
 
 
 def figure_files(sections: Sequence[Section]) -> dict[str, str]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from markupsafe import Markup, escape
 
 FONT = 12  # px; a chart is drawn at the width at which it is shown, so its text keeps this size
-CHAR = 6.4  # mean width of a character at that size, somewhat generous
+CHAR = 7.4  # mean width of a character at that size in a wide font
 
 
 def element(name: str, *children: Markup | str, **attributes: object) -> Markup:
@@ -32,27 +32,39 @@ def label(x: float, y: float, content: str, anchor: str = "start", class_: str =
 
 def text_width(content: str) -> float:
     """Roughly how wide a text is, in px."""
-    return CHAR * len(content)
+    return CHAR * len(content) + 4
 
 
-def picture(width: float, height: float, alt: str, *children: Markup, style: str = "") -> Markup:
-    """The outer element. With ``style`` it is a file of its own, else part of a page."""
+def picture(
+    width: float, height: float, alt: str, *children: Markup, style: str = "", look: str = ""
+) -> Markup:
+    """The outer element. With ``style`` it is a file of its own, else part of a page.
+
+    ``look`` is a further class, by which the page shows one of two widths.
+    """
     own = {"xmlns": "http://www.w3.org/2000/svg", "width": width, "height": height} if style else {}
     inner = (element("style", Markup(style)), *children) if style else children
     attributes: dict[str, object] = {**own, "viewBox": f"0 0 {width:g} {height:g}"}
-    return element("svg", *inner, **attributes, role="img", aria_label=alt, class_="chart")
+    return element(
+        "svg", *inner, **attributes, role="img", aria_label=alt, class_=f"chart {look}".strip()
+    )
 
 
-def ticks(low: float, high: float, most: int = 6) -> list[float]:
-    """Round numbers inside [low, high], at most ``most`` of them, at steps of 1, 2, 2.5 or 5."""
+def ticks(low: float, high: float, most: int = 6, whole: bool = False) -> list[float]:
+    """Round numbers inside [low, high], at most ``most``, at steps of 1, 2, 2.5 or 5.
+
+    ``whole``: integers alone, for counts.
+    """
     span = high - low
     power = 10.0 ** math.floor(math.log10(span / most))
-    for factor in (1, 2, 2.5, 5, 10, 20, 25, 50):
+    for factor in (1, 2, 2.5, 5, 10, 20, 25, 50, 100, 1000, 10_000):
         step = factor * power
+        if whole and not step.is_integer():
+            continue
         first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
         if last - first + 1 <= most:
             return [i * step for i in range(first, last + 1)]
-    raise AssertionError("a step of five times the span leaves no tick but one")
+    return []
 
 
 def tick_texts(values: Sequence[float]) -> list[str]:

@@ -43,8 +43,8 @@ def make_study(name: str = "simulated", **changes: Any) -> Study:
 
 def without_parts() -> Study:
     """The same study without the parts that a profile can leave out."""
-    parts = dict.fromkeys(["univariate", "validation", "judge", "transfer"])
-    return make_study(**parts, selection={"size": 50})
+    parts: dict[str, Any] = dict.fromkeys(["univariate", "validation", "judge", "transfer"])
+    return make_study("simulated", **parts, selection={"size": 50})
 
 
 def generator(seed: int) -> np.random.Generator:
@@ -145,8 +145,8 @@ def judged(rows: int = 40) -> pd.DataFrame:
             "instruction": "Judged instruction",
             "first_answer": "First answer text",
             "second_answer": "Second answer text",
-            "order_1": ["first" if i % 3 else "second" for i in range(rows)],
-            "order_2": ["first" if i % 2 else "second" for i in range(rows)],
+            "order_1": ["rule" if i % 3 else "tie" for i in range(rows)],
+            "order_2": ["rule" if i % 2 else "random" for i in range(rows)],
             "outcome": outcomes,
             "judge": "local",
             "problem": [None] * (rows - 1) + ["no verdict"],

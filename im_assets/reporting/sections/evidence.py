@@ -44,8 +44,8 @@ def _permutation(rows: pd.DataFrame) -> list[Block]:
         Facts(
             (
                 Fact("permutation_r2", "R² of this study's rule", row.value, "two"),
-                Fact("permutation_low", "R² of shuffled losses, 5 %", row.low, "two"),
-                Fact("permutation_high", "R² of shuffled losses, 95 %", row.high, "two"),
+                Fact("permutation_low", "R² of shuffled losses, 5\u00a0% point", row.low, "two"),
+                Fact("permutation_high", "R² of shuffled losses, 95\u00a0% point", row.high, "two"),
                 Fact("permutation_p", "shuffles that fit as well", row.x, "p"),
             )
         ),
@@ -94,6 +94,7 @@ def _resampled(rows: pd.DataFrame) -> list[Block]:
 def _left_out(rows: pd.DataFrame) -> list[Block]:
     pooled = rows["item"] == "all"
     named = rows.assign(item=rows["item"].where(~pooled, "all sources together"))
+    named = pd.concat([named[~pooled], named[pooled]])
     drawn = tuple(
         Row(str(r.item), plain(r.value), plain(r.low), plain(r.high),
             f"{r.item}: {shown(r.value, 'two')}, {shown(r.x, 'int')} mixtures",
@@ -160,6 +161,7 @@ def _learning_curve(rows: pd.DataFrame) -> list[Block]:
                         "Spearman on the other mixtures",
                         (Series("", points),),
                         (line,),
+                        whole_x=True,
                     ),
                 ),
                 data=Table.of("learning_curve_rows", "Learning curve", columns, curve, True),
@@ -205,7 +207,7 @@ def _design(rows: pd.DataFrame) -> list[Block]:
             "Indicators are cheap and finetunes are not, so mixtures can be chosen for their "
             "indicators before any is finetuned (D-optimal design). Where the chosen ones do as "
             "well as more random ones, the difference is what they save.",
-            (XYChart("mixtures finetuned", "Spearman on the other mixtures", series, lines),),
+            (XYChart("mixtures finetuned", "Spearman on the others", series, lines, whole_x=True),),
             data=Table.of("design_rows", "Chosen and random mixtures", columns, rows, True),
         ),
         *notes,
@@ -213,20 +215,21 @@ def _design(rows: pd.DataFrame) -> list[Block]:
 
 
 def _inflation(rows: pd.DataFrame) -> list[Block]:
-    columns = (Column("item", "Indicator", "text"), Column("value", "VIF", "two"),
-               Column("note", "", "text"))  # fmt: skip
+    columns = [Column("item", "Indicator", "text"), Column("value", "VIF", "two")]
+    if rows["note"].fillna("").any():
+        columns.append(Column("note", "Note", "text"))
     caption = "Collinearity: variance inflation of each indicator (above 10 is severe)"
-    return [Table.of("vif", caption, columns, rows.fillna({"note": ""}))]
+    return [Table.of("vif", caption, columns, rows)]
 
 
 def _diagnostics(rows: pd.DataFrame) -> list[Block]:
     columns = (
-        Column("item", "Test of the residuals", "text"),
+        Column("item", "Test", "text"),
         Column("value", "Statistic"),
         Column("x", "p", "p"),
         Column("note", "Meaning", "text"),
     )
-    return [Table.of("diagnostics", "Residuals", columns, rows.fillna({"note": ""}))]
+    return [Table.of("diagnostics", "Tests of the residuals", columns, rows)]
 
 
 def _residuals(rows: pd.DataFrame) -> list[Block]:

@@ -1,12 +1,17 @@
 """The pairwise judge: whose answers win."""
 
-from im_assets.reporting.blocks import Block, Fact, Facts, Figure, Section, Text
+from im_assets.reporting.blocks import Block, Column, Fact, Facts, Figure, Section, Table, Text
 from im_assets.reporting.charts import Look, Row, RowChart
 from im_assets.reporting.gather import Gathered
 from im_assets.reporting.numbers import between, plain, shown
 from im_assets.reporting.sections.absent import not_in_profile, not_made
 
 KEY, TITLE = "judge", "What a judge prefers"
+
+LOCAL = (
+    "The judge is the study's own base model. This shows how judging works and is no evidence: a "
+    "small model mostly prefers a position."
+)
 
 
 def wilson(count: int, total: int, z: float = 1.959964) -> tuple[float, float]:
@@ -37,22 +42,20 @@ def section(found: Gathered) -> Section:
         ("tie", "tie", 2),
         ("lose", f"{second} wins", 0),
     )
-    rows, facts, shares = [], [], {}
+    shares, counted = {}, []
     for key, name, look in names:
         count = int((outcome == key).sum())
-        low, high = wilson(count, total)
-        shares[key] = (count / total, low, high)
-        rows.append(Row(name, count / total, low, high, f"{name}: {count} of {total}", look))
-        facts.append(Fact(key, name, count, "int", "comparisons"))
-        facts += [Fact(f"{key}_{end}", f"{name}, share {word}", value, "percent")
-                  for end, word, value in (("low", "from", low), ("high", "to", high))]  # fmt: skip
+        shares[key] = share = (count / total, *wilson(count, total))
+        counted.append((Row(name, *share, f"{name}: {count} of {total}", look), count))
     both = table.dropna(subset=["order_1", "order_2"])
-    changed = int((both["order_1"] != both["order_2"]).sum())
-    facts += [
-        Fact("unjudged", "comparisons without a verdict", len(table) - total, "int"),
-        Fact("order_changed", "verdicts that changed with the order", changed, "int"),
-        Fact("both_orders", "comparisons judged in both orders", len(both), "int"),
-    ]
+    winners = both[(both["order_1"] != "tie") & (both["order_2"] != "tie")]
+    changed = int((winners["order_1"] != winners["order_2"]).sum())
+    facts = (
+        Fact("judged", "instructions judged", total, "int"),
+        Fact("unjudged", "without a verdict", len(table) - total, "int"),
+        Fact("both_orders", "judged in both orders", len(both), "int"),
+        Fact("order_changed", "whose winner changed with the order", changed, "int"),
+    )
     win, lose = shares["win"], shares["lose"]
     apart = win[1] > lose[2] or lose[1] > win[2]
     lead = first if win[0] > lose[0] else second
@@ -66,16 +69,33 @@ def section(found: Gathered) -> Section:
             "answer",
         ),
         Text(f"Judge: {judges}." if judges else "The judge is not named."),
-        Facts(tuple(facts)),
+        *([Text(LOCAL, "warning")] if settings.backend == "local" else []),
+        Facts(facts),
         Figure(
             "judge",
             "Wins, ties and losses",
             f"Shares of comparisons that {first} wins, ties and loses against {second}.",
             "Each pair of answers is shown to the judge twice, in both orders; a verdict that "
-            "changes with the order counts as a tie. Bars are shares of the comparisons, lines "
+            "turns with the order counts as a tie. Bars are shares of the comparisons, lines "
             "their 95 % intervals. A small judge likes whatever stands first: look at how many "
-            "verdicts changed.",
-            (RowChart("share of comparisons", tuple(rows), kind="bar"),),
+            "winners changed.",
+            (RowChart("share of comparisons", tuple(row for row, _ in counted), kind="bar"),),
+            data=_table(counted),
         ),
     ]
     return Section(KEY, TITLE, tuple(blocks))
+
+
+def _table(counted: list[tuple[Row, int]]) -> Table:
+    columns = (
+        Column("name", "Outcome", "text"),
+        Column("count", "Comparisons", "int"),
+        Column("share", "Share", "percent"),
+        Column("low", "from", "percent"),
+        Column("high", "to", "percent"),
+    )
+    rows = tuple(
+        {"name": r.name, "count": count, "share": r.value, "low": r.low, "high": r.high}
+        for r, count in counted
+    )
+    return Table("judge_outcomes", "Outcomes", columns, rows, folded=True)

@@ -10,7 +10,7 @@ from im_assets.reporting.numbers import rows_of, shown
 from im_assets.reporting.sections.absent import not_made
 
 KEY, TITLE = "mixtures", "The mixtures and their losses"
-UNIT = "nats per token"
+UNIT = "nats/token"
 
 
 def section(found: Gathered) -> Section:
@@ -42,9 +42,10 @@ def section(found: Gathered) -> Section:
     )
     chart = XYChart(
         "mixtures, from the lowest loss to the highest",
-        f"evaluation loss ({UNIT})",
+        "evaluation loss (nats per token)",
         (Series("mixtures", points),),
         references=() if base is None else ((base, f"base model {shown(base, 'loss')}"),),
+        whole_x=True,
         y_ends=(base,) if base is not None and _fits(base, losses) else (),
     )
     names = [

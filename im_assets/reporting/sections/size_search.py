@@ -20,7 +20,7 @@ def section(found: Gathered) -> Section:
     picked = table[[bool(plain(c)) for c in table["chosen"]]]
     sentences: list[Block] = [
         Text(
-            f"{r.method}: chose {shown(r.size, 'int')} examples; its loss on the other half of the "
+            f"{r.method} chose {shown(r.size, 'int')} examples; its loss on the other half of the "
             f"evaluation set is {shown(r.report_loss, 'loss')}.",
             "answer",
         )
@@ -52,7 +52,15 @@ def section(found: Gathered) -> Section:
         "Reported loss of every size that was tried.",
         "The search saw the losses of one half of the evaluation set; drawn is the other half, "
         "which it did not see. Differences smaller than the noise floor do not tell sizes apart.",
-        (XYChart("examples selected", "loss (nats per token)", tuple(series), tuple(lines)),),
+        (
+            XYChart(
+                "examples selected",
+                "loss (nats per token)",
+                tuple(series),
+                tuple(lines),
+                whole_x=True,
+            ),
+        ),
         data=Table.of("size_search", "Every trial", columns, table, True),
     )
     return Section(KEY, TITLE, (*sentences, figure))

@@ -35,16 +35,12 @@ def section(found: Gathered) -> Section:
 def verdict_sentence(row: pd.Series) -> str:
     """One arm's result in words: as plain for a null result as for a win."""
     difference, units = plain(row["difference"]), plain(row["noise_units"])
+    words = {"better": "better than random", "worse": "worse than random"}
+    verdict = words.get(str(row["verdict"]), "not distinguishable from random")
     size, loss = shown(row["size"], "int"), shown(row["loss"], "loss")
-    beginning = f"{row['strategy']}, {size} examples: loss {loss}"
-    words = {
-        "better": "better than random",
-        "worse": "worse than random",
-        "not distinguishable": "not distinguishable from random",
-    }
-    verdict = words.get(str(row["verdict"]), str(row["verdict"]))
+    beginning = f"With the {size} examples that {row['strategy']!r} selects, the loss is {loss}"
     if difference is None:
-        return f"{beginning}, {verdict}."
+        return f"{beginning}: {verdict}."
     side = "below" if difference < 0 else "above"
     noise = "" if units is None else f" ({shown(abs(units), 'two')} times the noise floor)"
     return f"{beginning}, {shown(abs(difference), 'loss')} {side} random's{noise}: {verdict}."
@@ -154,10 +150,12 @@ def _deciles(found: Gathered) -> list[Block]:
         Column("spearman_low", "from", "two"),
         Column("spearman_high", "to", "two"),
     )
+    known = plain(first["spearman_low"]) is not None
     interval = between(first["spearman_low"], first["spearman_high"], "two")
     sentence = (
         "Over equal slices of the unseen pool, from the best rule value to the worst, the rank "
-        f"correlation of rule and loss is {shown(first['spearman'], 'two')} ({interval}). A rule "
+        f"correlation of rule and loss is {shown(first['spearman'], 'two')} "
+        f"({interval if known else 'without an interval'}). A rule "
         "that ranks unseen data gives a value near 1; an interval around 0 leaves it open."
     )
     figure = Figure(

@@ -1,0 +1,99 @@
+import json
+from pathlib import Path
+
+import dagster as dg
+import pytest
+import yaml
+
+from im_assets.reporting.assets import report_assets, report_dependencies
+from im_assets.reporting.export import main
+from im_assets.reporting.gather import ReportError, gather
+from im_assets.reporting.report import write_report
+from im_resources.warehouse import Warehouse
+from tests.reporting.tables import HOSTILE, fill, make_study, without_parts
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("IM_HOME", str(tmp_path))
+
+
+def test_the_asset_depends_on_what_the_profile_asks_for() -> None:
+    everything, least = (set(report_dependencies(s)) for s in (make_study(), without_parts()))
+    assert everything - least == {
+        "univariate_study", "univariate_bins", "selection_validation", "noise_floor",
+        "validation_runs", "rule_deciles", "pairwise_judge", "proxy_transfer", "size_search",
+    }  # fmt: skip
+    assert {"quality_rule", "rule_evidence", "dolly_selection"} <= least
+    without = make_study(validation={"deciles": 0})
+    assert "rule_deciles" not in report_dependencies(without)
+    [asset] = report_assets(make_study())
+    assert {key.to_user_string() for key in asset.dependency_keys} == everything
+
+
+def test_the_asset_writes_the_report_and_shows_it() -> None:
+    study = make_study()
+    warehouse = fill(study.warehouse, study)
+    result = dg.materialize(
+        report_assets(study), resources={"study": study, "warehouse": warehouse}
+    )
+    [event] = result.asset_materializations_for_node("study_report")
+    page = study.folder / "report" / "index.html"
+    assert event.metadata["page"].value == str(page)
+    assert event.metadata["link"].value == page.as_uri()
+    assert "not distinguishable from random" in str(event.metadata["preview"].value)
+    for name in ("rule", "validation"):
+        assert "(data:image/png;base64," in str(event.metadata[name].value)
+    assert "Rank 1" in page.read_text(encoding="utf-8")
+    json.loads((page.parent / "report.json").read_text(encoding="utf-8"))
+
+
+def test_a_table_that_lacks_a_column_is_an_error_that_names_both(tmp_path: Path) -> None:
+    study = make_study()
+    warehouse = fill(tmp_path / "w.duckdb", study)
+    frame = warehouse.read_table("noise_floor").drop(columns="sd")
+    warehouse.replace_table("noise_floor", frame)
+    with pytest.raises(ReportError, match=r"'noise_floor' lacks the column\(s\) sd"):
+        gather(study, warehouse, with_rows=True)
+
+
+def test_an_export_holds_no_text_of_the_data(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study = make_study()
+    profile = tmp_path / "simulated.yaml"
+    profile.write_text(yaml.safe_dump(study.model_dump(mode="json")), encoding="utf-8")
+    fill(study.warehouse, study)
+    folder = tmp_path / "published"
+    for _ in range(2):  # the second replaces the first
+        assert main([str(profile), str(folder)]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == str(folder / "index.html")
+    assert sorted(p.name for p in folder.iterdir()) == ["figures", "index.html", "report.json"]
+    texts = [HOSTILE, "Instruction number", "tell of the river", "The river answer",
+             "Judged instruction", "First answer text", "alert("]  # fmt: skip
+    for path in (p for p in folder.rglob("*") if p.is_file()):
+        content = path.read_text(encoding="utf-8")
+        assert not [t for t in texts if t in content], path
+    assert "holds no row of the data" in (folder / "index.html").read_text(encoding="utf-8")
+    assert not [p for p in tmp_path.iterdir() if p.name.startswith(".published")]
+
+
+def test_an_export_of_a_study_that_never_ran_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["demo", str(tmp_path / "out")]) == 1
+    assert "has not run" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
+    from im_assets.reporting.report import make_report
+
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    (folder / "thesis.txt").write_text("years of work")
+    study = make_study()
+    report = make_report(gather(study, Warehouse(tmp_path / "w.duckdb"), False), False, {})
+    with pytest.raises(FileExistsError, match=r"thesis\.txt"):
+        write_report(report, folder)
+    assert (folder / "thesis.txt").read_text() == "years of work"
