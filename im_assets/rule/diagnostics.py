@@ -35,7 +35,7 @@ def residual_diagnostics(mixtures: Mixtures, rule: Rule) -> list[Finding]:
     else:
         statistic, p, _, _ = het_breuschpagan(fit.resid, fit.model.exog)
         note = (
-            "the errors' spread differs between mixtures: believe HC3, not classical, standard errors"
+            "the errors' spread differs between mixtures: classical standard errors do not hold"
             if p < DOUBT
             else "no sign that the errors' spread differs between mixtures"
         )

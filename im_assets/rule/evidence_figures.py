@@ -7,7 +7,7 @@ from im_assets.figures import BLUE, GREY, INK, ORANGE, figure_png, new_figure
 
 
 def learning_curve_figure(findings: pd.DataFrame) -> bytes | None:
-    """Spearman on unseen mixtures against the number of mixtures, and of D-optimal choices."""
+    """Spearman on unseen mixtures against the number of mixtures that the rule was fitted on."""
     rows = findings[(findings["section"] == "learning_curve") & (findings["item"] == "spearman")]
     if rows.empty:
         return None

@@ -38,11 +38,13 @@ def design_value(mixtures: Mixtures, confidence: float) -> list[Finding]:
             for split, order in enumerate(orders)
         ]
         best = _spearman(scores, np.array(rows), tests)
-        more = corrected_mean(best - random[i], tests.shape[1] / size, confidence)
+        gain, low, high = corrected_mean(best - random[i], tests.shape[1] / pool, confidence)
+        numbers = f"Spearman {gain:+.2f}, {low:+.2f} to {high:+.2f}, against {size} random ones"
+        equal = _equal(best.mean(), random.mean(axis=1), sizes)
         note = (
-            f"{size} chosen mixtures do as well as {_equal(best.mean(), random.mean(axis=1), sizes)}"
-            f" (Spearman {more[0]:+.2f}, {more[1]:+.2f} to {more[2]:+.2f}, against {size} random"
-            f"{'' if more[1] > 0 else ': not distinguishable'})"
+            f"{size} chosen mixtures do as well as {equal} ({numbers})"
+            if low > 0
+            else f"{size} chosen mixtures are not distinguishable from random ones ({numbers})"
         )
         ends = interval(best, confidence)
         found.append(Finding("design", "d_optimal", size, best.mean(), *ends, note))

@@ -143,6 +143,7 @@ def verdict(
         slope / (2 * mixtures), unseen / sizes[-1], confidence
     )
     rho, rho_low, rho_high = corrected_mean(curves[:, -1], unseen / sizes[-1], confidence)
+    rho_high = min(rho_high, 1.0)
     if rho_low <= 0:
         answer = (
             "Cannot tell: these mixtures do not show that the rule ranks unseen ones at all, so "
@@ -165,8 +166,10 @@ def verdict(
 def corrected_mean(
     values: np.ndarray, ratio: float, confidence: float
 ) -> tuple[float, float, float]:
-    """Mean over splits and its interval, corrected for what they share (see `verdict`); ``ratio`` is
-    unseen / fitted mixtures."""
+    """Mean over splits and its interval, corrected for what they share (see `verdict`).
+
+    ``ratio`` is unseen mixtures / others, of a split.
+    """
     from scipy.stats import t
 
     half = np.sqrt((1 / len(values) + ratio) * values.var(ddof=1))
