@@ -17,10 +17,14 @@ from im_assets.evaluation.checks import finite_losses_check
 from im_assets.finetuning.assets import adapters_asset
 from im_assets.judging.assets import judge_assets
 from im_assets.mixtures.assets import mixture_assets
+from im_assets.mixtures.seed_design import seed_design
 from im_assets.partitions import mixture_experiment
+from im_assets.reporting.assets import report_assets
 from im_assets.rule import checks as rule_checks
 from im_assets.rule.assets import quality_rule
+from im_assets.rule.evidence_assets import rule_evidence
 from im_assets.rule.indicator_table import indicator_table
+from im_assets.rule.transfer_assets import transfer_assets
 from im_assets.scoring.assets import dolly_scores, example_scores
 from im_assets.scoring.registry import chosen
 from im_assets.selection.assets import selection_assets
@@ -52,10 +56,14 @@ def definitions(study: Study, profile: str) -> dg.Definitions:
         dolly_scores,
         indicator_table,
         quality_rule,
+        rule_evidence,
+        seed_design,
+        *transfer_assets(study),
         *selection_assets(study),
         *univariate_assets(study),
         *validation_assets(study),
         *judge_assets(study),
+        *report_assets(study),
     ]
     return dg.Definitions(
         assets=assets,

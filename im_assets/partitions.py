@@ -72,7 +72,7 @@ def mixture_experiment(study: Study) -> Experiment:
         examples="candidate_datasets",
         column="seed",
         noun="mixtures",
-        keys=tuple(seed_key(i) for i in range(study.mixtures.seeds)),
+        keys=tuple(map(seed_key, study.mixtures.seed_numbers)),
     )
 
 

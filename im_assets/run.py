@@ -11,6 +11,8 @@ import time
 import dagster as dg
 
 from im_assets.definitions import PROFILE, defs
+from im_assets.reporting.assets import FOLDER as REPORT_FOLDER
+from im_assets.reporting.report import PAGE
 from im_assets.rule.assets import RULE_FILE
 from im_assets.selection.assets import SELECTION_FILE
 from im_resources.study import load_study
@@ -26,7 +28,7 @@ def main() -> int:
         parser.error(f"no job {', '.join(unknown)}; this study has: {', '.join(known)}")
     study = load_study(PROFILE)
     size = study.mixtures.size
-    print(f"study {study.name!r}: {study.mixtures.seeds} mixtures of {size} examples")
+    print(f"study {study.name!r}: {len(study.mixtures.seed_numbers)} mixtures of {size} examples")
     start = time.monotonic()
     with dg.DagsterInstance.get() as instance:
         for name in chosen:
@@ -36,6 +38,7 @@ def main() -> int:
     print(f"done after {time.monotonic() - start:.0f} s")
     print(f"rule:      {study.folder / RULE_FILE}")
     print(f"selection: {study.folder / SELECTION_FILE}")
+    print(f"report:    {study.folder / REPORT_FOLDER / PAGE}")
     print("look at it with `make dev`: http://127.0.0.1:3000")
     return 0
 

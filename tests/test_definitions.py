@@ -105,7 +105,7 @@ def test_seeds_are_the_partitions() -> None:
             assert partitions == mixture_experiment(study).partitions
             keys = partitions.get_partition_keys()
             assert keys[0] == "seed-000"
-            assert len(keys) == study.mixtures.seeds
+            assert len(keys) == len(study.mixtures.seed_numbers)
         else:
             assert partitions is None
 
