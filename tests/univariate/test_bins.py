@@ -1,5 +1,7 @@
 """Bins of one indicator: what is drawn from them, whatever the order of the rows."""
 
+import itertools
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -24,7 +26,7 @@ def test_bins_hold_distinct_examples_from_high_to_low(
     drawn = draw_bins(series, bins, size, "ppl")
     ids = [i for members in drawn for i in members["example_id"]]
     assert len(set(ids)) == len(ids) == bins * size
-    for higher, lower in zip(drawn, drawn[1:], strict=False):
+    for higher, lower in itertools.pairwise(drawn):
         assert higher["value"].min() >= lower["value"].max()
     for members in drawn:
         assert members["value"].tolist() == series[members["example_id"]].tolist()

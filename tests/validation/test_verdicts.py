@@ -29,7 +29,9 @@ def test_two_arms_are_welchs_test() -> None:
     assert row["p"] == pytest.approx(test.pvalue)
     assert row["difference_low"] == pytest.approx(interval.low)
     assert row["difference_high"] == pytest.approx(interval.high)
-    assert row["noise_units"] == pytest.approx((np.mean(rule) - np.mean(random)) / np.std(random, ddof=1))
+    assert row["noise_units"] == pytest.approx(
+        (np.mean(rule) - np.mean(random)) / np.std(random, ddof=1)
+    )
     assert row["verdict"] == "better"
 
 
