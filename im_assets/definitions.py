@@ -56,7 +56,7 @@ def definitions(study: Study, profile: str) -> dg.Definitions:
         dolly_scores,
         indicator_table,
         quality_rule,
-        rule_evidence,
+        *([rule_evidence] if study.rule.source == "fitted" else []),
         seed_design,
         *transfer_assets(study),
         *selection_assets(study),

@@ -33,12 +33,14 @@ UPSTREAM = {
     "dolly_selection": {"dolly_dataset", "dolly_scores", "quality_rule"},
 }
 PARTITIONED = {"mixed_samples", "finetuned_adapters", "eval_losses"}
-# Files, not a table; and the table whose columns are the profile's indicators, known when it runs.
+# Files, not a table; and tables whose columns are the profile's indicators, known when it runs.
 WITHOUT_FIXED_COLUMNS = {
     "finetuned_adapters",
     "univariate_adapters",
     "selection_adapters",
     "indicator_table",
+    "seed_design",
+    "study_report",
 }
 BLOCKING = {
     "candidate_datasets": {"no_empty_source", "candidates_do_not_leak"},

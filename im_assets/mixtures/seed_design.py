@@ -4,7 +4,7 @@ import dagster as dg
 import numpy as np
 import pandas as pd
 
-from im_assets.catalog import OWNERS, preview
+from im_assets.catalog import presentation, preview
 from im_assets.mixtures.design import (
     d_optimal,
     expected_indicators,
@@ -16,13 +16,7 @@ from im_resources.study import Study
 RANDOM_DRAWS = 200
 
 
-@dg.asset(
-    group_name="mixtures",
-    owners=OWNERS,
-    kinds={"python", "duckdb"},
-    code_version="1",
-    backfill_policy=dg.BackfillPolicy.single_run(),
-)
+@dg.asset(**presentation("mixtures", {"python", "duckdb"}))
 def seed_design(
     candidate_datasets: pd.DataFrame,
     example_scores: pd.DataFrame,

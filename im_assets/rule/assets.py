@@ -5,7 +5,7 @@ from typing import Any
 import dagster as dg
 import pandas as pd
 
-from im_assets.catalog import OWNERS, column_schema, preview
+from im_assets.catalog import presentation, preview
 from im_assets.figures import png_markdown
 from im_assets.rule.document import coefficient_table, write_rule
 from im_assets.rule.figures import coefficient_figure, fit_figure, indicator_figure
@@ -42,14 +42,7 @@ COLUMNS = {
 }
 
 
-@dg.asset(
-    group_name="rule",
-    owners=OWNERS,
-    kinds={"python", "duckdb", "statsmodels"},
-    code_version="2",
-    backfill_policy=dg.BackfillPolicy.single_run(),
-    metadata=column_schema(COLUMNS),
-)
+@dg.asset(**presentation("rule", {"python", "duckdb", "statsmodels"}, COLUMNS))
 def quality_rule(
     context: dg.AssetExecutionContext, indicator_table: pd.DataFrame, study: dg.ResourceParam[Study]
 ) -> dg.Output[pd.DataFrame]:

@@ -6,7 +6,7 @@ from typing import Any
 import dagster as dg
 import pandas as pd
 
-from im_assets.catalog import OWNERS, preview
+from im_assets.catalog import presentation, preview
 from im_assets.scoring.batch import Models
 from im_assets.scoring.registry import Indicator, chosen
 from im_assets.scoring.scorer import embeddings_of
@@ -19,11 +19,7 @@ PER_MIXTURE = ["seed", "n_examples", "token_loss", "instruction_loss", "loss", "
 
 @dg.asset(
     deps=["example_scores", "eval_losses"],
-    group_name="rule",
-    owners=OWNERS,
-    kinds={"sql", "duckdb"},
-    code_version="1",
-    backfill_policy=dg.BackfillPolicy.single_run(),
+    **presentation("rule", {"sql", "duckdb"}),
 )
 def indicator_table(
     mixed_samples: pd.DataFrame,
