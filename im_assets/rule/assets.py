@@ -42,7 +42,7 @@ COLUMNS = {
 }
 
 
-@dg.asset(**presentation("rule", {"python", "duckdb", "statsmodels"}, COLUMNS))
+@dg.asset(**presentation("rule", {"python", "duckdb", "statsmodels"}, COLUMNS, code_version="2"))
 def quality_rule(
     context: dg.AssetExecutionContext, indicator_table: pd.DataFrame, study: dg.ResourceParam[Study]
 ) -> dg.Output[pd.DataFrame]:
