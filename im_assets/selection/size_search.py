@@ -126,13 +126,14 @@ def _searcher(smallest: int, largest: int, budget: int, seed: int) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # flaml warns that its AutoML part is not installed
         import optuna
-        from flaml import BlendSearch, tune
+        from flaml.tune.sample import lograndint
+        from flaml.tune.searcher.blendsearch import BlendSearch
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     middle = round(math.sqrt(smallest * largest))
     return BlendSearch(
         metric="loss",
         mode="min",
-        space={"size": tune.lograndint(smallest, largest + 1)},
+        space={"size": lograndint(smallest, largest + 1)},
         low_cost_partial_config={"size": smallest},
         points_to_evaluate=[{"size": smallest}, {"size": middle}],
         num_samples=budget,

@@ -14,7 +14,7 @@ from im_assets.selection.pool import Pool
 from im_assets.selection.registry import check_strategies, strategies, strategy
 from im_assets.selection.selecting import SelectionError
 from im_resources.study import SelectionSettings, StrategySettings, Study, load_study
-from tests.selection.pools import linear_rule, reordered, small_pool
+from tests.selection.pools import INDICATORS, linear_rule, reordered, small_pool
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "highest": {"indicator": "len_out"},
@@ -63,7 +63,8 @@ def test_more_than_the_pool_cannot_be_selected(name: str) -> None:
 def test_the_rule_ranks_the_lowest_predicted_log_loss_first() -> None:
     pool = small_pool(50, rule=linear_rule(reward=-0.5, len_out=0.01))
     values = 1 - 0.5 * pool.indicators["reward"] + 0.01 * pool.indicators["len_out"]
-    expected = sorted(range(50), key=lambda i: (round(values.iloc[i], 9), ids(pool, [i])))
+    names = pool.examples["example_id"].tolist()
+    expected = sorted(range(50), key=lambda i: (round(values.iloc[i], 9), names[i]))
     assert select("rule", pool, 20).tolist() == expected[:20]
 
 
@@ -116,7 +117,7 @@ def test_a_rule_without_indicators_selects_nothing(name: str) -> None:
     [("published_v1", "knn_6"), ("published_v2", "und"), ("highest", "len_out"), ("ifd", "ifd")],
 )
 def test_an_indicator_that_the_pool_lacks_is_named(name: str, lacking: str) -> None:
-    known = [c for c in small_pool(1).indicators if c != lacking]
+    known = [name for name in INDICATORS if name != lacking]
     with pytest.raises(SelectionError, match=f"no indicator '{lacking}'.*it has: .*reward"):
         select(name, small_pool(9, columns=known), 2)
 
