@@ -88,16 +88,15 @@ def information(vectors: np.ndarray) -> float:
 
 def principal_directions(vectors: np.ndarray, share: float, most: int) -> np.ndarray:
     """Scores on the standardised columns' principal directions, each of variance 1, shape
-    (rows, directions): as few as explain ``share`` of the variance, at least one, at most ``most``.
+    (rows, directions): as few as explain ``share`` of the variance, at most ``most``; none where no
+    column varies.
 
     Indicators are collinear, and least squares on fewer mixtures needs fewer columns.
-
-    Raises ValueError when no column varies.
     """
     spread = vectors.std(axis=0)
     varies = spread > 1e-12 * np.abs(vectors).max(axis=0)
     if not varies.any():
-        raise ValueError("no indicator differs between the mixtures: there is nothing to design")
+        return np.empty((len(vectors), 0))
     z = (vectors[:, varies] - vectors[:, varies].mean(axis=0)) / spread[varies]
     u, s, _ = np.linalg.svd(z, full_matrices=False)
     explained = np.cumsum(s**2) / np.sum(s**2)

@@ -18,19 +18,26 @@ RANDOM_DRAWS = 200
 
 @dg.asset(**presentation("mixtures", {"python", "duckdb"}))
 def seed_design(
+    context: dg.AssetExecutionContext,
     candidate_datasets: pd.DataFrame,
     example_scores: pd.DataFrame,
     study: dg.ResourceParam[Study],
 ) -> dg.Output[pd.DataFrame]:
     """The most informative mixture seeds (D-optimal) among the first `mixtures.candidate_seeds`, as
-    many as the study has. A proposal: paste it into the profile to finetune on these instead."""
+    many as the study has. A proposal: paste it into the profile to finetune on these instead.
+
+    Sources of which nothing is scored yet take the mean of all, with a warning."""
     scored = example_scores.merge(candidate_datasets[["example_id", "source"]], on="example_id")
     means = scored.pivot_table(index="source", columns="indicator", values="value", aggfunc="mean")
     sizes = candidate_datasets["source"].value_counts()
     held = {str(source): int(count) for source, count in sizes.items()}
-    seeds = range(study.mixtures.candidate_seeds)
-    expected = expected_indicators(held, means, seeds, study.mixtures.size)
+    means = means.reindex(pd.Index(sorted(held), name="source"))
+    if unscored := list(means.index[means.isna().any(axis=1)]):
+        context.log.warning(f"nothing of {', '.join(unscored)} is scored: taken as average")
+        means = means.fillna(scored.groupby("indicator")["value"].mean())
     count = len(study.mixtures.seed_numbers)
+    seeds = range(max(count, study.mixtures.candidate_seeds))
+    expected = expected_indicators(held, means, seeds, study.mixtures.size)
     # All directions in which mixtures can differ at all; what is below is rounding.
     vectors = principal_directions(expected.to_numpy(), share=1 - 1e-9, most=count - 1)
     chosen = d_optimal(vectors, count, seed=0)

@@ -50,14 +50,13 @@ def permutation_figure(findings: pd.DataFrame) -> bytes | None:
     if rows.empty:
         return None
     figure, (axes,) = new_figure(height=2.6)
-    for place, row in enumerate(rows.itertuples()):
-        label = "" if place else "shuffled losses, 5 to 95 %"
-        axes.plot([row.low, row.high], [place, place], color=GREY, lw=9, alpha=0.5, label=label)
-        label = "" if place else "this study"
-        axes.scatter(row.value, place, s=90, color=ORANGE, zorder=3, label=label)
-    p = "  ".join(f"p = {row.x:.3g}" for row in rows.head(1).itertuples())
+    places = range(len(rows))
+    low, high, value = (rows[name].to_numpy(float) for name in ("low", "high", "value"))
+    axes.hlines(places, low, high, GREY, lw=9, alpha=0.5, label="shuffled losses, 5 to 95 %")
+    axes.scatter(value, places, s=90, color=ORANGE, zorder=3, label="this study")
+    p = f"p = {rows['x'].iloc[0]:.3g}"
     axes.set_title(f"Does chance alone fit as well?   {p}", loc="left")
-    axes.set_yticks(range(len(rows)), ["R²", "leave-one-out R²"][: len(rows)], color=INK)
+    axes.set_yticks(places, ["R²", "leave-one-out R²"][: len(rows)], color=INK)
     axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
     axes.grid(axis="y", visible=False)

@@ -78,8 +78,8 @@ def test_principal_directions_are_few_and_uncorrelated() -> None:
     assert scores.shape == (40, 2)
     assert scores.T @ scores / 40 == pytest.approx(np.eye(2), abs=1e-9)
     assert principal_directions(plane, 1 - 1e-9, 1).shape == (40, 1)
-    with pytest.raises(ValueError, match="no indicator differs"):
-        principal_directions(np.ones((5, 2)), 0.9, 2)
+    assert principal_directions(np.ones((5, 2)), 0.9, 2).shape == (5, 0)
+    assert len(d_optimal(np.empty((5, 0)), 3, seed=0)) == 3  # nothing to tell them apart by
 
 
 HELD = {"a": 60, "b": 50, "c": 40}
@@ -133,7 +133,7 @@ def make_study() -> Study:
     )
 
 
-def test_the_asset_proposes_seeds_that_the_profile_takes() -> None:
+def propose(scored: pd.DataFrame) -> dg.ExecuteInProcessResult:
     def made(name: str, frame: pd.DataFrame) -> dg.AssetsDefinition:
         @dg.asset(name=name)
         def table() -> pd.DataFrame:
@@ -141,14 +141,13 @@ def test_the_asset_proposes_seeds_that_the_profile_takes() -> None:
 
         return table
 
-    result = dg.materialize(
-        [
-            made("candidate_datasets", candidates()),
-            made("example_scores", scores(spread=0.1)[::2]),
-            seed_design,
-        ],
-        resources={"study": make_study(), "io_manager": dg.mem_io_manager},
-    )
+    tables = [made("candidate_datasets", candidates()), made("example_scores", scored)]
+    resources = {"study": make_study(), "io_manager": dg.mem_io_manager}
+    return dg.materialize([*tables, seed_design], resources=resources)
+
+
+def test_the_asset_proposes_seeds_that_the_profile_takes() -> None:
+    result = propose(scores(spread=0.1)[::2])
     table = result.output_for_node("seed_design")
     assert list(table["seed"]) == list(range(60))
     [event] = result.asset_materializations_for_node("seed_design")
@@ -162,6 +161,22 @@ def test_the_asset_proposes_seeds_that_the_profile_takes() -> None:
     worth = event.metadata["random seeds with the same information"].value
     assert isinstance(worth, float)
     assert worth > 9
+
+
+def test_a_source_without_scores_is_taken_as_average_and_named() -> None:
+    long = scores()
+    result = propose(long[~long["example_id"].str.startswith("c")])
+    [event] = result.asset_materializations_for_node("seed_design")
+    assert event.metadata["scored examples by source"].value == {
+        "a": "60 of 60", "b": "50 of 50", "c": "0 of 40"
+    }  # fmt: skip
+    # What is scored: 60 times 1 and 50 times 2.
+    assert "| c | 1.455 |" in str(event.metadata["source means"].value)
+    # Nothing scored at all: the expected mixtures are alike, and any seeds are as good.
+    result = propose(long[:0])
+    [event] = result.asset_materializations_for_node("seed_design")
+    assert result.output_for_node("seed_design")["chosen"].sum() == 6
+    assert event.metadata["directions in which the mixtures differ"].value == 0
 
 
 def test_seeds_are_a_number_or_a_list_of_distinct_numbers() -> None:

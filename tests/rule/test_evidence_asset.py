@@ -20,7 +20,6 @@ from im_assets.rule.evidence_figures import (
 from im_assets.rule.findings import COLUMNS
 from im_assets.rule.fitting import fit_rule
 from im_assets.rule.model import Rule
-from im_assets.rule.published import published_rule
 from im_resources.study import Study
 from im_resources.warehouse import Warehouse, WarehouseIOManager
 from tests.rule.data import random_study
@@ -79,15 +78,6 @@ def test_the_asset_stores_the_findings_and_shows_them(tmp_path: Path) -> None:
         data = str(event.metadata[name].value).partition("base64,")[2].rstrip(")")
         image = Image.open(io.BytesIO(base64.b64decode(data, validate=True)))
         assert image.width == 900
-
-
-def test_with_a_published_rule_the_evidence_is_of_a_fitted_one(tmp_path: Path) -> None:
-    study, path = quick(source="published_v1"), tmp_path / "study.duckdb"
-    assert materialize(published_rule("published_v1"), study, path).success
-    stored = Warehouse(path).read_table("rule_evidence")
-    included = stored[stored["section"] == "inclusion"]
-    fitted = fit_rule(TABLE, NAMES, study.rule)
-    assert set(included.loc[included["note"] == "in the rule", "item"]) == set(fitted.indicators)
 
 
 @pytest.mark.parametrize("figure", [learning_curve_figure, inclusion_figure, permutation_figure])

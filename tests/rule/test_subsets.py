@@ -93,7 +93,7 @@ def test_weights_leave_rows_out_and_copies_leave_together() -> None:
     for i in np.flatnonzero(weights):
         kept = np.repeat(np.arange(16), np.where(np.arange(16) == i, 0, weights))
         beta, *_ = np.linalg.lstsq(design[kept], y[kept], rcond=None)
-        total += weights[i] * (y[i] - design[i] @ beta) ** 2
+        total += float(weights[i] * (y[i] - design[i] @ beta) ** 2)
     assert found.press[0, found.subsets.index((0, 2))] == pytest.approx(total)
 
 
