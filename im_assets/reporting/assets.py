@@ -18,7 +18,7 @@ from im_resources.warehouse import Warehouse
 
 FOLDER = "report"
 ALWAYS = (
-    "quality_rule", "rule_evidence", "dolly_selection", "indicator_table", "eval_losses",
+    "quality_rule", "dolly_selection", "indicator_table", "eval_losses",
     "base_losses", "mixed_samples", "candidate_datasets", "dolly_dataset", "dolly_scores",
 )  # fmt: skip
 
@@ -27,6 +27,7 @@ def report_dependencies(study: Study) -> list[str]:
     """The assets that the report of this study shows."""
     validation = study.validation
     parts = [
+        (study.rule.source == "fitted", ("rule_evidence",)),
         (study.univariate is not None, ("univariate_study", "univariate_bins")),
         (validation is not None, ("selection_validation", "noise_floor", "validation_runs")),
         (validation is not None and validation.deciles > 0, ("rule_deciles",)),

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from im_assets.rule.document import coefficient_table
+from im_assets.rule.evidence import rule_findings
 from im_assets.rule.fitting import fit_rule
 from im_assets.univariate.study import univariate_correlations
 from im_assets.validation.arms import arms_of
@@ -33,6 +34,7 @@ def make_study(name: str = "simulated", **changes: Any) -> Study:
         "mixtures": {"seeds": 24, "size": 100},
         "scoring": {"indicators": dict.fromkeys(NAMES, "response_length")},
         "univariate": {"bins": 8},
+        "rule": {"bootstrap": 20, "permutations": 20},
         "validation": {"sizes": [SIZE], "seeds": 3, "deciles": 10},
         "judge": {"backend": "local"},
         "transfer": {"study": "smaller"},
@@ -59,38 +61,6 @@ def mixtures(seeds: int = 24) -> pd.DataFrame:
     x.insert(1, "n_examples", 100)
     loss = np.exp(log_loss)
     return x.assign(token_loss=loss, instruction_loss=loss * 1.01, loss=loss, log_loss=log_loss)
-
-
-def evidence(table: pd.DataFrame) -> pd.DataFrame:
-    """In the shape of rule_evidence; the values are made up."""
-    rng = generator(1)
-    columns = ["section", "item", "x", "value", "low", "high", "note"]
-    rows: list[tuple[Any, ...]] = [
-        ("inclusion", n, None, v, None, None, None)
-        for n, v in zip(NAMES, (0.41, 0.96, 0.72, 0.13, 0.08), strict=True)
-    ]
-    rows += [("coefficient", n, None, SLOPES[n], SLOPES[n] - 0.02, SLOPES[n] + 0.02, None)
-             for n in NAMES]  # fmt: skip
-    rows += [("permutation", "r2", 0.005, 0.83, 0.08, 0.47, None)]
-    rows += [("leave_one_source_out", s, n, v, v - 0.3, min(1.0, v + 0.2), None)
-             for s, n, v in (("a", 11, 0.62), ("b", 13, 0.41), ("all", 24, 0.55))]  # fmt: skip
-    rows += [("leave_one_source_out", "c", 2, None, None, None, "too few mixtures")]
-    rows += [("diagnostics", "breusch_pagan", 0.31, 3.6, None, None, "no sign of unequal spread")]
-    rows += [("vif", n, None, 1.0 + i, None, None, None) for i, n in enumerate(NAMES)]
-    rows += [
-        ("residuals", s, float(v), float(r), 0.1, 0.02, None)
-        for s, v, r in zip(
-            table["seed"], table["log_loss"], rng.normal(0, 0.002, len(table)), strict=True
-        )
-    ]
-    rows += [("learning_curve", "spearman", float(n), 0.9 - 4 / n, 0.7 - 4 / n, 0.95, None)
-             for n in (8, 12, 16, 20)]  # fmt: skip
-    rows += [("learning_curve", "verdict", None, None, None, None,
-              "Yes: the curve still rises at 20 mixtures.")]  # fmt: skip
-    rows += [("design", item, float(k), 0.5 + k / 50 + (item == "d_optimal") * 0.05, None, None,
-              "10 chosen mixtures do as well as 13 random ones") for item in ("d_optimal", "random")
-             for k in (8, 12, 16)]  # fmt: skip
-    return pd.DataFrame(rows, columns=columns)
 
 
 def univariate() -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -168,6 +138,7 @@ def tables(study: Study) -> Mapping[str, pd.DataFrame]:
     scores = values.assign(example_id=examples["example_id"]).melt(
         "example_id", var_name="indicator"
     )
+    sources = ["ab"[i % 2] for i in range(len(table))]
     drawn = pd.DataFrame(
         {"seed": ["seed-000"] * 3, "example_id": ["x", "y", "z"], "source": ["a", "a", "b"]}
     )
@@ -190,7 +161,9 @@ def tables(study: Study) -> Mapping[str, pd.DataFrame]:
             {"eval_id": ["e0", "e1"], "nll": [26.0, 24.0], "tokens": [10, 10], "loss": [2.6, 2.4]}
         ),
         "quality_rule": coefficient_table(rule),
-        "rule_evidence": evidence(table),
+        "rule_evidence": rule_findings(
+            table, dict(zip(table["seed"], sources, strict=True)), rule, study.rule
+        ),
     }
     if study.univariate:
         found["univariate_bins"], found["univariate_study"] = univariate()

@@ -25,6 +25,8 @@ def test_the_asset_depends_on_what_the_profile_asks_for() -> None:
         "validation_runs", "rule_deciles", "pairwise_judge", "proxy_transfer", "size_search",
     }  # fmt: skip
     assert {"quality_rule", "rule_evidence", "dolly_selection"} <= least
+    published = make_study(rule={"source": "published_v1"})
+    assert "rule_evidence" not in report_dependencies(published)
     without = make_study(validation={"deciles": 0})
     assert "rule_deciles" not in report_dependencies(without)
     [asset] = report_assets(make_study())

@@ -76,7 +76,7 @@ def selection_sentences(found: Gathered) -> list[str]:
             "than a random choice."
         ]
     largest = arms[arms["size"] == arms["size"].max()]
-    return [f"Checked by finetuning: {verdict_sentence(row)}" for _, row in largest.iterrows()]
+    return [f"Checked by finetuning. {verdict_sentence(row)}" for _, row in largest.iterrows()]
 
 
 def _numbers(found: Gathered) -> tuple[Facts, ...]:

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from im_assets.reporting.blocks import Block, Column, Fact, Facts, Figure, Section, Table, Text
+from im_assets.reporting.blocks import Block, Column, Figure, Section, Table, Text
 from im_assets.reporting.charts import Line, Point, Row, RowChart, Series, XYChart
 from im_assets.reporting.gather import Gathered
 from im_assets.reporting.numbers import between, plain, rows_of, shown
@@ -10,9 +10,21 @@ from im_assets.reporting.sections.absent import not_made
 
 KEY, TITLE = "evidence", "Can the rule be believed?"
 
+NAMES = {
+    "r2": "R²",
+    "loo_r2": "R², mixtures left out",
+    "breusch_pagan": "Breusch–Pagan",
+    "shapiro_wilk": "Shapiro–Wilk",
+    "max_leverage": "largest leverage",
+    "max_cooks_distance": "largest Cook's distance",
+}
+PUBLISHED = "The rule is a published one: evidence can only be given for a rule fitted here."
+
 
 def section(found: Gathered) -> Section:
     """Every part of rule_evidence that is there."""
+    if found.study.rule.source != "fitted":
+        return Section(KEY, TITLE, (Text(PUBLISHED, "absent"),))
     if found.get("rule_evidence") is None:
         return not_made(KEY, TITLE, "rule_evidence")
     blocks: list[Block] = []
@@ -37,23 +49,23 @@ def _permutation(rows: pd.DataFrame) -> list[Block]:
     row = next((r for r in rows_of(rows) if r.item == "r2"), None)
     if row is None:
         return []
-    p = plain(row.x)
-    end = "The fit is what chance alone gives." if p is not None and p > 0.05 else (
-        "Chance alone rarely fits so well.")  # fmt: skip
+    chance = row.x is not None and row.x > 0.05
+    end = "The fit is what chance alone gives." if chance else "Chance alone rarely fits so well."
+    columns = (
+        Column("item", "Fit", "text"),
+        Column("value", "This study", "two"),
+        Column("low", "Shuffled, 5\u00a0% point", "two"),
+        Column("high", "95\u00a0% point", "two"),
+        Column("x", "p", "p"),
+    )
+    named = rows.assign(item=rows["item"].replace(NAMES))
     return [
-        Facts(
-            (
-                Fact("permutation_r2", "R² of this study's rule", row.value, "two"),
-                Fact("permutation_low", "R² of shuffled losses, 5\u00a0% point", row.low, "two"),
-                Fact("permutation_high", "R² of shuffled losses, 95\u00a0% point", row.high, "two"),
-                Fact("permutation_p", "shuffles that fit as well", row.x, "p"),
-            )
-        ),
         Text(
             "With the losses shuffled, so that no indicator means anything, the best rule still "
             f"reaches an R² of {between(row.low, row.high, 'two')}; this study's has "
-            f"{shown(row.value, 'two')} (p = {shown(p, 'p')}). {end}"
+            f"{shown(row.value, 'two')} (p = {shown(row.x, 'p')}). {end}"
         ),
+        Table.of("permutation", "Against shuffled losses", columns, named),
     ]
 
 
@@ -86,6 +98,7 @@ def _resampled(rows: pd.DataFrame) -> list[Block]:
         Column("value", "Estimate"),
         Column("low", "Bootstrap interval from"),
         Column("high", "to"),
+        Column("x", "Resamples of the same sign", "percent"),
     )
     caption = "Coefficients over the resamples, the choice of indicators redone"
     return [Table.of("resampled_coefficients", caption, columns, rows)]
@@ -229,7 +242,8 @@ def _diagnostics(rows: pd.DataFrame) -> list[Block]:
         Column("x", "p", "p"),
         Column("note", "Meaning", "text"),
     )
-    return [Table.of("diagnostics", "Tests of the residuals", columns, rows)]
+    named = rows.assign(item=rows["item"].replace(NAMES))
+    return [Table.of("diagnostics", "Tests of the residuals", columns, named)]
 
 
 def _residuals(rows: pd.DataFrame) -> list[Block]:

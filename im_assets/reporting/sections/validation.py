@@ -65,8 +65,9 @@ def _losses(found: Gathered, verdicts: pd.DataFrame) -> Figure:
         "Loss of each strategy",
         "Evaluation loss of models finetuned on each strategy's selection, with intervals.",
         "One row a strategy; further left is better. The dot is the mean over finetunes (small "
-        "strokes), the line its interval. The grey band is the interval of random selections of "
-        "the same size: what lies on it is not known to differ from chance.",
+        "strokes), the line its interval. The grey band is the interval of the mean of random "
+        "selections of the same size. A verdict rests on the interval of the difference, which is "
+        "in the table.",
         charts,
         data=data,
     )
