@@ -48,7 +48,7 @@ def small_pool(
         }
     )
     values = {name: np.round(rng.normal(1, 0.5, size=count), 1) for name in columns}
-    pool = {
+    pool: dict[str, Any] = {
         "examples": examples,
         "indicators": pd.DataFrame(values, index=pd.Index(ids, name="example_id")),
         "rule": rule,
