@@ -1,6 +1,7 @@
 """A small simulated study with every table, made by the platform's own functions where it can."""
 
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,11 @@ import pandas as pd
 from im_assets.rule.document import coefficient_table
 from im_assets.rule.evidence import rule_findings
 from im_assets.rule.fitting import fit_rule
+from im_assets.rule.model import Rule
 from im_assets.univariate.study import univariate_correlations
 from im_assets.validation.arms import arms_of
 from im_assets.validation.verdicts import deciles, noise_floor, validation_runs, verdicts
-from im_resources.study import Study
+from im_resources.study import RuleSettings, Study
 from im_resources.warehouse import Warehouse
 
 NAMES = ["len_out", "reward", "ppl", "mtld", "nat"]
@@ -22,6 +24,7 @@ CENTRES = {"len_out": 60.0, "reward": 0.4, "ppl": 24.0, "mtld": 70.0, "nat": 0.8
 SPREADS = {"len_out": 12.0, "reward": 0.04, "ppl": 3.0, "mtld": 6.0, "nat": 0.03}
 HOSTILE = 'Say <script>alert("x")</script> & <b onmouseover=steal()>hello</b>'
 SIZE = 200
+RULE = RuleSettings(bootstrap=20, permutations=20)
 
 
 def make_study(name: str = "simulated", **changes: Any) -> Study:
@@ -34,7 +37,7 @@ def make_study(name: str = "simulated", **changes: Any) -> Study:
         "mixtures": {"seeds": 24, "size": 100},
         "scoring": {"indicators": dict.fromkeys(NAMES, "response_length")},
         "univariate": {"bins": 8},
-        "rule": {"bootstrap": 20, "permutations": 20},
+        "rule": RULE.model_dump(),
         "validation": {"sizes": [SIZE], "seeds": 3, "deciles": 10},
         "judge": {"backend": "local"},
         "transfer": {"study": "smaller"},
@@ -63,6 +66,16 @@ def mixtures(seeds: int = 24) -> pd.DataFrame:
     return x.assign(token_loss=loss, instruction_loss=loss * 1.01, loss=loss, log_loss=log_loss)
 
 
+@cache
+def fitted() -> tuple[pd.DataFrame, Rule, pd.DataFrame]:
+    """The mixtures, their rule, and the evidence about it."""
+    table = mixtures()
+    rule = fit_rule(table, NAMES, RULE)
+    sources = {seed: "ab"[i % 2] for i, seed in enumerate(table["seed"])}
+    return table, rule, rule_findings(table, sources, rule, RULE)
+
+
+@cache
 def univariate() -> tuple[pd.DataFrame, pd.DataFrame]:
     rng = generator(2)
     rows = []
@@ -126,8 +139,7 @@ def judged(rows: int = 40) -> pd.DataFrame:
 
 def tables(study: Study) -> Mapping[str, pd.DataFrame]:
     """Every table of the report by name; those that the study leaves out are not there."""
-    table, examples = mixtures(), pool()
-    rule = fit_rule(table, NAMES, study.rule)
+    (table, rule, findings), examples = fitted(), pool()
     rng = generator(4)
     values = pd.DataFrame({n: rng.normal(CENTRES[n], SPREADS[n], len(examples)) for n in NAMES})
     ranked = pd.concat([examples, values], axis=1)
@@ -138,7 +150,6 @@ def tables(study: Study) -> Mapping[str, pd.DataFrame]:
     scores = values.assign(example_id=examples["example_id"]).melt(
         "example_id", var_name="indicator"
     )
-    sources = ["ab"[i % 2] for i in range(len(table))]
     drawn = pd.DataFrame(
         {"seed": ["seed-000"] * 3, "example_id": ["x", "y", "z"], "source": ["a", "a", "b"]}
     )
@@ -161,9 +172,7 @@ def tables(study: Study) -> Mapping[str, pd.DataFrame]:
             {"eval_id": ["e0", "e1"], "nll": [26.0, 24.0], "tokens": [10, 10], "loss": [2.6, 2.4]}
         ),
         "quality_rule": coefficient_table(rule),
-        "rule_evidence": rule_findings(
-            table, dict(zip(table["seed"], sources, strict=True)), rule, study.rule
-        ),
+        "rule_evidence": findings,
     }
     if study.univariate:
         found["univariate_bins"], found["univariate_study"] = univariate()
