@@ -1,13 +1,13 @@
 """The paper's figure: how often the first model's answer wins, ties and loses."""
 
-from im_assets.figures import BLUE, GREY, ORANGE, figure_png, new_figure
+from im_assets.figures import BLUE, ORANGE, figure_png, new_figure
 from im_assets.judging.verdicts import OUTCOMES, Tally
 
 
 def outcome_figure(tally: Tally, first: str, second: str, judge: str) -> bytes:
     """One bar of the judged pairs, cut into win, tie and lose; a line shows the interval of the
     shares of wins (from the left) and of losses (from the right). As a PNG."""
-    figure, (axes,) = new_figure(height=2.6)
+    figure, (axes,) = new_figure(height=2.8)
     left, labels = 0.0, {"win": f"{first} wins", "tie": "tie", "lose": f"{second} wins"}
     for name, color in zip(OUTCOMES, (BLUE, "#cbd5e1", ORANGE), strict=True):
         rate = tally.shares[name]
@@ -27,6 +27,5 @@ def outcome_figure(tally: Tally, first: str, second: str, judge: str) -> bytes:
     axes.set(xlim=(0, 1), ylim=(-0.5, 0.5), yticks=[], xlabel=f"share of {judged} judged pairs")
     axes.set_title(f"{first} against {second}, judged by {judge}", loc="left")
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
-    axes.axvline(0.5, color=GREY, lw=1, ls=":")
-    axes.legend(ncols=3, loc="lower center", bbox_to_anchor=(0.5, -0.72), frameon=False)
+    figure.legend(ncols=3, loc="outside lower center", frameon=False)
     return figure_png(figure)

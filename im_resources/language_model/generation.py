@@ -51,18 +51,9 @@ def greedy_answers(
         raise ValueError(f"prompt {[bool(p) for p in prompts].index(False)} has no tokens")
     model.eval()
     pad = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
-    # Every rule that a checkpoint may bring along in its own settings is undone: answers of two
-    # models have to differ by their weights alone.
     plain = GenerationConfig(
         max_new_tokens=new_tokens,
-        min_new_tokens=0,
         do_sample=False,
-        num_beams=1,
-        repetition_penalty=1.0,
-        no_repeat_ngram_size=0,
-        temperature=1.0,
-        top_k=50,
-        top_p=1.0,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=pad,
     )
@@ -70,24 +61,31 @@ def greedy_answers(
     plan = list(by_length([Encoded(tuple(p), ((pad,) * new_tokens,)) for p in prompts],
                           tokens_per_batch))  # fmt: skip
     answers: dict[int, Answer] = {}
-    for number, items in enumerate(plan, 1):
-        width = max(len(prompts[i]) for i in items)
-        ids = torch.full((len(items), width), pad)
-        mask = torch.zeros_like(ids)
-        for row, item in enumerate(items):
-            ids[row, width - len(prompts[item]) :] = torch.tensor(prompts[item])
-            mask[row, width - len(prompts[item]) :] = 1
-        with torch.inference_mode():
-            grown = model.generate(
-                input_ids=ids.to(model.device),
-                attention_mask=mask.to(model.device),
-                generation_config=plain,
-            )
-        for item, row in zip(items, grown[:, width:].tolist(), strict=True):
-            answers[item] = _answer(tokenizer, row)
-        if on_batch is not None:
-            on_batch(number, len(plan), grown.numel())
+    # A checkpoint may bring rules of its own (sampling, a repetition penalty, forced tokens), and
+    # what is not said above would be taken from there.
+    own, model.generation_config = model.generation_config, plain
+    try:
+        for number, items in enumerate(plan, 1):
+            ids, mask = left_padded([prompts[i] for i in items], pad)
+            with torch.inference_mode():
+                grown = model.generate(
+                    input_ids=ids.to(model.device), attention_mask=mask.to(model.device)
+                )
+            for item, row in zip(items, grown[:, ids.shape[1] :].tolist(), strict=True):
+                answers[item] = _answer(tokenizer, row)
+            if on_batch is not None:
+                on_batch(number, len(plan), grown.numel())
+    finally:
+        model.generation_config = own
     return [answers[i] for i in range(len(prompts))]
+
+
+def left_padded(prompts: Sequence[Sequence[int]], pad: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Token ids and attention mask of the prompts, both int64 [prompts, width], ending alike."""
+    width = max(map(len, prompts))
+    ids = torch.tensor([[pad] * (width - len(p)) + list(p) for p in prompts])
+    mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts])
+    return ids, mask
 
 
 def _answer(tokenizer: Any, ids: list[int]) -> Answer:

@@ -1,0 +1,250 @@
+"""judged_answers and pairwise_judge as assets: from two adapters to a verdict."""
+
+import json
+import shutil
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pandas as pd
+import pytest
+
+from im_assets.finetuning.finetune import Finetune, finetune_all
+from im_assets.judging.assets import judge_assets
+from im_resources.adapter_store import AdapterError, AdapterStore
+from im_resources.gpu import GpuResource
+from im_resources.judge import JudgeError
+from im_resources.study import Study, load_study
+from im_resources.warehouse import Warehouse, WarehouseIOManager
+from tests.finetuning.small_study import mixtures, write_profile
+from tests.judging.endpoint_for_tests import KEY, Sent, in_turn, longer_wins, says, serving
+
+ASKED, SIZE = 5, 4
+EVAL_SET = pd.DataFrame(
+    [(f"e{9 - i}", k, f"Say {w}.", "", f"{w}!") for i, w in enumerate("abcdefg") for k in (0, 1)],
+    columns=["eval_id", "output_index", "instruction", "input", "output"],
+)
+
+
+def small_study(folder: Path, base: Path, **judge: Any) -> Study:
+    return load_study(
+        write_profile(
+            folder,
+            {"path": str(base)},
+            finetuning={"epochs": 3, "batch_size": 2, "learning_rate": 0.05},
+            validation={"sizes": [SIZE, 8], "deciles": 0},
+            judge={"instructions": ASKED, "answer_tokens": 6, **judge},
+        )
+    )
+
+
+def finetune(study: Study, store: AdapterStore, key: str, mixture: str) -> None:
+    work = {key: Finetune(key, 0, mixtures()[mixture].examples)}
+    assert list(finetune_all(work, study, GpuResource(device="cpu", side_by_side=1), store))
+
+
+@pytest.fixture(scope="session")
+def two_adapters(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path) -> Path:
+    """The adapters of both arms, finetuned on other examples each."""
+    folder = tmp_path_factory.mktemp("two_adapters")
+    study, store = small_study(folder, tiny_folder), AdapterStore(folder / "adapters")
+    finetune(study, store, f"rule-{SIZE}-seed-000", "seed-000")
+    finetune(study, store, f"random-{SIZE}-seed-000", "seed-001")
+    return store.root
+
+
+@pytest.fixture
+def store(tmp_path: Path, two_adapters: Path) -> AdapterStore:
+    return AdapterStore(Path(shutil.copytree(two_adapters, tmp_path / "adapters")))
+
+
+@pytest.fixture
+def warehouse(tmp_path: Path) -> Warehouse:
+    return Warehouse(tmp_path / "study.duckdb")
+
+
+@pytest.fixture
+def make_study(
+    tmp_path: Path, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Study]:
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    return partial(small_study, tmp_path, tiny_folder)
+
+
+def materialize(
+    study: Study, store: AdapterStore, warehouse: Warehouse, **options: Any
+) -> dg.ExecuteInProcessResult:
+    @dg.asset
+    def eval_set() -> pd.DataFrame:
+        return EVAL_SET
+
+    return dg.materialize(
+        [eval_set, *judge_assets(study)],
+        resources={
+            "study": study,
+            "gpu": GpuResource(device="cpu", side_by_side=2),
+            "adapters": store,
+            "warehouse": warehouse,
+            "io_manager": WarehouseIOManager(database=str(warehouse.path)),
+        },
+        **options,
+    )
+
+
+def metadata(result: dg.ExecuteInProcessResult, asset: str) -> dict[str, Any]:
+    [event] = result.asset_materializations_for_node(asset)
+    return {name: value.value for name, value in event.metadata.items()}
+
+
+def through(url: str) -> dict[str, Any]:
+    return {"backend": "openai", "base_url": url, "model": "a-judge", "retries": 0}
+
+
+def test_without_a_judge_there_is_no_asset() -> None:
+    assert judge_assets(load_study("demo").model_copy(update={"judge": None})) == []
+
+
+def test_the_assets_stand_in_the_graph(make_study: Callable[..., Study]) -> None:
+    answers, judged = judge_assets(make_study(**through("http://127.0.0.1:1/v1")))
+    assert dg.AssetKey("selection_adapters") in answers.asset_deps[answers.key]
+    assert answers.key in judged.asset_deps[judged.key]
+    assert set(answers.group_names_by_key.values()) == {"judging"}
+    assert (answers.op.pool, judged.op.pool) == ("gpu", None)
+    assert judge_assets(make_study())[1].op.pool == "gpu"  # the local judge computes
+
+
+def test_from_two_adapters_to_a_verdict_and_a_rerun_repeats_nothing(
+    make_study: Callable[..., Study],
+    store: AdapterStore,
+    warehouse: Warehouse,
+    caplog: pytest.LogCaptureFixture,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    with serving(longer_wins) as server:
+        study = make_study(**through(server.url))
+        result = materialize(study, store, warehouse)
+        requests = len(server.bodies)
+        assert set(server.keys) == {KEY}
+        again = materialize(study, store, warehouse)
+        assert len(server.bodies) == requests <= 2 * ASKED
+
+    answers = result.output_for_node("judged_answers")
+    ids = list(dict.fromkeys(EVAL_SET["eval_id"]))[:ASKED]
+    for arm in ("rule", "random"):
+        assert list(answers[answers["arm"] == arm]["eval_id"]) == ids
+    assert answers["tokens"].between(1, 6).all()
+    assert answers["fingerprint"].nunique() == 2
+
+    table = result.output_for_node("pairwise_judge")
+    assert list(table["eval_id"]) == ids
+    lengths = table["first_answer"].str.len() - table["second_answer"].str.len()
+    different = table["first_answer"] != table["second_answer"]
+    assert different.any()  # two adapters that say other things
+    for row, longer, differ in zip(table.to_dict("records"), lengths, different, strict=True):
+        if longer:
+            winner = "rule" if longer > 0 else "random"
+            assert (row["order_1"], row["order_2"]) == (winner, winner)
+            assert row["outcome"] == ("win" if longer > 0 else "lose")
+        else:
+            assert row["outcome"] == "tie"
+            assert row["position_bias"] == differ  # of equal length, this judge prefers B
+    assert set(table["judge"]) == {"a-judge"}
+    assert table["problem"].isna().all()
+
+    first, second = metadata(result, "pairwise_judge"), metadata(again, "pairwise_judge")
+    wins = list(table["outcome"]).count("win")
+    losses = list(table["outcome"]).count("lose")
+    assert first["win rate"] == pytest.approx(wins / ASKED)
+    assert first["win rate difference"] == pytest.approx((wins - losses) / ASKED)
+    low, high = (first[f"win rate difference, 95 % {end}"] for end in ("from", "to"))
+    assert low <= first["win rate difference"] <= high
+    assert (first["pairs judged"], first["pairs not judged"]) == (ASKED, 0)
+    assert (first["requests"], first["verdicts from the cache"]) == (requests, 0)
+    assert (second["requests"], second["verdicts from the cache"]) == (0, requests)
+    assert "data:image/png;base64," in first["outcomes"]
+    assert metadata(result, "judged_answers")["models that answered in this run"] == 2
+    assert metadata(again, "judged_answers")["models that answered in this run"] == 0
+    pd.testing.assert_frame_equal(again.output_for_node("judged_answers"), answers)
+    pd.testing.assert_frame_equal(again.output_for_node("pairwise_judge"), table)
+
+    tables = ("answer_cache", "judge_cache", "judged_answers", "pairwise_judge")
+    stored = [warehouse.read_table(name).to_csv() for name in tables]
+    events = [str(e) for run in (result, again) for e in run.all_events]
+    assert KEY not in "".join([*stored, *events, caplog.text, *capfd.readouterr()])
+
+
+def test_another_adapter_or_length_is_answered_anew(
+    make_study: Callable[..., Study], store: AdapterStore, warehouse: Warehouse
+) -> None:
+    with serving(longer_wins) as server:
+        study = make_study(**through(server.url))
+        materialize(study, store, warehouse)
+        judge = study.judge
+        assert judge is not None
+        shorter = judge.model_copy(update={"answer_tokens": 2})
+        result = materialize(study.model_copy(update={"judge": shorter}), store, warehouse)
+        assert metadata(result, "judged_answers")["models that answered in this run"] == 2
+        assert result.output_for_node("judged_answers")["tokens"].max() <= 2
+        finetune(study, store, f"rule-{SIZE}-seed-000", "seed-002")
+        result = materialize(study, store, warehouse)
+        assert metadata(result, "judged_answers")["models that answered in this run"] == 1
+
+
+def test_a_judge_that_prefers_a_place_is_found_out(
+    make_study: Callable[..., Study], store: AdapterStore, warehouse: Warehouse
+) -> None:
+    with serving(in_turn(says("A"))) as server:
+        result = materialize(make_study(**through(server.url)), store, warehouse)
+    assert set(result.output_for_node("pairwise_judge")["outcome"]) == {"tie"}
+    found = metadata(result, "pairwise_judge")
+    assert (found["position bias rate"], found["win rate difference"]) == (1.0, 0.0)
+    assert found["verdict"] == "not distinguishable"
+
+
+def test_pairs_without_a_verdict_are_counted_and_no_tie(
+    make_study: Callable[..., Study], store: AdapterStore, warehouse: Warehouse
+) -> None:
+    def moody(body: dict[str, Any], number: int) -> Sent:
+        return says("Hm.") if "Say a." in json.dumps(body) else longer_wins(body)
+
+    with serving(moody) as server:
+        result = materialize(make_study(**through(server.url)), store, warehouse)
+    table = result.output_for_node("pairwise_judge")
+    silent = table[table["outcome"].isna()]
+    assert list(silent["instruction"]) == ["Say a."]
+    assert "order 1: no verdict in the reply 'Hm.'" in silent["problem"].item()
+    found = metadata(result, "pairwise_judge")
+    assert (found["pairs judged"], found["pairs not judged"]) == (ASKED - 1, 1)
+    assert found["win rate"] + found["tie rate"] + found["lose rate"] == pytest.approx(1)
+
+
+def test_when_nothing_could_be_judged_the_step_fails(
+    make_study: Callable[..., Study], store: AdapterStore, warehouse: Warehouse
+) -> None:
+    with serving(in_turn(says("Hm."))) as server:
+        study = make_study(**through(server.url))
+        with pytest.raises(JudgeError, match=r"none of the 5 pairs could be judged; .* 'Hm\.'"):
+            materialize(study, store, warehouse)
+    assert warehouse.has_table("answer_cache")  # the answers are not generated again
+
+
+def test_the_local_judge_warns_that_it_is_no_evidence(
+    make_study: Callable[..., Study], store: AdapterStore, warehouse: Warehouse
+) -> None:
+    study = make_study()
+    result = materialize(study, store, warehouse)
+    found = metadata(result, "pairwise_judge")
+    assert "no evidence" in found["warning"]
+    assert (found["requests"], found["pairs judged"]) == (0, ASKED)
+    again = metadata(materialize(study, store, warehouse), "pairwise_judge")
+    assert again["verdicts from the cache"] > 0
+    assert again["shares"] == found["shares"]
+
+
+def test_an_arm_that_was_not_finetuned_is_named(
+    make_study: Callable[..., Study], warehouse: Warehouse, tmp_path: Path
+) -> None:
+    with pytest.raises(AdapterError, match="rule-4-seed-000"):
+        materialize(make_study(), AdapterStore(tmp_path / "empty"), warehouse)
