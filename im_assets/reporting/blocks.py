@@ -7,8 +7,9 @@ from typing import Any, Literal, TypeAlias
 
 import pandas as pd
 
-from im_assets.reporting.charts import RowChart, XYChart
+from im_assets.reporting.charts import XYChart
 from im_assets.reporting.numbers import Kind, plain, shown
+from im_assets.reporting.row_chart import RowChart
 
 Chart: TypeAlias = XYChart | RowChart
 

@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from im_assets.reporting.charts import Line, Point, Row, RowChart, Series, XYChart
+from im_assets.reporting.charts import Line, Point, Series, XYChart
 from im_assets.reporting.numbers import between, plain, shown
 from im_assets.reporting.regression import regression_line
+from im_assets.reporting.row_chart import Row, RowChart
 from im_assets.reporting.sections.examples import cut
 from im_assets.reporting.sections.judge import wilson
 from im_assets.reporting.svg import extent, tick_texts, ticks

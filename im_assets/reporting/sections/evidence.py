@@ -3,9 +3,10 @@
 import pandas as pd
 
 from im_assets.reporting.blocks import Block, Column, Figure, Section, Table, Text
-from im_assets.reporting.charts import Line, Point, Row, RowChart, Series, XYChart
+from im_assets.reporting.charts import Line, Point, Series, XYChart
 from im_assets.reporting.gather import Gathered
 from im_assets.reporting.numbers import between, plain, rows_of, shown
+from im_assets.reporting.row_chart import Row, RowChart
 from im_assets.reporting.sections.absent import not_made
 
 KEY, TITLE = "evidence", "Can the rule be believed?"

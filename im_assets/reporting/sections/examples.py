@@ -16,9 +16,9 @@ from im_assets.reporting.blocks import (
     Table,
     Text,
 )
-from im_assets.reporting.charts import Row, RowChart
 from im_assets.reporting.gather import Gathered
 from im_assets.reporting.numbers import plain, rows_of, shown
+from im_assets.reporting.row_chart import Row, RowChart
 from im_assets.reporting.sections.absent import not_made
 
 KEY, TITLE = "selection", "What was selected"

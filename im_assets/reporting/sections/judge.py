@@ -1,9 +1,10 @@
 """The pairwise judge: whose answers win."""
 
 from im_assets.reporting.blocks import Block, Column, Fact, Facts, Figure, Section, Table, Text
-from im_assets.reporting.charts import Look, Row, RowChart
+from im_assets.reporting.charts import Look
 from im_assets.reporting.gather import Gathered
 from im_assets.reporting.numbers import between, plain, shown
+from im_assets.reporting.row_chart import Row, RowChart
 from im_assets.reporting.sections.absent import not_in_profile, not_made
 
 KEY, TITLE = "judge", "What a judge prefers"

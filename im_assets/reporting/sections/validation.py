@@ -3,10 +3,11 @@
 import pandas as pd
 
 from im_assets.reporting.blocks import Block, Column, Figure, Section, Table, Text
-from im_assets.reporting.charts import Point, Row, RowChart, Series, XYChart
+from im_assets.reporting.charts import Point, Series, XYChart
 from im_assets.reporting.gather import Gathered
 from im_assets.reporting.numbers import between, plain, rows_of, shown
 from im_assets.reporting.regression import regression_line
+from im_assets.reporting.row_chart import Row, RowChart
 from im_assets.reporting.sections.absent import not_in_profile, not_made
 
 KEY, TITLE = "validation", "Is the selection better than chance?"
