@@ -489,8 +489,9 @@ def _read_profile(path: Path, extended_by: tuple[Path, ...]) -> dict[str, Any]:
     base = _read_profile(base_path, chain)
     for key, value in content.items():
         old = base.get(key)
-        both = isinstance(old, dict) and isinstance(value, dict)
-        base[key] = {**old, **value} if both else value
+        if isinstance(old, dict) and isinstance(value, dict):
+            value = {**old, **value}
+        base[key] = value
     return base
 
 
