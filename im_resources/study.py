@@ -490,8 +490,9 @@ def _read_profile(path: Path, extended_by: tuple[Path, ...]) -> dict[str, Any]:
     for key, value in content.items():
         old = base.get(key)
         if isinstance(old, dict) and isinstance(value, dict):
-            value = {**old, **value}
-        base[key] = value
+            base[key] = {**old, **value}
+        else:
+            base[key] = value
     return base
 
 
