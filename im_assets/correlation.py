@@ -50,7 +50,9 @@ def correlation(
             a, b = stats.rankdata(a, axis=axis), stats.rankdata(b, axis=axis)
         a = a - a.mean(axis=axis, keepdims=True)
         b = b - b.mean(axis=axis, keepdims=True)
-        return (a * b).sum(axis=axis) / np.sqrt((a * a).sum(axis=axis) * (b * b).sum(axis=axis))
+        norm = np.sqrt((a * a).sum(axis=axis) * (b * b).sum(axis=axis))
+        # A resample of one point again and again, not rare among four, shows no relation.
+        return np.divide((a * b).sum(axis=axis), norm, out=np.zeros_like(norm), where=norm > 0)
 
     with warnings.catch_warnings(), np.errstate(divide="ignore", invalid="ignore"):
         warnings.simplefilter("ignore", stats.DegenerateDataWarning)

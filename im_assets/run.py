@@ -31,11 +31,14 @@ def main() -> int:
     print(f"study {study.name!r}: {len(study.mixtures.seed_numbers)} mixtures of {size} examples")
     start = time.monotonic()
     with dg.DagsterInstance.get() as instance:
-        for name in chosen:
-            if not run_job(name, instance):
-                print(f"FAILED after {time.monotonic() - start:.0f} s")
-                return 1
-    print(f"done after {time.monotonic() - start:.0f} s")
+        # A job that fails (a rule that ranks nothing, a judge that cannot be reached) does not keep
+        # the others from being reported on.
+        failed = [name for name in chosen if not run_job(name, instance)]
+    seconds = time.monotonic() - start
+    if failed:
+        print(f"FAILED: {', '.join(failed)}; after {seconds:.0f} s")
+        return 1
+    print(f"done after {seconds:.0f} s")
     print(f"rule:      {study.folder / RULE_FILE}")
     print(f"selection: {study.folder / SELECTION_FILE}")
     print(f"report:    {study.folder / REPORT_FOLDER / PAGE}")

@@ -68,7 +68,7 @@ class AdapterStore:
             if manifest is not None:
                 return self.folder(partition, fingerprint), manifest
         raise AdapterError(
-            f"no finetuned adapter for {partition} in {self.root}; materialize finetuned_adapters "
+            f"no finetuned adapter for {partition} in {self.root}; materialize its adapters asset "
             f"for it first"
         )
 

@@ -338,6 +338,11 @@ class ValidationSettings(Settings):
             raise ValueError(
                 "`strategies` needs `random: random`, what the others are compared with"
             )
+        for name, arm in self.strategies.items():
+            if re.fullmatch(r"noise|size|decile-\d+", name):
+                raise ValueError(f"strategies.{name}: a name that the validation uses itself")
+            if arm.strategy == "random" and name != "random":
+                raise ValueError(f"strategies.{name}: there is one random arm, called `random`")
         return self
 
 

@@ -57,3 +57,10 @@ def test_the_same_points_give_the_same_interval() -> None:
 def test_too_few_points_are_an_error() -> None:
     with pytest.raises(ValueError, match="at least 4 pairs"):
         correlation(np.arange(3.0), np.arange(3.0), "pearson")
+
+
+def test_four_points_have_an_interval_unless_in_perfect_order() -> None:
+    found = correlation(np.arange(4.0), np.array([1.0, 3.0, 2.0, 4.0]), "spearman")
+    assert found.value == pytest.approx(0.8)
+    assert found.low is not None
+    assert found.low < 0

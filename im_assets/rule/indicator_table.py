@@ -33,6 +33,8 @@ def indicator_table(
     sets = mixture_scores(mixed_samples, indicators, Models.of(study, gpu), warehouse)
     warehouse.replace_rows("mixture_scores", sets, where={})
     long = warehouse.query("indicator_table.sql", {"weighting": study.evaluation.weighting})
+    # Rows of seeds that the profile no longer names stay in the warehouse, and are not the study's.
+    long = long[long["seed"].isin(set(mixed_samples["seed"]))]
     table = one_row_a_mixture(long, [i.name for i in indicators])
     schema = dg.TableSchema([dg.TableColumn(str(c), str(t)) for c, t in table.dtypes.items()])
     metadata: dict[str, Any] = {

@@ -5,12 +5,13 @@ and Coh fall. On eight bins a correlation is uncertain, so each comes with an in
 counts as the paper's only if the interval leaves out zero.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 
-from im_assets.correlation import correlation
+from im_assets.correlation import Correlation, correlation
 
 # By the usual names of a profile's indicators: +1 rises with the loss, -1 falls.
 PAPER_SIGNS = {"ppl": 1, "mtld": 1, "nat": 1, "und": 1, "reward": -1, "coh": -1}
@@ -67,7 +68,7 @@ def univariate_correlations(bins: pd.DataFrame, resamples: int) -> pd.DataFrame:
         pearson = correlation(x, y, "pearson", resamples=resamples)
         spearman = correlation(x, y, "spearman", resamples=resamples)
         paper = PAPER_SIGNS.get(str(name))
-        agrees, note = _compare(spearman.value, spearman.low, spearman.high, paper)
+        agrees, note = _compare(spearman, len(group), paper)
         rows.append(
             {
                 "indicator": str(name),
@@ -89,16 +90,17 @@ def univariate_correlations(bins: pd.DataFrame, resamples: int) -> pd.DataFrame:
     )
 
 
-def _compare(
-    value: float | None, low: float | None, high: float | None, paper: int | None
-) -> tuple[bool | None, str]:
+def _compare(found: Correlation, bins: int, paper: int | None) -> tuple[bool | None, str]:
     """Whether the sign is the paper's, and that in words."""
+    value = found.value
     if value is None:
         return None, "no correlation: the bins do not differ"
     word = "rises" if value > 0 else "falls"
-    # Points in perfect order have no interval, and leave no doubt about the sign.
-    sure = (low is None and abs(value) == 1) or (low is not None and low * (high or 0) > 0)
-    if not sure:
+    if found.low is None or found.high is None:
+        # Points in perfect order have no interval; among few that order comes about by chance.
+        if abs(value) < 1 - 1e-9 or 2 / math.factorial(bins) >= 0.05:
+            return None, f"no clear sign: {bins} bins give no interval"
+    elif found.low * found.high <= 0:
         return None, "no clear sign: the interval holds zero"
     if paper is None:
         return None, f"the loss {word} with it; the paper gives no sign"

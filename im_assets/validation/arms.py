@@ -64,7 +64,10 @@ def members(
     if arm.kind == "noise":
         return choose(settings.strategies[RANDOM], pool, arm.size, seed=0)
     strategy = settings.strategies[arm.name]
-    return choose(strategy, pool, arm.size, arm.seed, None if arm.name == RANDOM else limits)
+    if arm.name == RANDOM:
+        return choose(strategy, pool, arm.size, arm.seed)
+    # One selection for all seeds: they differ in the finetune alone.
+    return choose(strategy, pool, arm.size, seed=0, limits=limits)
 
 
 def _decile(arm: Arm, pool: Pool, slices: int) -> np.ndarray:

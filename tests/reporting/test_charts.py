@@ -12,7 +12,6 @@ from im_assets.reporting.numbers import between, plain, shown
 from im_assets.reporting.regression import regression_line
 from im_assets.reporting.row_chart import Row, RowChart
 from im_assets.reporting.sections.examples import cut
-from im_assets.reporting.sections.judge import wilson
 from im_assets.reporting.svg import extent, tick_texts, ticks
 
 values = st.floats(-1e6, 1e6, allow_nan=False).map(lambda v: round(v, 6))
@@ -97,15 +96,6 @@ def test_the_regression_line_is_statsmodels() -> None:
     np.testing.assert_allclose(line.high, frame["mean_ci_upper"])
     assert regression_line("", x[:2], y[:2]) == ()
     assert regression_line("", np.ones(5), y[:5]) == ()
-
-
-@pytest.mark.parametrize(("count", "total"), [(0, 10), (3, 10), (10, 10), (212, 499)])
-def test_the_judges_intervals_are_statsmodels(count: int, total: int) -> None:
-    from statsmodels.stats.proportion import proportion_confint
-
-    np.testing.assert_allclose(
-        wilson(count, total), proportion_confint(count, total, method="wilson"), atol=1e-9
-    )
 
 
 @pytest.mark.parametrize(

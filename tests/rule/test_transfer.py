@@ -37,7 +37,7 @@ def test_agreement_is_spearman_with_an_interval() -> None:
     }
     for item, values in pairs.items():
         expected = np.corrcoef(rankdata(values), rankdata(large["log_loss"]))[0, 1]
-        value, low, high = found.loc[item, ["value", "low", "high"]].to_numpy(dtype=float)
+        value, low, high = (float(found[c][item]) for c in ("value", "low", "high"))
         assert value == pytest.approx(expected)
         assert low < value < high
         assert value > 0.7

@@ -99,3 +99,11 @@ def test_a_perfect_order_is_a_clear_sign() -> None:
     assert row["spearman"] == pytest.approx(1)
     assert np.isnan(row["spearman_low"])
     assert row["agrees"] == True  # noqa: E712 (a pandas boolean)
+
+
+def test_a_perfect_order_of_four_bins_may_be_chance() -> None:
+    four = table(1.0, 0.0, "nat").head(4)
+    row = univariate_correlations(four, 100).iloc[0]
+    assert row["spearman"] == pytest.approx(1)
+    assert row["agrees"] is pd.NA
+    assert "4 bins give no interval" in row["note"]

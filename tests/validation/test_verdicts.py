@@ -119,3 +119,16 @@ def test_random_gets_twice_the_seeds_and_the_noise_starts_from_its_first() -> No
     ]
     assert sum(a.kind == "decile" for a in arms.values()) == 5
     assert len(arms) == 2 * (3 + 6 + 2) + 5
+
+
+@pytest.mark.parametrize("name", ["noise", "size", "decile-01"])
+def test_names_that_the_validation_uses_are_refused(name: str) -> None:
+    arms = {"random": StrategySettings(strategy="random"), name: StrategySettings(strategy="rule")}
+    with pytest.raises(ValueError, match=name):
+        ValidationSettings(strategies=arms)
+
+
+def test_there_is_one_random_arm() -> None:
+    arms = {name: StrategySettings(strategy="random") for name in ("random", "again")}
+    with pytest.raises(ValueError, match="one random arm"):
+        ValidationSettings(strategies=arms)

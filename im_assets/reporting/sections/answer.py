@@ -57,19 +57,25 @@ def rule_sentence(found: Gathered) -> str:
     return f"{basis or 'The study'} finds lower loss with {prefers}; {tail}{doubt}."
 
 
-def rule_arms(found: Gathered) -> pd.DataFrame:
-    """The verdicts on selections by the rule; all but the baseline when none is by the rule."""
+def selected_arms(found: Gathered) -> pd.DataFrame:
+    """The verdicts on what the study selects by; at its own size where that was measured."""
     frame, settings = found.get("selection_validation"), found.study.validation
     if frame is None or settings is None:
         return pd.DataFrame()
-    by_rule = [name for name, arm in settings.strategies.items() if arm.strategy == "rule"]
-    arms = frame[frame["strategy"].isin(by_rule)]
-    return arms if len(arms) else frame[frame["verdict"] != "baseline"]
+    mine = found.study.selection
+    same = [
+        name
+        for name, arm in settings.strategies.items()
+        if (arm.strategy, arm.options) == (mine.strategy, mine.options) and arm.strategy != "random"
+    ]
+    arms = frame[frame["strategy"].isin(same)]
+    at_size = arms[arms["size"] == mine.size]
+    return at_size if len(at_size) else arms
 
 
 def selection_sentences(found: Gathered) -> list[str]:
     """Whether what the rule selects was better than random, or that nobody looked."""
-    arms = rule_arms(found)
+    arms = selected_arms(found)
     if arms.empty:
         return [
             "What it selects was not checked by finetuning, so nothing shows that it is better "
@@ -80,7 +86,7 @@ def selection_sentences(found: Gathered) -> list[str]:
 
 
 def _numbers(found: Gathered) -> tuple[Facts, ...]:
-    rule, arms = found.rule, rule_arms(found)
+    rule, arms = found.rule, selected_arms(found)
     facts = []
     if rule is not None and rule.source == "fitted":
         facts += [

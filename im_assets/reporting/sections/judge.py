@@ -1,5 +1,6 @@
 """The pairwise judge: whose answers win."""
 
+from im_assets.judging.verdicts import Outcome, tally
 from im_assets.reporting.blocks import Block, Column, Fact, Facts, Figure, Section, Table, Text
 from im_assets.reporting.charts import Look
 from im_assets.reporting.gather import Gathered
@@ -13,14 +14,6 @@ LOCAL = (
     "The judge is the study's own base model. This shows how judging works and is no evidence: a "
     "small model mostly prefers a position."
 )
-
-
-def wilson(count: int, total: int, z: float = 1.959964) -> tuple[float, float]:
-    """95 % interval of a share (Wilson 1927)."""
-    share, squared = count / total, z * z / total
-    centre = (share + squared / 2) / (1 + squared)
-    half = z / (1 + squared) * (share * (1 - share) / total + squared / (4 * total)) ** 0.5
-    return max(0.0, centre - half), min(1.0, centre + half)
 
 
 def section(found: Gathered) -> Section:
@@ -38,16 +31,19 @@ def section(found: Gathered) -> Section:
     if total == 0:
         text = f"None of the {len(table)} comparisons gave a verdict."
         return Section(KEY, TITLE, (Text(text, "answer"),))
-    names: tuple[tuple[str, str, Look], ...] = (
+    names: tuple[tuple[Outcome, str, Look], ...] = (
         ("win", f"{first} wins", 1),
         ("tie", "tie", 2),
         ("lose", f"{second} wins", 0),
     )
+    found_outcomes = [o if isinstance(o, str) else None for o in table["outcome"]]
+    counts = tally(found_outcomes, [None] * len(table))
     shares, counted = {}, []
     for key, name, look in names:
-        count = int((outcome == key).sum())
-        shares[key] = share = (count / total, *wilson(count, total))
-        counted.append((Row(name, *share, f"{name}: {count} of {total}", look), count))
+        rate = counts.shares[key]
+        shares[key] = share = (rate.share or 0.0, rate.low, rate.high)
+        text = f"{name}: {rate.count} of {total}"
+        counted.append((Row(name, *share, text, look), rate.count))
     both = table.dropna(subset=["order_1", "order_2"])
     winners = both[(both["order_1"] != "tie") & (both["order_2"] != "tie")]
     changed = int((winners["order_1"] != winners["order_2"]).sum())
@@ -58,9 +54,9 @@ def section(found: Gathered) -> Section:
         Fact("order_changed", "whose winner changed with the order", changed, "int"),
     )
     win, lose = shares["win"], shares["lose"]
-    apart = win[1] > lose[2] or lose[1] > win[2]
-    lead = first if win[0] > lose[0] else second
-    verdict = f"{lead} is preferred" if apart else "no preference can be told from chance"
+    lead = {"better": first, "worse": second}.get(counts.verdict)
+    verdict = f"{lead} is preferred" if lead else "no preference can be told from chance"
+    verdict += f" (sign test, p = {shown(counts.p, 'p')})"
     judges = ", ".join(sorted(str(j) for j in table["judge"].dropna().unique() if plain(j)))
     blocks: list[Block] = [
         Text(

@@ -133,8 +133,8 @@ def _noise(found: Gathered) -> list[Block]:
 
 
 def _deciles(found: Gathered) -> list[Block]:
-    deciles = found.get("rule_deciles")
-    if deciles is None:
+    deciles, settings = found.get("rule_deciles"), found.study.validation
+    if deciles is None or settings is None or settings.deciles == 0:
         return []
     first = deciles.iloc[0]
     x, y = (deciles[c].to_numpy(dtype=float) for c in ("predicted", "log_loss"))

@@ -32,8 +32,8 @@ def by_published_v2(pool: Pool, size: int, seed: int) -> np.ndarray:
 def _lowest(pool: Pool, rule: Rule, size: int) -> np.ndarray:
     if not rule.indicators:
         raise SelectionError(
-            "the rule has no indicator (none was significant on these mixtures), so it cannot rank "
-            "examples; use more mixtures, a laxer rule.p_enter, or rule.source: published_v1"
+            "the rule has no indicator (none tells these mixtures apart), so it cannot rank "
+            "examples; use more mixtures, or rule.source: published_v1"
         )
     for name in rule.indicators:
         pool.column(name)

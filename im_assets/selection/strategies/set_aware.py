@@ -58,7 +58,7 @@ def _without_knn(pool: Pool) -> np.ndarray:
     """The rule's linear part without KNN-i, log loss [examples]; lower is better."""
     if not pool.rule.indicators:
         raise SelectionError(
-            "the rule has no indicator (none was significant on these mixtures), so set_aware has "
+            "the rule has no indicator (none tells these mixtures apart), so set_aware has "
             "no quality to weigh against coverage; use more mixtures, or rule.source: published_v1"
         )
     values = np.zeros(len(pool))
