@@ -7,8 +7,8 @@ from im_assets.reporting.gather import Gathered
 def not_in_profile(key: str, title: str, setting: str, what: str) -> Section:
     """The profile leaves the part out: which setting, or command, brings it."""
     text = (
-        f"Not part of this study: {what} To have it, set {setting} in the profile, or run "
-        "make demo-full for a study that has every part."
+        f"Not part of this study: {what} To have it, set {setting} in the profile; make demo-full "
+        "shows more parts than make demo."
     )
     return Section(key, title, (Text(text, "absent"),))
 

@@ -34,8 +34,8 @@ def section(found: Gathered) -> Section:
     clear = int(verdicts.get("agrees", 0) + verdicts.get("contradicts", 0))
     against = ", ".join(rows.loc[rows["verdict"] == "contradicts", "indicator"])
     summary = (
-        f"Of {len(rows)} indicators, {clear} have a clear direction that the paper names; "
-        f"{int(verdicts.get('agrees', 0))} of these agree with it"
+        f"Indicators: {len(rows)}. With a clear direction where the paper names one: {clear}; "
+        f"with the paper's own direction: {int(verdicts.get('agrees', 0))}"
         + (f". Contradicting it: {against}." if against else ".")
     )
     figure = Figure(
