@@ -15,6 +15,7 @@ import yaml
 from im_resources.study import PROFILES, PROJECT_ROOT
 
 SEEDS = 10
+UNSEEN = 120  # rows of the unseen pool, of 220
 
 
 @pytest.fixture(scope="module")
@@ -31,12 +32,13 @@ def run_study(home: Path) -> str:
     """The demo's profile with smaller sizes, through the demo's own command; what it prints."""
     profile: dict[str, Any] = yaml.safe_load((PROFILES / "demo.yaml").read_text("utf-8"))
     profile["mixtures"] = {"seeds": SEEDS, "size": 8}
-    profile["evaluation"] = {"max_instructions": 12, "max_outputs": 1, "max_output_tokens": 12}
-    profile["models"]["max_length"] = 48
+    profile["evaluation"] = {"max_instructions": 9, "max_outputs": 1, "max_output_tokens": 12}
+    profile["models"]["max_length"] = 40
+    profile["data"]["unseen"]["limit"] = UNSEEN
     profile["rule"] = {"max_indicators": 2, "p_enter": 0.1, "p_remove": 0.2}
     profile["selection"] = {"size": 40}
-    profile["univariate"] = {"indicators": ["len_out"], "bins": 4, "size": 6}
-    profile["validation"] |= {"sizes": [6], "seeds": 2, "random_seeds": 2}
+    profile["univariate"] = {"indicators": ["len_out"], "bins": 4, "size": 4}
+    profile["validation"] |= {"sizes": [4], "seeds": 2, "random_seeds": 2}
     profile["judge"] = {"backend": "local", "instructions": 2, "answer_tokens": 8}
     path = home / "small.yaml"
     path.write_text(yaml.safe_dump(profile), encoding="utf-8")
@@ -85,7 +87,7 @@ def test_the_selection_beats_random_on_the_hidden_grade(first_run: str, home: Pa
     rows = [
         json.loads(line)
         for line in (PROJECT_ROOT / "sample_data/unseen.jsonl").read_text("utf-8").splitlines()
-    ]
+    ][:UNSEEN]
     grade = {row["response"].strip(): row["grade"] for row in rows}
     good = table(home, "FROM dolly_selection")["output"].map(grade).eq("good")
     share = sum(g == "good" for g in grade.values()) / len(grade)
