@@ -1,6 +1,8 @@
 """How well base and finetunes predict the reference outputs: base_losses, eval_losses, its like."""
 
 import math
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -32,6 +34,7 @@ COLUMNS = {
 }
 
 
+CACHE, CACHE_KEY = "eval_loss_cache", ["fingerprint", "eval_id", "output_index"]
 PRESENTATION: dict[str, Any] = {
     "kinds": {"pytorch", "duckdb"},
     "code_version": str(CODE_VERSION),
@@ -52,7 +55,7 @@ def base_losses(
     losses = cached_losses(warehouse, key)
     if losses is None:
         losses = evaluate_base(rows, study, gpu).assign(fingerprint=key)
-        warehouse.append("eval_loss_cache", losses, key=["fingerprint", "eval_id", "output_index"])
+        warehouse.append(CACHE, losses, key=CACHE_KEY)
     loss = overall(losses, study.evaluation.weighting)
     metadata = {"loss": loss, "instructions": losses["eval_id"].nunique(), "outputs": len(losses)}
     return dg.Output(losses, metadata=metadata)
@@ -85,24 +88,9 @@ def losses_asset(experiment: Experiment) -> dg.AssetsDefinition:
         warehouse: dg.ResourceParam[Warehouse],
     ) -> pd.DataFrame:
         rows = evaluation_rows(eval_set, study.evaluation)
-        shared = evaluation_fingerprint(rows, study)
         found = {key: adapters.latest(key) for key in context.partition_keys}
-        keys = {
-            partition: fingerprint(manifest["fingerprint"], shared)
-            for partition, (_, manifest) in found.items()
-        }
-        done = {
-            p: losses
-            for p, k in keys.items()
-            if (losses := cached_losses(warehouse, k)) is not None
-        }
-        folders = {p: folder for p, (folder, _) in found.items() if p not in done}
-        progress = Progress(context, "evaluating", len(folders), experiment.noun)
-        for partition, losses in evaluate_adapters(folders, rows, study, gpu, progress.step):
-            done[partition] = losses.assign(fingerprint=keys[partition])
-            warehouse.append(
-                "eval_loss_cache", done[partition], key=["fingerprint", "eval_id", "output_index"]
-            )
+        progress = Progress(context, "evaluating", len(found), experiment.noun)
+        done, new = evaluated(found, rows, study, gpu, warehouse, progress)
         base = overall(base_losses, study.evaluation.weighting)
         for partition, losses in done.items():
             loss = overall(losses, study.evaluation.weighting)
@@ -114,7 +102,7 @@ def losses_asset(experiment: Experiment) -> dg.AssetsDefinition:
                     "change against the base": loss - base,
                     "token-weighted loss": overall(losses, "token"),
                     "instruction-weighted loss": overall(losses, "instruction"),
-                    "evaluated in this run": partition in folders,
+                    "evaluated in this run": partition in new,
                 },
                 partition_key=partition,
             )
@@ -126,9 +114,41 @@ def losses_asset(experiment: Experiment) -> dg.AssetsDefinition:
     return losses_of
 
 
+def evaluated(
+    found: Mapping[str, tuple[Path, Mapping[str, Any]]],
+    rows: pd.DataFrame,
+    study: Study,
+    gpu: GpuResource,
+    warehouse: Warehouse,
+    progress: Progress | None = None,
+) -> tuple[dict[str, pd.DataFrame], set[str]]:
+    """Losses of every adapter on ``rows``; what was measured before is not measured again.
+
+    Args:
+        found: folder and manifest of each adapter, by partition key.
+
+    Returns:
+        The losses by partition key, with their fingerprint, and the keys evaluated just now.
+    """
+    shared = evaluation_fingerprint(rows, study)
+    keys = {p: fingerprint(manifest["fingerprint"], shared) for p, (_, manifest) in found.items()}
+    cached = {p: cached_losses(warehouse, key) for p, key in keys.items()}
+    done = {p: losses for p, losses in cached.items() if losses is not None}
+    missing = {p: folder for p, (folder, _) in found.items() if p not in done}
+    if not missing:
+        return done, set()  # the base model is not loaded for nothing
+    if progress is not None:
+        progress.total = len(missing)
+    step = None if progress is None else progress.step
+    for partition, losses in evaluate_adapters(missing, rows, study, gpu, step):
+        done[partition] = losses.assign(fingerprint=keys[partition])
+        warehouse.append(CACHE, done[partition], key=CACHE_KEY)
+    return done, set(missing)
+
+
 def cached_losses(warehouse: Warehouse, key: str) -> pd.DataFrame | None:
     """The losses measured under this fingerprint before, or None."""
-    if not warehouse.has_table("eval_loss_cache"):
+    if not warehouse.has_table(CACHE):
         return None
     losses = warehouse.query("eval_losses_of.sql", {"fingerprint": key})
     return losses if len(losses) else None

@@ -8,13 +8,8 @@ import dagster as dg
 import pandas as pd
 
 from im_assets.catalog import presentation, preview
-from im_assets.evaluation.assets import cached_losses
-from im_assets.evaluation.evaluating import (
-    evaluate_adapters,
-    evaluation_fingerprint,
-    evaluation_rows,
-    overall,
-)
+from im_assets.evaluation.assets import evaluated
+from im_assets.evaluation.evaluating import evaluation_rows, overall
 from im_assets.figures import png_markdown
 from im_assets.finetuning.finetune import CODE_VERSION, Finetune, finetune_all
 from im_assets.partitions import seed_key
@@ -25,7 +20,7 @@ from im_assets.selection.pool import Pool, pool_of
 from im_assets.selection.size_search import Losses, search_sizes, split_halves
 from im_resources.adapter_store import AdapterStore
 from im_resources.gpu import GpuResource
-from im_resources.study import Study, fingerprint
+from im_resources.study import Study
 from im_resources.warehouse import Warehouse
 
 COLUMNS = {
@@ -36,7 +31,6 @@ COLUMNS = {
     "report_loss": ("double", "Evaluation loss on the other half"),
     "chosen": ("boolean", "Whether this is the size of dolly_selection"),
 }
-CACHE_KEY = ["fingerprint", "eval_id", "output_index"]
 
 
 def size_assets(study: Study) -> list[dg.AssetsDefinition]:
@@ -132,16 +126,8 @@ def finetuned_losses(
     progress: Progress,
 ) -> dict[str, pd.DataFrame]:
     """Losses of every finetune on ``rows``, by partition key; what is cached is not done again."""
-    shared = evaluation_fingerprint(rows, study)
-    folders, keys, done = {}, {}, {}
-    for key, manifest, _ in finetune_all(work, study, gpu, adapters, progress.step):
-        folders[key] = adapters.folder(key, manifest["fingerprint"])
-        keys[key] = fingerprint(manifest["fingerprint"], shared)
-        losses = cached_losses(warehouse, keys[key])
-        if losses is not None:
-            done[key] = losses
-    missing = {key: folder for key, folder in folders.items() if key not in done}
-    for key, losses in evaluate_adapters(missing, rows, study, gpu) if missing else ():
-        done[key] = losses.assign(fingerprint=keys[key])
-        warehouse.append("eval_loss_cache", done[key], key=CACHE_KEY)
-    return done
+    found = {
+        key: (adapters.folder(key, manifest["fingerprint"]), manifest)
+        for key, manifest, _ in finetune_all(work, study, gpu, adapters, progress.step)
+    }
+    return evaluated(found, rows, study, gpu, warehouse)[0]

@@ -116,7 +116,7 @@ def test_the_size_is_searched_with_finetunes_and_then_selected(
         raise AssertionError("trained or evaluated again")
 
     monkeypatch.setattr("im_assets.finetuning.finetune._train", must_not)
-    monkeypatch.setattr("im_assets.selection.size_assets.evaluate_adapters", must_not)
+    monkeypatch.setattr("im_assets.evaluation.assets.evaluate_adapters", must_not)
     again = materialize(study)
     pd.testing.assert_frame_equal(again["size_search"], trials)
     pd.testing.assert_frame_equal(again["dolly_selection"], selection)
