@@ -12,19 +12,15 @@ import dagster as dg
 
 from im_assets.candidates import assets as candidates
 from im_assets.candidates import checks as candidate_checks
-from im_assets.evaluation.assets import base_losses, losses_asset
-from im_assets.evaluation.checks import finite_losses_check
-from im_assets.finetuning.assets import adapters_asset
+from im_assets.evidence.assets import rule_evidence, transfer_assets
+from im_assets.experiments.assets import adapters_asset, base_losses, losses_asset
+from im_assets.experiments.checks import finite_losses_check
+from im_assets.experiments.experiment import mixture_experiment
 from im_assets.judging.assets import judge_assets
-from im_assets.mixtures.assets import mixture_assets
-from im_assets.mixtures.seed_design import seed_design
-from im_assets.partitions import mixture_experiment
+from im_assets.mixtures.assets import mixture_assets, seed_design
 from im_assets.reporting.assets import report_assets
 from im_assets.rule import checks as rule_checks
-from im_assets.rule.assets import quality_rule
-from im_assets.rule.evidence_assets import rule_evidence
-from im_assets.rule.indicator_table import indicator_table
-from im_assets.rule.transfer_assets import transfer_assets
+from im_assets.rule.assets import indicator_table, quality_rule
 from im_assets.scoring.assets import dolly_scores, example_scores
 from im_assets.scoring.registry import chosen
 from im_assets.selection.assets import selection_assets

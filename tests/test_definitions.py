@@ -13,7 +13,7 @@ import yaml
 from dagster._core.definitions.assets.graph.base_asset_graph import BaseAssetGraph
 
 from im_assets.definitions import definitions, defs
-from im_assets.partitions import arm_key, bin_key, mixture_experiment, seed_key, seed_of
+from im_assets.experiments.experiment import arm_key, bin_key, mixture_experiment, seed_key, seed_of
 from im_assets.scoring.registry import IndicatorError, chosen
 from im_resources.study import PROFILES, PROJECT_ROOT, ScoringSettings, load_study
 

@@ -9,7 +9,7 @@ import pandas as pd
 from im_assets.candidates.cleaning import clean, reason_kind
 from im_assets.candidates.reading import SourceError, read_source
 from im_assets.candidates.references import references
-from im_assets.catalog import presentation, preview
+from im_assets.common.presentation import presentation, preview
 from im_resources.study import DataSource, Study
 from im_resources.warehouse import Warehouse
 

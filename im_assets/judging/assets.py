@@ -9,8 +9,10 @@ from typing import Any
 import dagster as dg
 import pandas as pd
 
-from im_assets.catalog import presentation, preview
-from im_assets.figures import png_markdown
+from im_assets.common.figures import png_markdown
+from im_assets.common.presentation import presentation, preview
+from im_assets.common.progress import Progress
+from im_assets.experiments.experiment import arm_key
 from im_assets.judging.answering import (
     CODE_VERSION,
     answer_all,
@@ -22,8 +24,6 @@ from im_assets.judging.asking import Asked, ask_all
 from im_assets.judging.comparing import PROMPT_VERSION
 from im_assets.judging.figures import outcome_figure
 from im_assets.judging.verdicts import Tally, judged_pairs, orders, tally
-from im_assets.partitions import arm_key
-from im_assets.progress import Progress
 from im_resources.adapter_store import AdapterStore
 from im_resources.gpu import GpuResource
 from im_resources.judge import Endpoint, JudgeError, LocalJudge

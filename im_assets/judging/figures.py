@@ -1,6 +1,6 @@
 """The paper's figure: how often the first model's answer wins, ties and loses."""
 
-from im_assets.figures import BLUE, ORANGE, figure_png, new_figure
+from im_assets.common.figures import BLUE, ORANGE, figure_png, new_figure
 from im_assets.judging.verdicts import OUTCOMES, Tally
 
 

@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from im_assets.mixtures.drawing import allocate, uniform
+from im_assets.common.digests import uniform
+from im_assets.mixtures.drawing import allocate
 
 RIDGE = 1e-9  # lets the exchange start from a singular design; far below any information
 GAIN = 1e-9  # an exchange that multiplies the determinant by less is rounding

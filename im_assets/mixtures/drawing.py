@@ -6,10 +6,11 @@ All randomness is SHA-256 of the seed and a name: the same seed gives the same m
 platform and library version, whatever the order of the rows.
 """
 
-import hashlib
 from collections.abc import Mapping
 
 import pandas as pd
+
+from im_assets.common.digests import digest, uniform
 
 
 class MixtureError(ValueError):
@@ -82,13 +83,3 @@ def allocate(weights: Mapping[str, float], held: Mapping[str, int], size: int) -
             parts[source] = held[source]
             del open_[source]
     return parts
-
-
-def uniform(seed: int, name: str) -> float:
-    """A uniform random number in (0, 1) that belongs to a seed and a name."""
-    return (int(digest(seed, f"weight:{name}")[:13], 16) + 0.5) / 16**13
-
-
-def digest(seed: int, name: str) -> str:
-    """SHA-256 of a seed and a name, in hex: the randomness of all draws."""
-    return hashlib.sha256(f"{seed}:{name}".encode()).hexdigest()

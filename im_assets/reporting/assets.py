@@ -5,8 +5,8 @@ from typing import Any
 
 import dagster as dg
 
-from im_assets.catalog import presentation
-from im_assets.figures import png_markdown
+from im_assets.common.figures import png_markdown
+from im_assets.common.presentation import presentation
 from im_assets.reporting.blocks import Facts, Text
 from im_assets.reporting.gather import Gathered, gather
 from im_assets.reporting.report import FIGURES, NUMBERS, Report, make_report, write_report

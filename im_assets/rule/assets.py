@@ -1,18 +1,23 @@
-"""The asset `quality_rule`: the fitted rule as a table, a JSON document and figures."""
+"""indicator_table and quality_rule: the points, and the rule fitted on them."""
 
 from typing import Any
 
 import dagster as dg
 import pandas as pd
 
-from im_assets.catalog import presentation, preview
-from im_assets.figures import png_markdown
+from im_assets.common.figures import png_markdown
+from im_assets.common.presentation import presentation, preview
 from im_assets.rule.document import coefficient_table, write_rule
 from im_assets.rule.figures import coefficient_figure, fit_figure, indicator_figure
 from im_assets.rule.fitting import TARGET, fit_rule, rank_correlation
+from im_assets.rule.indicator_table import mixture_scores, one_row_a_mixture
 from im_assets.rule.model import Rule
 from im_assets.rule.published import published_rule
+from im_assets.scoring.batch import Models
+from im_assets.scoring.registry import chosen
+from im_resources.gpu import GpuResource
 from im_resources.study import Study
+from im_resources.warehouse import Warehouse
 
 RULE_FILE = "quality_rule.json"
 
@@ -40,6 +45,36 @@ COLUMNS = {
     "formula": ("text", "The rule as a formula"),
     "document": ("text", "The whole rule as JSON; load_rule reads it back"),
 }
+
+
+@dg.asset(
+    deps=["example_scores", "eval_losses"],
+    **presentation("rule", {"sql", "duckdb"}),
+)
+def indicator_table(
+    mixed_samples: pd.DataFrame,
+    study: dg.ResourceParam[Study],
+    gpu: GpuResource,
+    warehouse: dg.ResourceParam[Warehouse],
+) -> dg.Output[pd.DataFrame]:
+    """One row a mixture: the mean of every indicator over its members, KNN over the mixture as a
+    set, the evaluation loss and its logarithm. Aggregated in sql/indicator_table.sql."""
+    indicators = chosen(study.scoring)
+    sets = mixture_scores(mixed_samples, indicators, Models.of(study, gpu), warehouse)
+    warehouse.replace_rows("mixture_scores", sets, where={})
+    long = warehouse.query("indicator_table.sql", {"weighting": study.evaluation.weighting})
+    # Rows of seeds that the profile no longer names stay in the warehouse, and are not the study's.
+    long = long[long["seed"].isin(set(mixed_samples["seed"]))]
+    table = one_row_a_mixture(long, [i.name for i in indicators])
+    schema = dg.TableSchema([dg.TableColumn(str(c), str(t)) for c, t in table.dtypes.items()])
+    metadata: dict[str, Any] = {
+        "mixtures": len(table),
+        "lowest loss": float(table["loss"].min()),
+        "highest loss": float(table["loss"].max()),
+        "table": preview(table, rows=20),
+        "dagster/column_schema": schema,
+    }
+    return dg.Output(table, metadata=metadata)
 
 
 @dg.asset(**presentation("rule", {"python", "duckdb", "statsmodels"}, COLUMNS, code_version="2"))

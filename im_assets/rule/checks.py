@@ -11,7 +11,7 @@ import dagster as dg
 import numpy as np
 import pandas as pd
 
-from im_assets.partitions import seed_key
+from im_assets.experiments.experiment import seed_key
 from im_assets.rule.document import load_rule
 from im_assets.rule.fitting import HIGH_VIF
 from im_resources.study import Study

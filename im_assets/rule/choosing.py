@@ -12,7 +12,8 @@ from typing import Self
 import numpy as np
 import pandas as pd
 
-from im_assets.rule.model import Step, numeric
+from im_assets.common.numbers import numeric
+from im_assets.rule.model import Step
 from im_assets.rule.regression import COLLINEAR, EXACT, independent_columns
 from im_assets.rule.stepwise import Selected, indicator_limit, stepwise
 from im_assets.rule.subsets import search_subsets

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from im_assets.figures import BLUE, GREY, INK, ORANGE, figure_png, new_figure
+from im_assets.common.figures import BLUE, GREY, INK, ORANGE, figure_png, new_figure
+from im_assets.common.numbers import numeric
 from im_assets.rule.fitting import TARGET, rank_correlation
-from im_assets.rule.model import Rule, numeric
+from im_assets.rule.model import Rule
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

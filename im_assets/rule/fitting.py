@@ -10,8 +10,9 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from im_assets.common.numbers import finite
 from im_assets.rule.choosing import TARGET, Mixtures, choose, left_out
-from im_assets.rule.model import CONSTANT, Coefficient, Rule, finite
+from im_assets.rule.model import CONSTANT, Coefficient, Rule
 from im_assets.rule.regression import inflation_factors, least_squares, term_statistics
 from im_assets.rule.stepwise import Selected, indicator_limit
 from im_resources.study import RuleSettings

@@ -1,50 +1,15 @@
-"""indicator_table: what the rule is fitted on, one row a mixture."""
+"""What the rule is fitted on: one row a mixture, of indicators and losses."""
 
 from collections.abc import Sequence
-from typing import Any
 
-import dagster as dg
 import pandas as pd
 
-from im_assets.catalog import presentation, preview
 from im_assets.scoring.batch import Models
-from im_assets.scoring.registry import Indicator, chosen
+from im_assets.scoring.registry import Indicator
 from im_assets.scoring.scorer import embeddings_of
-from im_resources.gpu import GpuResource
-from im_resources.study import Study
 from im_resources.warehouse import Warehouse
 
 PER_MIXTURE = ["seed", "n_examples", "token_loss", "instruction_loss", "loss", "log_loss"]
-
-
-@dg.asset(
-    deps=["example_scores", "eval_losses"],
-    **presentation("rule", {"sql", "duckdb"}),
-)
-def indicator_table(
-    mixed_samples: pd.DataFrame,
-    study: dg.ResourceParam[Study],
-    gpu: GpuResource,
-    warehouse: dg.ResourceParam[Warehouse],
-) -> dg.Output[pd.DataFrame]:
-    """One row a mixture: the mean of every indicator over its members, KNN over the mixture as a
-    set, the evaluation loss and its logarithm. Aggregated in sql/indicator_table.sql."""
-    indicators = chosen(study.scoring)
-    sets = mixture_scores(mixed_samples, indicators, Models.of(study, gpu), warehouse)
-    warehouse.replace_rows("mixture_scores", sets, where={})
-    long = warehouse.query("indicator_table.sql", {"weighting": study.evaluation.weighting})
-    # Rows of seeds that the profile no longer names stay in the warehouse, and are not the study's.
-    long = long[long["seed"].isin(set(mixed_samples["seed"]))]
-    table = one_row_a_mixture(long, [i.name for i in indicators])
-    schema = dg.TableSchema([dg.TableColumn(str(c), str(t)) for c, t in table.dtypes.items()])
-    metadata: dict[str, Any] = {
-        "mixtures": len(table),
-        "lowest loss": float(table["loss"].min()),
-        "highest loss": float(table["loss"].max()),
-        "table": preview(table, rows=20),
-        "dagster/column_schema": schema,
-    }
-    return dg.Output(table, metadata=metadata)
 
 
 def mixture_scores(

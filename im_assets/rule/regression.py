@@ -6,7 +6,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from im_assets.rule.model import numeric
+from im_assets.common.numbers import numeric
 
 # A column whose part not explained by the others is below this share of its norm is a copy of them
 # up to rounding (a variance inflation factor of 1e14).

@@ -12,7 +12,8 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from im_assets.rule.model import Step, finite, numeric
+from im_assets.common.numbers import finite, numeric
+from im_assets.rule.model import Step
 from im_assets.rule.regression import EXACT, independent_columns, is_constant, least_squares
 
 Criterion = Literal["p_value", "aic", "bic"]

@@ -5,8 +5,8 @@ from typing import Any
 import dagster as dg
 import pandas as pd
 
-from im_assets.catalog import presentation, preview
-from im_assets.progress import Progress
+from im_assets.common.presentation import presentation, preview
+from im_assets.common.progress import Progress
 from im_assets.scoring.batch import Models
 from im_assets.scoring.registry import chosen
 from im_assets.scoring.scorer import score_missing

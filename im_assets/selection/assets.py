@@ -6,8 +6,8 @@ import dagster as dg
 import numpy as np
 import pandas as pd
 
-from im_assets.catalog import presentation, preview
-from im_assets.figures import histogram, png_markdown
+from im_assets.common.figures import histogram, png_markdown
+from im_assets.common.presentation import presentation, preview
 from im_assets.scoring.indicators.nearest_neighbour import nearest_neighbour
 from im_assets.selection.choosing import choose, resolve_size
 from im_assets.selection.pool import Pool, pool_of

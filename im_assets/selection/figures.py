@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from im_assets.figures import BLUE, GREY, ORANGE, figure_png, new_figure
+from im_assets.common.figures import BLUE, GREY, ORANGE, figure_png, new_figure
 
 
 def size_figure(trials: pd.DataFrame) -> bytes:

@@ -7,13 +7,13 @@ from typing import Any
 import dagster as dg
 import pandas as pd
 
-from im_assets.catalog import presentation, preview
-from im_assets.evaluation.assets import evaluated
-from im_assets.evaluation.evaluating import evaluation_rows, overall
-from im_assets.figures import png_markdown
-from im_assets.finetuning.finetune import CODE_VERSION, Finetune, finetune_all
-from im_assets.partitions import seed_key
-from im_assets.progress import Progress
+from im_assets.common.figures import png_markdown
+from im_assets.common.presentation import presentation, preview
+from im_assets.common.progress import Progress
+from im_assets.experiments.assets import evaluated
+from im_assets.experiments.evaluation import evaluation_rows, overall
+from im_assets.experiments.experiment import seed_key
+from im_assets.experiments.finetuning import CODE_VERSION, Finetune, finetune_all
 from im_assets.selection.choosing import choose
 from im_assets.selection.figures import size_figure
 from im_assets.selection.pool import Pool, pool_of

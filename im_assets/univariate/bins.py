@@ -7,7 +7,7 @@ the mixtures' size is drawn from each.
 import numpy as np
 import pandas as pd
 
-from im_assets.mixtures.drawing import digest
+from im_assets.common.digests import digest
 
 
 class BinError(ValueError):

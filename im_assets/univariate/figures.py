@@ -4,7 +4,7 @@ import math
 
 import pandas as pd
 
-from im_assets.figures import BLUE, GREY, ORANGE, figure_png, new_figure
+from im_assets.common.figures import BLUE, GREY, ORANGE, figure_png, new_figure
 
 
 def univariate_figure(bins: pd.DataFrame, mixtures: pd.DataFrame) -> bytes:

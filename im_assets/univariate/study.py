@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from im_assets.correlation import Correlation, correlation
+from im_assets.common.correlation import Correlation, correlation
 
 # By the usual names of a profile's indicators: +1 rises with the loss, -1 falls.
 PAPER_SIGNS = {"ppl": 1, "mtld": 1, "nat": 1, "und": 1, "reward": -1, "coh": -1}

@@ -10,8 +10,8 @@ from typing import Literal
 
 import numpy as np
 
-from im_assets.mixtures.drawing import digest
-from im_assets.partitions import arm_key
+from im_assets.common.digests import digest
+from im_assets.experiments.experiment import arm_key
 from im_assets.selection.choosing import choose
 from im_assets.selection.pool import Pool
 from im_assets.selection.selecting import SelectionError

@@ -5,12 +5,11 @@ from typing import Any
 import dagster as dg
 import pandas as pd
 
-from im_assets.catalog import presentation, preview
-from im_assets.evaluation.assets import losses_asset
-from im_assets.evaluation.evaluating import overall_by
-from im_assets.figures import png_markdown
-from im_assets.finetuning.assets import adapters_asset
-from im_assets.partitions import validation_experiment
+from im_assets.common.figures import png_markdown
+from im_assets.common.presentation import presentation, preview
+from im_assets.experiments.assets import adapters_asset, losses_asset
+from im_assets.experiments.evaluation import overall_by
+from im_assets.experiments.experiment import validation_experiment
 from im_assets.selection.pool import pool_of
 from im_assets.validation import verdicts as method
 from im_assets.validation.arms import arms_of, members

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from im_assets.correlation import correlation
+from im_assets.common.correlation import correlation
 from im_assets.validation.arms import RANDOM, Arm
 
 CONFIDENCE = 0.95

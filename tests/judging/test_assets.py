@@ -11,14 +11,14 @@ import dagster as dg
 import pandas as pd
 import pytest
 
-from im_assets.finetuning.finetune import Finetune, finetune_all
+from im_assets.experiments.finetuning import Finetune, finetune_all
 from im_assets.judging.assets import judge_assets
 from im_resources.adapter_store import AdapterError, AdapterStore
 from im_resources.gpu import GpuResource
 from im_resources.judge import JudgeError
 from im_resources.study import Study, load_study
 from im_resources.warehouse import Warehouse, WarehouseIOManager
-from tests.finetuning.small_study import mixtures, write_profile
+from tests.experiments.small_study import mixtures, write_profile
 from tests.judging.endpoint_for_tests import KEY, Sent, in_turn, longer_wins, says, serving
 
 ASKED, SIZE = 5, 4

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from im_assets.figures import MAX_BYTES
+from im_assets.common.figures import MAX_BYTES
 from im_assets.judging.comparing import Letter
 from im_assets.judging.figures import outcome_figure
 from im_assets.judging.verdicts import (

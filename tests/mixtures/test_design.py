@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 import yaml
 
+from im_assets.mixtures.assets import seed_design
 from im_assets.mixtures.design import (
     d_optimal,
     expected_indicators,
@@ -13,7 +14,6 @@ from im_assets.mixtures.design import (
     principal_directions,
 )
 from im_assets.mixtures.drawing import MixtureError, draw_mixture
-from im_assets.mixtures.seed_design import seed_design
 from im_resources.study import MixtureSettings, Study
 
 

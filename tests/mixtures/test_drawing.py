@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import kstest
 
-from im_assets.mixtures.drawing import MixtureError, allocate, draw_mixture, uniform
+from im_assets.common.digests import uniform
+from im_assets.mixtures.drawing import MixtureError, allocate, draw_mixture
 
 WEIGHT = st.floats(min_value=1e-6, max_value=1, exclude_max=True)
 SOURCES = st.dictionaries(

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from im_assets.evidence.evidence import rule_findings
 from im_assets.rule.document import coefficient_table
-from im_assets.rule.evidence import rule_findings
 from im_assets.rule.fitting import fit_rule
 from im_assets.rule.model import Rule
 from im_assets.univariate.study import univariate_correlations

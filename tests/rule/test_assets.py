@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from im_assets.figures import MAX_BYTES
+from im_assets.common.figures import MAX_BYTES
 from im_assets.rule import checks
 from im_assets.rule.assets import COLUMNS, quality_rule
 from im_assets.rule.document import load_rule, read_rule

@@ -8,8 +8,8 @@ import pytest
 from statsmodels.regression.linear_model import OLS
 from statsmodels.stats.outliers_influence import variance_inflation_factor
 
+from im_assets.evidence.diagnostics import collinearity
 from im_assets.rule.choosing import Mixtures
-from im_assets.rule.diagnostics import collinearity
 from im_assets.rule.fitting import fit_rule
 from im_assets.rule.regression import term_statistics
 from im_assets.rule.stepwise import stepwise

@@ -9,14 +9,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from im_assets.evaluation.evaluating import evaluate_adapters, evaluation_rows, overall
+from im_assets.experiments.evaluation import evaluate_adapters, evaluation_rows, overall
 from im_assets.rule.document import coefficient_table
 from im_assets.selection.assets import selection_assets
 from im_assets.selection.size_search import split_halves
 from im_resources.adapter_store import AdapterStore
 from im_resources.study import Study, load_study
 from im_resources.warehouse import Warehouse
-from tests.finetuning.small_study import gpu, write_profile
+from tests.experiments.small_study import gpu, write_profile
 from tests.selection.pools import linear_rule
 
 POOL = 12
@@ -115,8 +115,8 @@ def test_the_size_is_searched_with_finetunes_and_then_selected(
     def must_not(*_: object) -> None:
         raise AssertionError("trained or evaluated again")
 
-    monkeypatch.setattr("im_assets.finetuning.finetune._train", must_not)
-    monkeypatch.setattr("im_assets.evaluation.assets.evaluate_adapters", must_not)
+    monkeypatch.setattr("im_assets.experiments.finetuning._train", must_not)
+    monkeypatch.setattr("im_assets.experiments.assets.evaluate_adapters", must_not)
     again = materialize(study)
     pd.testing.assert_frame_equal(again["size_search"], trials)
     pd.testing.assert_frame_equal(again["dolly_selection"], selection)

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from im_assets.partitions import bin_key
+from im_assets.experiments.experiment import bin_key
 from im_assets.univariate.study import bin_table, univariate_correlations
 
 

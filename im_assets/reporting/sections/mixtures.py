@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from im_assets.evaluation.evaluating import overall
+from im_assets.experiments.evaluation import overall
 from im_assets.reporting.blocks import Block, Column, Fact, Facts, Figure, Section, Table
 from im_assets.reporting.charts import Point, Series, XYChart
 from im_assets.reporting.gather import Gathered

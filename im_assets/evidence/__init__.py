@@ -1,0 +1,1 @@
+"""Whether the rule can be believed: resampling, shuffling, leaving out, and other studies."""

@@ -1,0 +1,130 @@
+"""rule_evidence: whether to believe the rule, in one table; and proxy_transfer."""
+
+from typing import Any
+
+import dagster as dg
+import pandas as pd
+
+from im_assets.common.figures import png_markdown
+from im_assets.common.presentation import presentation, preview
+from im_assets.evidence.evidence import rule_findings
+from im_assets.evidence.figures import (
+    inclusion_figure,
+    learning_curve_figure,
+    permutation_figure,
+)
+from im_assets.evidence.findings import COLUMNS
+from im_assets.evidence.transfer import COLUMNS as TRANSFER_COLUMNS
+from im_assets.evidence.transfer import transfer
+from im_assets.evidence.unseen import largest_source
+from im_assets.rule.document import load_rule
+from im_resources.study import Study, load_study
+from im_resources.warehouse import Warehouse, WarehouseError
+
+
+@dg.asset(**presentation("evidence", {"python", "duckdb", "statsmodels"}, COLUMNS))
+def rule_evidence(
+    indicator_table: pd.DataFrame,
+    mixed_samples: pd.DataFrame,
+    quality_rule: pd.DataFrame,
+    study: dg.ResourceParam[Study],
+) -> dg.Output[pd.DataFrame]:
+    """How far the rule can be believed: bootstrap, permutation, leave-one-source-out, diagnostics,
+    learning curve and the value of chosen mixtures. Of a fitted rule; a published one was fitted
+    elsewhere."""
+    rule = load_rule(quality_rule)
+    findings = rule_findings(indicator_table, largest_source(mixed_samples), rule, study.rule)
+    return dg.Output(
+        findings,
+        metadata={"summary": dg.MetadataValue.md(summary(findings))} | _figures(findings),
+    )
+
+
+def summary(findings: pd.DataFrame) -> str:
+    """The findings that a reader needs first, as a Markdown list."""
+    rows: dict[str, list[Any]] = {
+        str(name): list(part.itertuples()) for name, part in findings.groupby("section")
+    }
+    fit = next(r for r in rows["permutation"] if r.item == "r2")
+    often = sorted(rows["inclusion"], key=lambda r: -r.value)
+    pooled = next(r for r in rows["leave_one_source_out"] if r.item == "all")
+    verdict = next(r for r in rows["learning_curve"] if r.item == "verdict")
+    lines = [
+        f"R² {fit.value:.2f}: {fit.note}",
+        "chosen in resamples: " + ", ".join(f"{r.item} {r.value:.0%}" for r in often),
+    ]
+    if pd.notna(pooled.value):
+        ends = f" ({pooled.low:.2f} to {pooled.high:.2f})" if pd.notna(pooled.low) else ""
+        lines.append(f"Spearman on sources left out: {pooled.value:.2f}{ends}")
+    lines.append(f"more mixtures? {verdict.note}")
+    if collinear := [r.item for r in rows["vif"] if r.note.startswith("collinear")]:
+        lines.append(f"collinear indicators: {', '.join(collinear)}")
+    lines += [f"{r.item}: {r.note}" for r in rows["diagnostics"] if r.note]
+    return "\n".join(f"- {line}" for line in lines)
+
+
+def _figures(findings: pd.DataFrame) -> dict[str, Any]:
+    made = {
+        "learning curve": learning_curve_figure(findings),
+        "inclusion frequencies": inclusion_figure(findings),
+        "permutation null": permutation_figure(findings),
+    }
+    return {name: png_markdown(png, name) for name, png in made.items() if png is not None}
+
+
+def transfer_assets(study: Study) -> list[dg.AssetsDefinition]:
+    """`proxy_transfer`, or nothing when the study has no `transfer`."""
+    if study.transfer is None:
+        return []
+    profile = study.transfer.study
+
+    @dg.asset(**presentation("evidence", {"python", "duckdb"}, TRANSFER_COLUMNS))
+    def proxy_transfer(
+        indicator_table: pd.DataFrame,
+        mixed_samples: pd.DataFrame,
+        study: dg.ResourceParam[Study],
+    ) -> dg.Output[pd.DataFrame]:
+        """Whether the rule of the smaller study `transfer.study` ranks this study's mixtures, and
+        whether both models' losses rank the mixtures that they share alike."""
+        smaller = load_study(profile)
+        rule, small, drawn = (
+            read_smaller(smaller, name)
+            for name in ("quality_rule", "indicator_table", "mixed_samples")
+        )
+        table = transfer(
+            load_rule(rule),
+            small,
+            indicator_table,
+            same_members(drawn, mixed_samples),
+            study.rule.confidence,
+        )
+        return dg.Output(
+            table,
+            metadata={
+                "agreement": preview(table, rows=len(table)),
+                "smaller study": f"{smaller.name} {smaller.label}".strip(),
+            },
+        )
+
+    return [proxy_transfer]
+
+
+def read_smaller(smaller: Study, table: str) -> pd.DataFrame:
+    """A table of the smaller study. Raises WarehouseError that says to run that study first."""
+    # A warehouse is made on first use, and one of a study that never ran must not be.
+    if not smaller.warehouse.is_file():
+        raise WarehouseError(
+            f"transfer.study: the study {smaller.name!r} has no warehouse at {smaller.warehouse}; "
+            "materialize it first"
+        )
+    return Warehouse(smaller.warehouse).read_table(table)
+
+
+def same_members(small: pd.DataFrame, large: pd.DataFrame) -> bool:
+    """Whether the seeds that both studies have draw the same examples (mixed_samples tables)."""
+    common = set(small["seed"]) & set(large["seed"])
+    members = [
+        frame[frame["seed"].isin(common)].groupby("seed")["example_id"].agg(frozenset).to_dict()
+        for frame in (small, large)
+    ]
+    return members[0] == members[1]

@@ -1,0 +1,49 @@
+"""Everything that speaks for or against a rule, as one table (docs/rule.md says how to read it)."""
+
+from collections.abc import Mapping
+
+import pandas as pd
+
+from im_assets.evidence.diagnostics import collinearity, residual_diagnostics
+from im_assets.evidence.fewer_mixtures import design_value
+from im_assets.evidence.findings import findings_table
+from im_assets.evidence.resampling import bootstrap, permutation
+from im_assets.evidence.unseen import learning_curve, leave_one_source_out
+from im_assets.rule.choosing import Mixtures
+from im_assets.rule.model import Rule
+from im_resources.study import RuleSettings
+
+
+def rule_findings(
+    table: pd.DataFrame, source_of: Mapping[str, str], rule: Rule, settings: RuleSettings
+) -> pd.DataFrame:
+    """The evidence about a fitted rule; columns as in `findings.COLUMNS`. The same input gives the
+    same table.
+
+    Args:
+        table: seed, log_loss and the rule's candidates, as `fit_rule` takes it.
+        source_of: the largest source of each seed's mixture.
+
+    Raises ValueError for a rule that was not fitted, or a table that it was not fitted on.
+    """
+    if rule.source != "fitted":
+        raise ValueError(f"evidence is about a fitted rule, and this one is {rule.source}")
+    mixtures = Mixtures.of(table, rule.candidates)
+    if set(mixtures.seeds) != set(rule.loo_predictions):
+        raise ValueError(
+            "the rule was fitted on other mixtures than the indicator table holds; materialize "
+            "quality_rule again"
+        )
+    if lacking := sorted(set(mixtures.seeds) - set(source_of)):
+        raise ValueError(f"no mixed_samples of {', '.join(lacking[:5])}; materialize them again")
+    return findings_table(
+        [
+            *bootstrap(mixtures, rule, settings),
+            *permutation(mixtures, settings),
+            *leave_one_source_out(mixtures, source_of, settings),
+            *residual_diagnostics(mixtures, rule),
+            *collinearity(mixtures),
+            *learning_curve(mixtures, settings),
+            *design_value(mixtures, settings.confidence),
+        ]
+    )

@@ -1,0 +1,69 @@
+"""Proxy transfer: would a smaller base model's study have told the same about these mixtures?
+
+If a rule fitted with a small model ranks the larger one's mixtures, finetunes of the small one can
+stand in for most of the larger's (ranks of mixtures hold across model sizes in RegMix, Liu et al.
+2024, arXiv 2407.01492).
+"""
+
+import numpy as np
+import pandas as pd
+
+from im_assets.common.correlation import correlation
+from im_assets.common.numbers import numeric
+from im_assets.rule.choosing import TARGET
+from im_assets.rule.model import Rule
+
+COLUMNS = {
+    "item": ("text", "What is compared"),
+    "value": ("double", "Spearman; null: not defined"),
+    "low": ("double", "Lower end of its bootstrap interval over mixtures"),
+    "high": ("double", "Upper end"),
+    "n": ("bigint", "Mixtures compared"),
+    "note": ("text", "What it means"),
+}
+FEWEST = 4
+
+
+def transfer(
+    rule: Rule, small: pd.DataFrame, large: pd.DataFrame, same_mixtures: bool, confidence: float
+) -> pd.DataFrame:
+    """Rank agreement of a small model's study with a larger one's; columns as in COLUMNS.
+
+    ``rule_on_larger_model``: the small study's rule, applied to the larger study's indicators,
+    against its losses. ``losses_at_common_seeds``: both models' losses on the same mixtures.
+
+    Args:
+        rule: the small study's.
+        small, large: the studies' indicator tables (seed, indicators, log_loss).
+        same_mixtures: whether a seed draws the same examples in both; if not, nothing is common.
+
+    Raises ValueError when the larger study lacks an indicator of the rule.
+    """
+    predicted, actual = rule.predict(large), numeric(large, [TARGET])[:, 0]
+    note = (
+        "the smaller model's rule against the larger one's measured log losses"
+        if rule.indicators
+        else "the smaller model's rule has no indicator and ranks nothing"
+    )
+    rows = [("rule_on_larger_model", *_agreement(predicted, actual, confidence), note)]
+    both = small[["seed", TARGET]].merge(large[["seed", TARGET]], on="seed", suffixes=("", "_l"))
+    both = both if same_mixtures else both[:0]
+    note = (
+        "log losses of both models on the same mixtures"
+        if same_mixtures
+        else "the studies' seeds draw different examples: no mixture is common to both"
+    )
+    pair = both[[TARGET, f"{TARGET}_l"]].to_numpy(dtype=float).T
+    rows.append(("losses_at_common_seeds", *_agreement(pair[0], pair[1], confidence), note))
+    frame = pd.DataFrame(rows, columns=list(COLUMNS))
+    numbers = dict.fromkeys(("value", "low", "high"), "float64")
+    return frame.astype({"item": "string", "n": "int64", "note": "string"} | numbers)
+
+
+def _agreement(
+    a: np.ndarray, b: np.ndarray, confidence: float
+) -> tuple[float | None, float | None, float | None, int]:
+    if len(a) < FEWEST:
+        return None, None, None, len(a)
+    found = correlation(a, b, "spearman", confidence=confidence, seed=5)
+    return found.value, found.low, found.high, len(a)

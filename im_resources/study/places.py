@@ -1,0 +1,34 @@
+"""Where things lie: the project, its profiles, and the folder of everything that is written."""
+
+import os
+import re
+from pathlib import Path
+
+PROJECT_ROOT = Path(__file__).resolve().parent.parent.parent
+PROFILES = PROJECT_ROOT / "profiles"
+
+
+class ProfileError(ValueError):
+    """A profile that cannot be used; names the field, its value and what is accepted."""
+
+
+def state_home() -> Path:
+    """The folder of everything that the platform writes: ``$IM_HOME``, default ``var/``."""
+    return Path(os.environ.get("IM_HOME") or PROJECT_ROOT / "var").resolve()
+
+
+def resolve_path(text: str) -> Path:
+    """Expand ``${VARIABLES}`` and ``~``; relative paths start at the project's root.
+
+    Raises ProfileError when a variable is not set.
+    """
+
+    def value(match: re.Match[str]) -> str:
+        if match[1] not in os.environ:
+            raise ProfileError(
+                f"path {text!r} needs the environment variable {match[1]}, which is not set"
+            )
+        return os.environ[match[1]]
+
+    expanded = re.sub(r"\$\{(\w+)\}", value, text)
+    return (PROJECT_ROOT / Path(expanded).expanduser()).resolve()

@@ -1,0 +1,146 @@
+"""Reading a profile: one YAML file becomes one validated, immutable Study, or a clear error.
+
+The profile is chosen by the environment variable ``IM_PROFILE``: the name of a file in
+``profiles/`` or a path to one (default: ``demo``). A profile may start from another one:
+``extends: demo``, and only what differs.
+"""
+
+import difflib
+import os
+from pathlib import Path
+from typing import Any, get_args, get_origin
+
+import dagster as dg
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from im_resources.study.places import PROFILES, ProfileError
+from im_resources.study.schema import Study
+
+
+def load_study(profile: str | None = None) -> Study:
+    """Read and check a profile.
+
+    Args:
+        profile: a name in ``profiles/`` or a path; default: ``$IM_PROFILE``, else ``demo``.
+
+    Raises:
+        ProfileError: no such profile, not YAML, or a field is wrong; says which and what would do.
+    """
+    profile = profile or os.environ.get("IM_PROFILE") or "demo"
+    path = _profile_path(profile)
+    content = _read_profile(path, ())
+    try:
+        return Study.model_validate(content)
+    except ValidationError as error:
+        raise ProfileError(f"{path}:\n" + "\n".join(_explain(error))) from error
+
+
+def _read_profile(path: Path, extended_by: tuple[Path, ...]) -> dict[str, Any]:
+    """The settings in a file, laid over those of the profile that it `extends`.
+
+    A block keeps the keys that the extending profile does not give; a key given replaces the whole
+    value, so that `data: {candidates: …}` never mixes two lists of sources.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ProfileError(f"{path}: not a YAML file: {error}") from error
+    if not isinstance(content, dict):
+        raise ProfileError(f"{path}: expected settings as `key: value`, found {content!r}")
+    if "extends" not in content:
+        return content
+    chain = (*extended_by, path)
+    base_path = _profile_path(str(content.pop("extends")))
+    if base_path in chain:
+        raise ProfileError(f"{path}: `extends` goes round in a circle: {base_path}")
+    base = _read_profile(base_path, chain)
+    for key, value in content.items():
+        old = base.get(key)
+        if isinstance(old, dict) and isinstance(value, dict):
+            base[key] = {**old, **value}
+        else:
+            base[key] = value
+    return base
+
+
+def _profile_path(profile: str) -> Path:
+    if profile.endswith((".yaml", ".yml")):
+        path = Path(profile)
+        if not path.is_file():
+            raise ProfileError(f"no profile file {profile!r}")
+        return path
+    known = sorted(p.stem for p in PROFILES.glob("*.yaml"))
+    if profile not in known:
+        raise ProfileError(
+            f"unknown profile {profile!r}{did_you_mean(profile, known)}; known profiles: "
+            f"{', '.join(known)} (or give the path of a .yaml file)"
+        )
+    return PROFILES / f"{profile}.yaml"
+
+
+def _explain(error: ValidationError) -> list[str]:
+    """One line per fault: field, value, what is wrong, and the key that was probably meant."""
+    faults: dict[str, list[str]] = {}  # the members of a union complain one by one
+    found: dict[str, str] = {}
+    for fault in error.errors():
+        field = ".".join(map(str, _field_of(fault["loc"]))) or "profile"
+        messages = faults.setdefault(field, [])
+        if fault["type"] == "extra_forbidden":
+            key, known = str(fault["loc"][-1]), _keys_at(fault["loc"][:-1])
+            hint = did_you_mean(key, known) or f"; known: {', '.join(known)}"
+            messages.append(f"unknown setting{hint}")
+        elif fault["type"] == "missing":
+            messages.append("missing, this setting has no default")
+        else:
+            messages.append(fault["msg"].removeprefix("Value error, "))
+            found[field] = f" (found {fault['input']!r})"
+    return [
+        f"  {field}: {', or '.join(dict.fromkeys(messages))}{found.get(field, '')}"
+        for field, messages in faults.items()
+    ]
+
+
+def _field_of(location: tuple[int | str, ...]) -> tuple[int | str, ...]:
+    """The location without what pydantic appends for the members of a union."""
+    kind: Any = Study
+    for depth, part in enumerate(location):
+        if get_origin(kind) is dict:
+            kind = get_args(kind)[1]
+        elif isinstance(kind, type) and issubclass(kind, BaseModel):
+            field = kind.model_fields.get(str(part))
+            kind = _present(field.annotation) if field else None
+        elif isinstance(part, str) and kind is not None:
+            return location[:depth]
+    return location
+
+
+def _present(kind: Any) -> Any:
+    """The type itself where None is allowed beside it."""
+    kinds = [arg for arg in get_args(kind) if arg is not type(None)]
+    return kinds[0] if type(None) in get_args(kind) and len(kinds) == 1 else kind
+
+
+def _keys_at(location: tuple[int | str, ...]) -> list[str]:
+    """The setting names that the block at ``location`` of a profile accepts."""
+    kind: Any = Study
+    for part in location:
+        if get_origin(kind) is dict:  # the part is a name of the user's own, such as a source's
+            kind = get_args(kind)[1]
+        else:
+            kind = _present(kind.model_fields[str(part)].annotation)
+    return sorted(kind.model_fields)
+
+
+def did_you_mean(word: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(word, known, n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+class StudyResource(dg.ConfigurableResource[Study]):
+    """Gives assets the study's settings, read once when the code location loads."""
+
+    profile: str
+
+    def create_resource(self, context: dg.InitResourceContext) -> Study:
+        return load_study(self.profile)

@@ -1,0 +1,113 @@
+from pathlib import Path
+
+import dagster as dg
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from scipy.stats import rankdata
+
+from im_assets.evidence.assets import same_members, transfer_assets
+from im_assets.evidence.transfer import COLUMNS, transfer
+from im_assets.rule.document import coefficient_table
+from im_assets.rule.fitting import fit_rule
+from im_resources.study import RuleSettings, Study
+from im_resources.warehouse import Warehouse, WarehouseError
+from tests.rule.data import random_study
+from tests.rule.test_assets import NAMES, make_study
+
+SMALL = random_study(rows=30, noise=0.1)
+RULE = fit_rule(SMALL, NAMES, RuleSettings())
+
+
+def larger(rows: int = 12, sign: float = 1.0) -> pd.DataFrame:
+    """The first mixtures, measured with another model: other level and scale, some other noise."""
+    noise = np.random.default_rng(9).normal(size=30) * 0.1
+    table = SMALL.assign(log_loss=0.4 + sign * 0.5 * SMALL["log_loss"] + noise)
+    return table[:rows].reset_index(drop=True)
+
+
+def test_agreement_is_spearman_with_an_interval() -> None:
+    large = larger()
+    found = transfer(RULE, SMALL, large, True, 0.95).set_index("item")
+    assert [found.index.name, *found.columns] == list(COLUMNS)
+    pairs = {
+        "rule_on_larger_model": RULE.predict(large),
+        "losses_at_common_seeds": SMALL["log_loss"][:12],
+    }
+    for item, values in pairs.items():
+        expected = np.corrcoef(rankdata(values), rankdata(large["log_loss"]))[0, 1]
+        value, low, high = (float(found[c][item]) for c in ("value", "low", "high"))
+        assert value == pytest.approx(expected)
+        assert low < value < high
+        assert value > 0.7
+        assert found.loc[item, "n"] == 12
+    reverse = transfer(RULE, SMALL, larger(sign=-1.0), True, 0.95)
+    assert (reverse["value"] < -0.6).all()
+
+
+def test_what_is_not_common_or_not_enough_has_no_number() -> None:
+    found = transfer(RULE, SMALL, larger(), False, 0.95).set_index("item")
+    assert found["value"].isna()["losses_at_common_seeds"]
+    assert found.loc["losses_at_common_seeds", "n"] == 0
+    assert "different examples" in str(found.loc["losses_at_common_seeds", "note"])
+    assert found.loc["rule_on_larger_model", "n"] == 12
+    assert transfer(RULE, SMALL, larger(3), True, 0.95)["value"].isna().all()
+    empty = RULE.model_copy(update={"coefficients": ()})
+    found = transfer(empty, SMALL, larger(), True, 0.95).set_index("item")
+    assert found["value"].isna()["rule_on_larger_model"]
+    assert "ranks nothing" in str(found.loc["rule_on_larger_model", "note"])
+    with pytest.raises(ValueError, match="lacks the column"):
+        transfer(RULE, SMALL, larger().drop(columns="x0"), True, 0.95)
+
+
+def mixed(table: pd.DataFrame, prefix: str = "e") -> pd.DataFrame:
+    rows = [(seed, f"{prefix}{seed}{i}") for seed in table["seed"] for i in range(2)]
+    return pd.DataFrame(rows, columns=["seed", "example_id"])
+
+
+def test_mixtures_are_common_when_their_members_are() -> None:
+    assert same_members(mixed(SMALL), mixed(larger())[::-1])
+    assert not same_members(mixed(SMALL), mixed(larger(), "other"))
+
+
+@pytest.fixture
+def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Study:
+    """A study that names a smaller one, whose profile is in a folder of the test."""
+    monkeypatch.setenv("IM_HOME", str(tmp_path))
+    smaller = make_study(seeds=30).model_dump(mode="json") | {"name": "smaller"}
+    profile = tmp_path / "smaller.yaml"
+    profile.write_text(yaml.safe_dump(smaller))
+    content = make_study(seeds=12).model_dump(mode="json")
+    return Study.model_validate(content | {"transfer": {"study": str(profile)}})
+
+
+def materialize(study: Study) -> dg.ExecuteInProcessResult:
+    @dg.asset
+    def indicator_table() -> pd.DataFrame:
+        return larger()
+
+    @dg.asset
+    def mixed_samples() -> pd.DataFrame:
+        return mixed(larger())
+
+    return dg.materialize(
+        [indicator_table, mixed_samples, *transfer_assets(study)],
+        resources={"study": study, "io_manager": dg.mem_io_manager},
+    )
+
+
+def test_the_asset_reads_the_smaller_study_s_warehouse(study: Study, tmp_path: Path) -> None:
+    with pytest.raises(WarehouseError, match=r"study 'smaller' has no warehouse .*materialize it"):
+        materialize(study)
+    assert not (tmp_path / "smaller").exists()
+    warehouse = Warehouse(tmp_path / "smaller" / "warehouse.duckdb")
+    warehouse.replace_table("quality_rule", coefficient_table(RULE))
+    warehouse.replace_table("indicator_table", SMALL)
+    warehouse.replace_table("mixed_samples", mixed(SMALL))
+    table = materialize(study).output_for_node("proxy_transfer")
+    pd.testing.assert_frame_equal(table, transfer(RULE, SMALL, larger(), True, 0.95))
+
+
+def test_without_a_smaller_study_there_is_no_asset() -> None:
+    assert transfer_assets(make_study()) == []

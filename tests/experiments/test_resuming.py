@@ -1,0 +1,107 @@
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from im_assets.experiments.finetuning import finetune_all
+from im_resources.adapter_store import AdapterStore
+from im_resources.study import PROJECT_ROOT, Study, load_study
+from tests.experiments.small_study import gpu, mixtures, write_profile
+from tests.language_model.models import write_model
+from tests.processes import wait_for
+
+WEIGHTS = "adapter_model.safetensors"
+
+
+@pytest.fixture
+def profile(tmp_path: Path, tiny_folder: Path) -> str:
+    return write_profile(tmp_path, {"path": str(tiny_folder)})
+
+
+def trained_now(study: Study, store: AdapterStore, side_by_side: int = 1) -> dict[str, bool]:
+    return {key: new for key, _, new in finetune_all(mixtures(), study, gpu(side_by_side), store)}
+
+
+def weights(store: AdapterStore) -> dict[str, bytes]:
+    return {key: (store.latest(key)[0] / WEIGHTS).read_bytes() for key in mixtures()}
+
+
+def test_a_killed_run_is_resumed_to_the_same_adapters(tmp_path: Path, profile: str) -> None:
+    store = AdapterStore(tmp_path / "killed")
+    child = subprocess.Popen(
+        [sys.executable, "-m", "tests.experiments.small_study", profile, str(store.root)],
+        cwd=PROJECT_ROOT,
+    )
+    complete = "seed-*/[!.]*/manifest.json"  # a folder that is being written starts with a dot
+    try:
+        wait_for(lambda: any(store.root.glob(complete)), child)
+    finally:
+        child.kill()
+    assert child.wait() == -signal.SIGKILL
+    published = {path.parent.parent.name for path in store.root.glob(complete)}
+    assert 0 < len(published) < 4
+
+    study = load_study(profile)
+    assert trained_now(study, store) == {key: key not in published for key in mixtures()}
+    uninterrupted = AdapterStore(tmp_path / "uninterrupted")
+    assert all(trained_now(study, uninterrupted, side_by_side=2).values())
+    assert weights(store) == weights(uninterrupted)
+    for key in mixtures():
+        losses = (s.latest(key)[1]["losses"] for s in (store, uninterrupted))
+        assert next(losses) == next(losses)
+    assert not any(trained_now(study, store).values())  # and a third run has nothing to do
+
+
+def test_only_what_changed_is_trained_again(tmp_path: Path, tiny_folder: Path) -> None:
+    store = AdapterStore(tmp_path / "adapters")
+    base = {"path": str(tiny_folder)}
+    first = load_study(write_profile(tmp_path, base))
+    trained_now(first, store)
+    before = weights(store)
+
+    longer = {"epochs": 1, "batch_size": 2, "learning_rate": 2e-3}
+    changed = load_study(write_profile(tmp_path, base, finetuning=longer))
+    assert all(trained_now(changed, store).values())
+    assert all(weights(store)[key] != before[key] for key in before)
+    # Evaluation settings change no adapter, and going back finds the old ones.
+    other = load_study(write_profile(tmp_path, base, evaluation={"max_outputs": 1}))
+    assert not any(trained_now(other, store).values())
+    assert weights(store) == before
+
+    work = mixtures()
+    work["seed-001"].examples["example_id"] = ["another", "four", "examples", "here"]
+    flags = {key: new for key, _, new in finetune_all(work, first, gpu(), store)}
+    assert flags == {key: key == "seed-001" for key in work}
+
+
+def test_a_finetune_that_diverges_stops_the_run_and_publishes_nothing(tmp_path: Path) -> None:
+    folder = write_model(tmp_path / "model")
+    poisoned = load_file(folder / "model.safetensors")
+    poisoned["model.layers.0.mlp.down_proj.weight"].fill_(torch.inf)
+    save_file(poisoned, folder / "model.safetensors", {"format": "pt"})
+    study = load_study(write_profile(tmp_path, {"path": str(folder)}))
+    store = AdapterStore(tmp_path / "adapters")
+    with pytest.raises(FloatingPointError, match=r"nan at step 1 .*finetuning.learning_rate"):
+        trained_now(study, store)
+    assert not any(store.root.glob("*/*/manifest.json"))
+
+
+def test_the_manifest_says_what_was_trained_on_what(tmp_path: Path, profile: str) -> None:
+    study, store = load_study(profile), AdapterStore(tmp_path / "adapters")
+    steps: list[tuple[str, int, int, int]] = []
+    for key, manifest, new in finetune_all(
+        mixtures(), study, gpu(), store, lambda *step: steps.append(step)
+    ):
+        assert new
+        assert manifest == store.latest(key)[1]
+        assert (manifest["examples"], len(manifest["losses"])) == (4, 4)
+        assert manifest["precision"] == "fp32"
+        assert manifest["base"] == gpu().base_fingerprint(study)
+        assert manifest["finetuning"]["learning_rate"] == 2e-3
+        mine = [step for step in steps if step[0] == key]
+        assert [step[1:3] for step in mine] == [(1, 4), (2, 4), (3, 4), (4, 4)]
+        assert sum(step[3] for step in mine) == manifest["tokens"]
