@@ -123,3 +123,13 @@ def _by_kind(quarantined: pd.DataFrame) -> dict[str, int]:
 def _content_hash(frame: pd.DataFrame) -> str:
     text = frame.to_json(orient="values", force_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def definitions(study: Study) -> dg.Definitions:
+    """The assets and checks of this room."""
+    from im_assets.candidates import checks
+
+    return dg.Definitions(
+        assets=[eval_set, candidate_datasets, dolly_dataset],
+        asset_checks=dg.load_asset_checks_from_modules([checks]),
+    )

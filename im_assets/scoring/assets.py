@@ -81,3 +81,9 @@ def _score(
         "summary": preview(summary, rows=len(summary)),
     }
     return dg.Output(scores, metadata=metadata)
+
+
+def definitions(study: Study) -> dg.Definitions:
+    """The assets of this room; an unknown indicator is an error here, not hours into a run."""
+    chosen(study.scoring)
+    return dg.Definitions(assets=[example_scores, dolly_scores])

@@ -12,7 +12,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from im_assets.rule.assets import indicator_table
-from im_assets.rule.indicator_table import mixture_scores, one_row_a_mixture -> Tables:
+from im_assets.rule.indicator_table import mixture_scores, one_row_a_mixture
+from im_assets.scoring.batch import Models
+from im_assets.scoring.indicators.nearest_neighbour import nearest_neighbour
+from im_assets.scoring.registry import chosen
+from im_resources.gpu import GpuResource
+from im_resources.study import ScoringSettings, Study, load_study
+from im_resources.warehouse import Warehouse, WarehouseIOManager
+
+NAMES = ["len_out", "mtld"]
+Tables = dict[str, pd.DataFrame]
+
+
+def random_tables(seed: int, mixtures: int = 5, size: int = 7, pool: int = 20) -> Tables:
     """What the stages before leave in the warehouse: random members, scores and losses."""
     rng = np.random.default_rng(seed)
     ids = [f"x{i}" for i in range(pool)]
