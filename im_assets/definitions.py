@@ -11,63 +11,41 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 import dagster as dg
 
 from im_assets.candidates import assets as candidates
-from im_assets.candidates import checks as candidate_checks
-from im_assets.evidence.assets import rule_evidence, transfer_assets
-from im_assets.experiments.assets import adapters_asset, base_losses, losses_asset
-from im_assets.experiments.checks import finite_losses_check
-from im_assets.experiments.experiment import mixture_experiment
-from im_assets.judging.assets import judge_assets
-from im_assets.mixtures.assets import mixture_assets, seed_design
-from im_assets.reporting.assets import report_assets
-from im_assets.rule import checks as rule_checks
-from im_assets.rule.assets import indicator_table, quality_rule
-from im_assets.scoring.assets import dolly_scores, example_scores
-from im_assets.scoring.registry import chosen
-from im_assets.selection.assets import selection_assets
+from im_assets.common.versions import with_settings
+from im_assets.evidence import assets as evidence
+from im_assets.experiments import assets as experiments
+from im_assets.judging import assets as judging
+from im_assets.mixtures import assets as mixtures
+from im_assets.reporting import assets as reporting
+from im_assets.rule import assets as rule
+from im_assets.scoring import assets as scoring
+from im_assets.selection import assets as selection
 from im_assets.selection.registry import check_strategies
-from im_assets.univariate.assets import univariate_assets
-from im_assets.validation.assets import validation_assets
+from im_assets.univariate import assets as univariate
+from im_assets.validation import assets as validation
 from im_resources.adapter_store import AdapterStoreResource
 from im_resources.gpu import GpuResource
 from im_resources.study import Study, StudyResource, load_study
 from im_resources.warehouse import WarehouseIOManager, WarehouseResource
 
+ROOMS = (
+    candidates, mixtures, scoring, experiments, univariate, rule, evidence, selection, validation,
+    judging, reporting,
+)  # fmt: skip
+
 
 def definitions(study: Study, profile: str) -> dg.Definitions:
     """All definitions of a study. One process runs all steps, so that the base is loaded once."""
-    chosen(study.scoring)  # an unknown indicator is an error here, not hours into a run
     check_strategies(study)
-    mixtures = mixture_experiment(study)
-    losses = ["base_losses", mixtures.losses]
-    losses += ["univariate_losses"] if study.univariate else []
-    losses += ["selection_losses"] if study.validation else []
+    rooms = dg.Definitions.merge(*(room.definitions(study) for room in ROOMS))
+    assets = with_settings(
+        [a for a in rooms.assets or () if isinstance(a, dg.AssetsDefinition)], study
+    )
     warehouse = str(study.warehouse)
-    assets: list[Any] = [
-        *dg.load_assets_from_modules([candidates]),
-        *mixture_assets(mixtures),
-        adapters_asset(mixtures),
-        base_losses,
-        losses_asset(mixtures),
-        example_scores,
-        dolly_scores,
-        indicator_table,
-        quality_rule,
-        *([rule_evidence] if study.rule.source == "fitted" else []),
-        seed_design,
-        *transfer_assets(study),
-        *selection_assets(study),
-        *univariate_assets(study),
-        *validation_assets(study),
-        *judge_assets(study),
-        *report_assets(study),
-    ]
     return dg.Definitions(
         assets=assets,
-        asset_checks=[
-            *dg.load_asset_checks_from_modules([candidate_checks, rule_checks]),
-            *map(finite_losses_check, losses),
-        ],
-        jobs=jobs(assets),
+        asset_checks=rooms.asset_checks,
+        jobs=jobs(assets, study),
         resources={
             "study": StudyResource(profile=profile),
             "gpu": GpuResource(),
@@ -76,6 +54,7 @@ def definitions(study: Study, profile: str) -> dg.Definitions:
             "io_manager": WarehouseIOManager(database=warehouse),
         },
         executor=dg.in_process_executor,
+        metadata={"study": study.name, "label": study.label, "profile": profile},
     )
 
 
@@ -83,26 +62,41 @@ def definitions(study: Study, profile: str) -> dg.Definitions:
 # that each experiment is a job, and a run, of its own.
 RUNS = {
     "univariate": "Each indicator alone, over bins of the scored pool.",
+    "rule": "The rule on the points of all experiments, its evidence, and the selection by it.",
+    "sizes": "Finetunes on selections of several sizes.",
+    "selection": "The selection, of the size that was found.",
     "validation": "Finetunes on selections, against random ones.",
     "judging": "Answers of two finetuned models, compared by a judge.",
     "reporting": "The report of everything before.",
 }
 
 
-def jobs(assets: Sequence[dg.AssetsDefinition]) -> list[Any]:
-    """``study`` (from candidate data to a selection) and a job for each further group there is."""
-    groups = {group for asset in assets for group in asset.group_names_by_key.values()}
-    later = [name for name in RUNS if name in groups]
-    study = dg.define_asset_job(
+def jobs(assets: Sequence[dg.AssetsDefinition], study: Study) -> list[Any]:
+    """``study`` (from candidate data to a selection) and a job for each further run there is.
+
+    What waits for another experiment than the mixtures is a run after that one's.
+    """
+    groups = {spec.group_name for asset in assets for spec in asset.specs}
+    members = {name: {name} for name in RUNS if name in groups - {"rule", "selection"}}
+    if "univariate" in study.rule.points:
+        members["rule"] = {"rule", "evidence", "selection"}
+    elif "sizes" in groups:
+        members["selection"] = {"selection"}
+    later = [name for name in RUNS if name in members]
+    selections = {name: dg.AssetSelection.groups(*members[name]) for name in later}
+    first: dg.AssetSelection = dg.AssetSelection.all()
+    for selection_ in selections.values():
+        first = first - selection_
+    tags = {"study": study.name}
+    job = dg.define_asset_job(
         "study",
-        selection=dg.AssetSelection.all() - dg.AssetSelection.groups(*later)
-        if later
-        else dg.AssetSelection.all(),
+        selection=first,
         description="From candidate data to a selection: pass a range of seeds for one run.",
+        tags=tags,
     )
-    return [study] + [
-        dg.define_asset_job(name, selection=dg.AssetSelection.groups(name), description=RUNS[name])
-        for name in later
+    return [job] + [
+        dg.define_asset_job(name, selection=part, description=RUNS[name], tags=tags)
+        for name, part in selections.items()
     ]
 
 

@@ -1,16 +1,16 @@
-"""Adapters as PEFT folders on disk: complete or not there at all.
+"""Adapters as folders on disk, known by their content: complete or not there at all.
 
 An adapter is written into a hidden work folder, its manifest last, and published by one rename to
-``<root>/<partition>/<fingerprint>/``. What plain ``PeftModel.from_pretrained`` loads is that
-folder.
+``<root>/<trial>/``, the trial being the fingerprint of everything that it was trained from. What
+plain ``PeftModel.from_pretrained`` loads is that folder.
 """
 
 import hashlib
 import json
+import os
 import re
 import shutil
 import tempfile
-import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,20 +31,19 @@ class AdapterStore:
 
     root: Path
 
-    def folder(self, partition: str, fingerprint: str) -> Path:
+    def folder(self, trial: str) -> Path:
         """Where the adapter lies (or will). Raises ValueError on a name that leaves the root."""
-        for name in (partition, fingerprint):
-            if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
-                raise ValueError(f"{name!r} is not a plain folder name")
-        return self.root / partition / fingerprint
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", trial):
+            raise ValueError(f"{trial!r} is not a plain folder name")
+        return self.root / trial
 
-    def find(self, partition: str, fingerprint: str) -> dict[str, Any] | None:
+    def find(self, trial: str) -> dict[str, Any] | None:
         """The manifest of a complete adapter, or None when there is none.
 
         Raises AdapterError when it was published but its files no longer match the manifest.
         """
-        folder = self.folder(partition, fingerprint)
-        if not (folder / MANIFEST).is_file():
+        folder = self.folder(trial)
+        if not (folder / MANIFEST).is_file() and not self._adopted(trial):
             return None
         manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         for name, digest in manifest["files"].items():
@@ -52,41 +51,31 @@ class AdapterStore:
             if not path.is_file() or _sha256(path) != digest:
                 raise AdapterError(
                     f"adapter file {path} does not match its manifest; delete the folder {folder} "
-                    f"and materialize finetuned_adapters for {partition} again"
+                    "and materialize the adapters asset that needs it again"
                 )
         return manifest
 
-    def latest(self, partition: str) -> tuple[Path, dict[str, Any]]:
-        """Folder and manifest of the partition's adapter that was published last.
-
-        Raises AdapterError when the partition has none.
-        """
-        pointer = self.root / partition / "latest"
-        if pointer.is_file():
-            fingerprint = pointer.read_text(encoding="utf-8").strip()
-            manifest = self.find(partition, fingerprint)
-            if manifest is not None:
-                return self.folder(partition, fingerprint), manifest
-        raise AdapterError(
-            f"no finetuned adapter for {partition} in {self.root}; materialize its adapters asset "
-            f"for it first"
-        )
+    def there(self, trial: str) -> dict[str, Any]:
+        """The manifest of an adapter that has to be there. Raises AdapterError when it is not."""
+        manifest = self.find(trial)
+        if manifest is None:
+            raise AdapterError(
+                f"the finetune {trial} is not in {self.root}; materialize the adapters asset that "
+                "it belongs to again"
+            )
+        return manifest
 
     def publish(
-        self,
-        partition: str,
-        fingerprint: str,
-        save: Callable[[Path], object],
-        facts: Mapping[str, Any],
+        self, trial: str, save: Callable[[Path], object], facts: Mapping[str, Any]
     ) -> dict[str, Any]:
         """Write an adapter with ``save(folder)`` and make it visible in one step.
 
-        One that is there already under this fingerprint stays, since others may be reading it.
-        Returns the manifest: ``facts``, the fingerprint, and the SHA-256 of every file.
+        One that is there already stays, since others may be reading it. Returns the manifest:
+        ``facts``, the trial's fingerprint, and the SHA-256 of every file.
         """
-        target = self.folder(partition, fingerprint)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        work = Path(tempfile.mkdtemp(prefix=".writing-", dir=target.parent))
+        target = self.folder(trial)
+        self.root.mkdir(parents=True, exist_ok=True)
+        work = Path(tempfile.mkdtemp(prefix=".writing-", dir=self.root))
         try:
             save(work)
             pickled = [p.name for p in work.rglob("*.bin")]
@@ -94,7 +83,7 @@ class AdapterStore:
                 raise AdapterError(f"refusing to publish pickled weights: {', '.join(pickled)}")
             paths = sorted(p for p in work.rglob("*") if p.is_file())
             files = {str(p.relative_to(work)): _sha256(p) for p in paths}
-            manifest: dict[str, Any] = {**facts, "fingerprint": fingerprint, "files": files}
+            manifest: dict[str, Any] = {**facts, "fingerprint": trial, "files": files}
             text = json.dumps(manifest, indent=1, sort_keys=True)
             (work / MANIFEST).write_text(text, encoding="utf-8")
             try:
@@ -102,7 +91,7 @@ class AdapterStore:
             except OSError:
                 if not target.is_dir():
                     raise
-                published = self.find(partition, fingerprint)
+                published = self.find(trial)
                 if published is None:  # a leftover without a manifest
                     shutil.rmtree(target)
                     work.rename(target)
@@ -110,17 +99,21 @@ class AdapterStore:
                     manifest = published
         finally:
             shutil.rmtree(work, ignore_errors=True)
-        self.point(partition, fingerprint)
         return manifest
 
-    def point(self, partition: str, fingerprint: str) -> None:
-        """Make the complete adapter ``fingerprint`` the partition's latest."""
-        pointer = self.root / partition / "latest"
-        if pointer.is_file() and pointer.read_text(encoding="utf-8") == fingerprint:
-            return
-        temporary = pointer.with_name(f".latest-{uuid.uuid4().hex}")
-        temporary.write_text(fingerprint, encoding="utf-8")
-        temporary.replace(pointer)
+    def _adopted(self, trial: str) -> bool:
+        """Whether an adapter of the layout before (``<root>/<partition>/<trial>``) was moved here.
+
+        What was paid for stays: the fingerprint of a trial has not changed since.
+        """
+        for old in self.root.glob(f"*/{trial}"):
+            if (old / MANIFEST).is_file():
+                try:
+                    os.rename(old, self.folder(trial))
+                except OSError:  # another process was faster
+                    return (self.folder(trial) / MANIFEST).is_file()
+                return True
+        return False
 
 
 class AdapterStoreResource(dg.ConfigurableResource[AdapterStore]):

@@ -82,6 +82,12 @@ class GpuResource(dg.ConfigurableResource["GpuResource"]):
         device = self.torch_device()
         return base_fingerprint(study.models.base, study.models.precision, device)
 
+    def base_weights(self, study: Study) -> str:
+        """The fingerprint of the base model's weights, whatever precision they are used in."""
+        from im_resources.language_model.loading import locate
+
+        return locate(study.models.base)[2]
+
     def embedder(self, study: Study) -> "LoadedEmbedder":
         """The study's sentence-embedding model, loaded on first use."""
         from im_resources.language_model.embedding import load_embedder

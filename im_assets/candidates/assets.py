@@ -1,6 +1,5 @@
 """The data of a study as assets: the evaluation set, the candidates, and the unseen pool."""
 
-import hashlib
 from collections.abc import Mapping
 
 import dagster as dg
@@ -9,7 +8,7 @@ import pandas as pd
 from im_assets.candidates.cleaning import clean, reason_kind
 from im_assets.candidates.reading import SourceError, read_source
 from im_assets.candidates.references import references
-from im_assets.common.presentation import presentation, preview
+from im_assets.common.presentation import presentation, preview, table
 from im_resources.study import DataSource, Study
 from im_resources.warehouse import Warehouse
 
@@ -34,7 +33,7 @@ KINDS = {"python", "duckdb"}
 @dg.asset(
     description="D_eval: instructions with their reference outputs, one row per output. Every "
     "finetuned mixture is measured on it.",
-    **presentation("candidates", KINDS, _REFERENCES),
+    **presentation("candidates", KINDS, _REFERENCES, reads=("data.evaluation",)),
 )
 def eval_set(
     study: dg.ResourceParam[Study], warehouse: dg.ResourceParam[Warehouse]
@@ -47,7 +46,7 @@ def eval_set(
 @dg.asset(
     description="The candidate pool: every usable example of every source, without duplicates and "
     "without anything that would leak the evaluation set. The rest is in quarantined_examples.",
-    **presentation("candidates", KINDS, _EXAMPLES),
+    **presentation("candidates", KINDS, _EXAMPLES, reads=("data.candidates", "cleaning")),
 )
 def candidate_datasets(
     eval_set: pd.DataFrame,
@@ -60,20 +59,27 @@ def candidate_datasets(
     return _store("candidate_datasets", sources, cleaned, warehouse)
 
 
-@dg.asset(
-    description="The unseen pool that the rule ranks (databricks-dolly-15k in the paper), cleaned "
-    "like the candidates.",
-    **presentation("candidates", KINDS, _EXAMPLES),
-)
-def dolly_dataset(
-    eval_set: pd.DataFrame,
-    study: dg.ResourceParam[Study],
-    warehouse: dg.ResourceParam[Warehouse],
-) -> dg.Output[pd.DataFrame]:
-    """Reads and cleans the unseen pool; raises SourceError when it has no usable row."""
-    sources = {"unseen": study.data.unseen}
-    cleaned = clean(*_read(sources), study.cleaning, eval_set)
-    return _store("dolly_dataset", sources, cleaned, warehouse)
+def pool_asset(pool: str) -> dg.AssetsDefinition:
+    """The asset ``<pool>_dataset``: one unseen pool of the profile."""
+
+    @dg.asset(
+        name=f"{pool}_dataset",
+        description="An unseen pool that the rule ranks (databricks-dolly-15k in the paper), "
+        "cleaned like the candidates.",
+        **presentation("candidates", KINDS, _EXAMPLES, reads=(f"data.unseen.{pool}", "cleaning")),
+    )
+    def pool_dataset(
+        eval_set: pd.DataFrame,
+        study: dg.ResourceParam[Study],
+        warehouse: dg.ResourceParam[Warehouse],
+    ) -> dg.Output[pd.DataFrame]:
+        """Reads and cleans the unseen pool; raises SourceError when it has no usable row."""
+        # The single pool of an unnamed profile has always been the source "unseen".
+        sources = {pool if pool != "dolly" else "unseen": study.data.unseen[pool]}
+        cleaned = clean(*_read(sources), study.cleaning, eval_set)
+        return _store(f"{pool}_dataset", sources, cleaned, warehouse)
+
+    return pool_dataset
 
 
 def _read(sources: Mapping[str, DataSource]) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -101,9 +107,9 @@ def _store(
                 f"source {source!r}: none of its {sum(kinds.values())} rows can be used {kinds}; "
                 f"see table quarantined_examples where dataset = '{asset}'"
             )
-    return dg.Output(
+    return table(
         kept,
-        metadata={
+        {
             "dagster/row_count": len(kept),
             "rows_by_source": dg.MetadataValue.json({s: int(counts[s]) for s in sources}),
             "quarantined": len(quarantined),
@@ -111,7 +117,6 @@ def _store(
             "preview": preview(kept),
             "quarantine_preview": preview(quarantined),
         },
-        data_version=dg.DataVersion(_content_hash(kept)),
     )
 
 
@@ -120,16 +125,21 @@ def _by_kind(quarantined: pd.DataFrame) -> dict[str, int]:
     return {str(kind): int(count) for kind, count in counts.items()}
 
 
-def _content_hash(frame: pd.DataFrame) -> str:
-    text = frame.to_json(orient="values", force_ascii=False)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
 def definitions(study: Study) -> dg.Definitions:
     """The assets and checks of this room."""
-    from im_assets.candidates import checks
+    from im_assets.candidates.checks import (
+        candidates_do_not_leak,
+        eval_set_usable,
+        no_empty_source,
+        pool_does_not_leak,
+    )
 
     return dg.Definitions(
-        assets=[eval_set, candidate_datasets, dolly_dataset],
-        asset_checks=dg.load_asset_checks_from_modules([checks]),
+        assets=[eval_set, candidate_datasets, *map(pool_asset, study.pools)],
+        asset_checks=[
+            eval_set_usable,
+            no_empty_source,
+            candidates_do_not_leak,
+            *map(pool_does_not_leak, study.pools),
+        ],
     )

@@ -1,10 +1,12 @@
 """How the assets present themselves in Dagster's catalog: owners, column schemas, previews."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import dagster as dg
 import pandas as pd
+
+from im_assets.common.versions import READS, content_version
 
 OWNERS = ["team:instruction-mining"]
 
@@ -15,6 +17,7 @@ def presentation(
     columns: Mapping[str, tuple[str, str]] | None = None,
     *,
     code_version: str = "1",
+    reads: Sequence[str] = (),
     partition_column: str | None = None,
     gpu: bool = False,
 ) -> dict[str, Any]:
@@ -22,10 +25,14 @@ def presentation(
 
     Args:
         columns: the table's columns as ``{name: (type, description)}``.
+        code_version: changes when the same input and settings would give another result.
+        reads: the settings that the asset reads, as dotted paths (see versions).
         partition_column: the column that holds the partition key, for a partitioned table.
         gpu: whether the step waits for a slot of the pool ``gpu``.
     """
-    metadata = {} if columns is None else column_schema(columns)
+    metadata: dict[str, Any] = {} if columns is None else column_schema(columns)
+    if reads:
+        metadata[READS] = list(reads)
     if partition_column is not None:
         metadata["partition_expr"] = partition_column
     return {
@@ -38,6 +45,17 @@ def presentation(
         "backfill_policy": dg.BackfillPolicy.single_run(),
         "metadata": metadata,
     }
+
+
+def table(
+    frame: pd.DataFrame, metadata: Mapping[str, Any] | None = None, version: str | None = None
+) -> dg.Output[pd.DataFrame]:
+    """A table as an asset returns it, with the data version of its content (or ``version``)."""
+    return dg.Output(
+        frame,
+        metadata=dict(metadata or {}),
+        data_version=dg.DataVersion(version or content_version(frame)),
+    )
 
 
 def column_schema(columns: Mapping[str, tuple[str, str]]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import dagster as dg
 import pandas as pd
 
 from im_assets.common.figures import png_markdown
-from im_assets.common.presentation import presentation, preview
+from im_assets.common.presentation import presentation, preview, table
 from im_assets.evidence.evidence import rule_findings
 from im_assets.evidence.figures import (
     inclusion_figure,
@@ -16,16 +16,21 @@ from im_assets.evidence.figures import (
 from im_assets.evidence.findings import COLUMNS
 from im_assets.evidence.transfer import COLUMNS as TRANSFER_COLUMNS
 from im_assets.evidence.transfer import transfer
-from im_assets.evidence.unseen import largest_source
+from im_assets.rule.choosing import keys_of
 from im_assets.rule.document import load_rule
 from im_resources.study import Study, load_study
 from im_resources.warehouse import Warehouse, WarehouseError
 
+RULE_ID = {"rule_id": ("text", "Fingerprint of the rule that the evidence is about")}
 
-@dg.asset(**presentation("evidence", {"python", "duckdb", "statsmodels"}, COLUMNS))
+
+@dg.asset(
+    **presentation(
+        "evidence", {"python", "duckdb", "statsmodels"}, COLUMNS | RULE_ID, reads=("rule",)
+    )
+)
 def rule_evidence(
     indicator_table: pd.DataFrame,
-    mixed_samples: pd.DataFrame,
     quality_rule: pd.DataFrame,
     study: dg.ResourceParam[Study],
 ) -> dg.Output[pd.DataFrame]:
@@ -33,11 +38,13 @@ def rule_evidence(
     learning curve and the value of chosen mixtures. Of a fitted rule; a published one was fitted
     elsewhere."""
     rule = load_rule(quality_rule)
-    findings = rule_findings(indicator_table, largest_source(mixed_samples), rule, study.rule)
-    return dg.Output(
-        findings,
-        metadata={"summary": dg.MetadataValue.md(summary(findings))} | _figures(findings),
+    sources, experiments = (
+        dict(zip(keys_of(indicator_table), indicator_table[column], strict=True))
+        for column in ("largest_source", "experiment")
     )
+    findings = rule_findings(indicator_table, sources, rule, study.rule, experiments)
+    shown = {"rule": rule.id, "summary": dg.MetadataValue.md(summary(findings))}
+    return table(findings.assign(rule_id=rule.id), shown | _figures(findings))
 
 
 def summary(findings: pd.DataFrame) -> str:
@@ -72,41 +79,44 @@ def _figures(findings: pd.DataFrame) -> dict[str, Any]:
     return {name: png_markdown(png, name) for name, png in made.items() if png is not None}
 
 
-def transfer_assets(study: Study) -> list[dg.AssetsDefinition]:
-    """`proxy_transfer`, or nothing when the study has no `transfer`."""
-    if study.transfer is None:
-        return []
-    profile = study.transfer.study
+def transfer_asset(study: Study, profile: str) -> dg.AssetsDefinition:
+    """`proxy_transfer`, in a study that names a smaller one (`transfer.study`)."""
 
-    @dg.asset(**presentation("evidence", {"python", "duckdb"}, TRANSFER_COLUMNS))
+    @dg.asset(
+        **presentation(
+            "evidence",
+            {"python", "duckdb"},
+            TRANSFER_COLUMNS,
+            reads=("transfer", "rule.confidence"),
+        )
+    )
     def proxy_transfer(
-        indicator_table: pd.DataFrame,
-        mixed_samples: pd.DataFrame,
-        study: dg.ResourceParam[Study],
+        indicator_table: pd.DataFrame, study: dg.ResourceParam[Study]
     ) -> dg.Output[pd.DataFrame]:
         """Whether the rule of the smaller study `transfer.study` ranks this study's mixtures, and
         whether both models' losses rank the mixtures that they share alike."""
         smaller = load_study(profile)
-        rule, small, drawn = (
-            read_smaller(smaller, name)
-            for name in ("quality_rule", "indicator_table", "mixed_samples")
-        )
-        table = transfer(
-            load_rule(rule),
-            small,
-            indicator_table,
-            same_members(drawn, mixed_samples),
-            study.rule.confidence,
-        )
-        return dg.Output(
-            table,
-            metadata={
-                "agreement": preview(table, rows=len(table)),
+        rule, small = (read_smaller(smaller, name) for name in ("quality_rule", "indicator_table"))
+        found = transfer(load_rule(rule), small, indicator_table, study.rule.confidence)
+        return table(
+            found,
+            {
+                "agreement": preview(found, rows=len(found)),
                 "smaller study": f"{smaller.name} {smaller.label}".strip(),
             },
         )
 
-    return [proxy_transfer]
+    return proxy_transfer
+
+
+def definitions(study: Study) -> dg.Definitions:
+    """The assets of this room: evidence is of a fitted rule, transfer of a study that names one."""
+    assets: list[dg.AssetsDefinition] = []
+    if study.rule.source == "fitted":
+        assets.append(rule_evidence)
+    if study.transfer is not None:
+        assets.append(transfer_asset(study, study.transfer.study))
+    return dg.Definitions(assets=assets)
 
 
 def read_smaller(smaller: Study, table: str) -> pd.DataFrame:
@@ -118,13 +128,3 @@ def read_smaller(smaller: Study, table: str) -> pd.DataFrame:
             "materialize it first"
         )
     return Warehouse(smaller.warehouse).read_table(table)
-
-
-def same_members(small: pd.DataFrame, large: pd.DataFrame) -> bool:
-    """Whether the seeds that both studies have draw the same examples (mixed_samples tables)."""
-    common = set(small["seed"]) & set(large["seed"])
-    members = [
-        frame[frame["seed"].isin(common)].groupby("seed")["example_id"].agg(frozenset).to_dict()
-        for frame in (small, large)
-    ]
-    return members[0] == members[1]

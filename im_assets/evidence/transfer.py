@@ -25,20 +25,23 @@ FEWEST = 4
 
 
 def transfer(
-    rule: Rule, small: pd.DataFrame, large: pd.DataFrame, same_mixtures: bool, confidence: float
+    rule: Rule, small: pd.DataFrame, large: pd.DataFrame, confidence: float
 ) -> pd.DataFrame:
     """Rank agreement of a small model's study with a larger one's; columns as in COLUMNS.
 
     ``rule_on_larger_model``: the small study's rule, applied to the larger study's indicators,
-    against its losses. ``losses_at_common_seeds``: both models' losses on the same mixtures.
+    against its losses. ``losses_on_common_sets``: both models' losses on the same sets, which are
+    known by their fingerprints.
 
     Args:
         rule: the small study's.
-        small, large: the studies' indicator tables (seed, indicators, log_loss).
-        same_mixtures: whether a seed draws the same examples in both; if not, nothing is common.
+        small, large: the studies' indicator tables (set_id, indicators, log_loss).
 
-    Raises ValueError when the larger study lacks an indicator of the rule.
+    Raises ValueError when the larger study lacks an indicator of the rule, or a table was written
+    before sets had fingerprints.
     """
+    if "set_id" not in small:
+        raise ValueError("the smaller study's indicator_table has no set_id: materialize it again")
     predicted, actual = rule.predict(large), numeric(large, [TARGET])[:, 0]
     note = (
         "the smaller model's rule against the larger one's measured log losses"
@@ -46,15 +49,16 @@ def transfer(
         else "the smaller model's rule has no indicator and ranks nothing"
     )
     rows = [("rule_on_larger_model", *_agreement(predicted, actual, confidence), note)]
-    both = small[["seed", TARGET]].merge(large[["seed", TARGET]], on="seed", suffixes=("", "_l"))
-    both = both if same_mixtures else both[:0]
+    both = small[["set_id", TARGET]].merge(
+        large[["set_id", TARGET]], on="set_id", suffixes=("", "_l")
+    )
     note = (
-        "log losses of both models on the same mixtures"
-        if same_mixtures
-        else "the studies' seeds draw different examples: no mixture is common to both"
+        "log losses of both models on the same sets"
+        if len(both)
+        else "the studies drew different examples: no set is common to both"
     )
     pair = both[[TARGET, f"{TARGET}_l"]].to_numpy(dtype=float).T
-    rows.append(("losses_at_common_seeds", *_agreement(pair[0], pair[1], confidence), note))
+    rows.append(("losses_on_common_sets", *_agreement(pair[0], pair[1], confidence), note))
     frame = pd.DataFrame(rows, columns=list(COLUMNS))
     numbers = dict.fromkeys(("value", "low", "high"), "float64")
     return frame.astype({"item": "string", "n": "int64", "note": "string"} | numbers)

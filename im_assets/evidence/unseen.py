@@ -6,7 +6,6 @@ Indicators are chosen anew on the mixtures that each fit may see.
 from collections.abc import Mapping
 
 import numpy as np
-import pandas as pd
 
 from im_assets.common.correlation import correlation
 from im_assets.evidence.findings import Finding, generator, interval
@@ -17,12 +16,6 @@ FEWEST = 4  # mixtures for a rank correlation, and for a fit
 SPLITS = 60
 SIZES = 7
 WORTH = 0.05  # a gain in Spearman below this is not worth finetuning twice as many mixtures
-
-
-def largest_source(mixed_samples: pd.DataFrame) -> dict[str, str]:
-    """The source with most examples in each seed's mixture; ties to the first by name."""
-    counts = mixed_samples.groupby(["seed", "source"], observed=True).size().unstack(fill_value=0)
-    return {str(k): str(v) for k, v in counts.sort_index(axis=1).idxmax(axis=1).items()}
 
 
 def leave_one_source_out(

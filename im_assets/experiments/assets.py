@@ -1,51 +1,261 @@
-"""How well base and finetunes predict the reference outputs: base_losses, eval_losses, its like."""
+"""The assets of an experiment: its samples, what is finetuned on them, and their losses.
+
+One factory makes them all, whatever a set is: mixtures, bins, selections, sizes.
+"""
 
 import math
-from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import pandas as pd
 
 from im_assets.common.figures import loss_curve, png_markdown
-from im_assets.common.presentation import presentation
+from im_assets.common.presentation import presentation, table
 from im_assets.common.progress import Progress
+from im_assets.common.versions import content_version, merged_version, settings_read
+from im_assets.experiments.checks import finite_losses_check
 from im_assets.experiments.evaluation import (
+    CACHE,
+    CACHE_KEY,
     CODE_VERSION,
-    evaluate_adapters,
+    cached_losses,
     evaluate_base,
+    evaluated,
     evaluation_fingerprint,
     evaluation_rows,
     overall,
 )
-from im_assets.experiments.experiment import Experiment, seed_of
+from im_assets.experiments.experiment import Drawing, Experiment, some
 from im_assets.experiments.finetuning import CODE_VERSION as TRAINING_VERSION
-from im_assets.experiments.finetuning import Finetune, finetune_all
+from im_assets.experiments.finetuning import (
+    Trained,
+    finetune_all,
+    finetunes,
+    training_settings_id,
+)
+from im_assets.experiments.lineage import set_id_of
+from im_assets.scoring.batch import Models
 from im_resources.adapter_store import AdapterStore
 from im_resources.gpu import GpuResource
 from im_resources.study import Study, fingerprint
 from im_resources.warehouse import Warehouse
 
-COLUMNS = {
+VERSION = ("text", "Data version of the partition")
+SAMPLES = {
+    "position": ("bigint", "Place in the set, from 0"),
+    "example_id": ("text", "Content hash of the example"),
+    "set_id": ("text", "Fingerprint of the set: its examples in order"),
+    "version": VERSION,
+}
+ADAPTERS = {
+    "trial_id": ("text", "Fingerprint of the trial: set, settings, base and seed"),
+    "set_id": ("text", "Fingerprint of the set that it was trained on"),
+    "settings_id": ("text", "Fingerprint of the trainer's settings and the prompt"),
+    "base_id": ("text", "Fingerprint of the base model in its precision"),
+    "precision": ("text", "Precision of the base model"),
+    "seed": ("bigint", "Seed of the finetune"),
+    "examples": ("bigint", "Examples trained on"),
+    "steps": ("bigint", "Optimizer steps"),
+    "first_loss": ("double", "Training loss of the first step, nats per response token"),
+    "last_loss": ("double", "Training loss of the last step"),
+    "tokens": ("bigint", "Tokens computed, padding included"),
+    "seconds": ("double", "Wall seconds of the training"),
+    "folder": ("text", "Where the adapter lies"),
+    "version": VERSION,
+}
+OUTPUTS = {
     "eval_id": ("text", "Instruction of the evaluation set"),
     "output_index": ("bigint", "Reference output of the instruction, from 0"),
     "nll": ("double", "Negative log-likelihood summed over the output's tokens, nats"),
     "tokens": ("bigint", "Tokens of the output"),
     "loss": ("double", "nll / tokens: mean cross-entropy, nats"),
-    "fingerprint": ("text", "What the loss depends on: adapter or base, evaluation set, settings"),
+    "fingerprint": ("text", "What the loss depends on: trial or base, evaluation set, settings"),
 }
-
-
-CACHE, CACHE_KEY = "eval_loss_cache", ["fingerprint", "eval_id", "output_index"]
-PRESENTATION: dict[str, Any] = {
-    "kinds": {"pytorch", "duckdb"},
-    "code_version": str(CODE_VERSION),
-    "gpu": True,
+LOSSES = OUTPUTS | {
+    "trial_id": ("text", "Fingerprint of the trial"),
+    "set_id": ("text", "Fingerprint of the set that it was trained on"),
+    "evaluation_id": ("text", "Fingerprint of the evaluation set, its cuts and prompt"),
+    "version": VERSION,
 }
+BASE = ("models.base", "models.precision", "models.prompt", "models.max_length")
+CUTS = (
+    "evaluation.max_instructions",
+    "evaluation.max_outputs",
+    "evaluation.max_output_tokens",
+)
+FORWARD: dict[str, Any] = {"kinds": {"pytorch", "duckdb"}, "gpu": True}
 
 
-@dg.asset(**presentation("evaluation", columns=COLUMNS, **PRESENTATION))
+def definitions_of(experiment: Experiment) -> dg.Definitions:
+    """The assets and checks that every experiment has."""
+    return dg.Definitions(
+        assets=[samples_asset(experiment), adapters_asset(experiment), losses_asset(experiment)],
+        asset_checks=[finite_losses_check(experiment.losses)],
+    )
+
+
+def samples_asset(experiment: Experiment) -> dg.AssetsDefinition:
+    """The asset with the members of each of the experiment's sets."""
+    key_column = {experiment.column: ("text", "Partition key")}
+
+    @dg.asset(
+        name=experiment.samples,
+        description=experiment.description,
+        partitions_def=experiment.partitions,
+        ins={name: dg.AssetIn(name) for name in experiment.made_from},
+        **presentation(
+            experiment.group or experiment.name,
+            {"python", "duckdb"},
+            {**key_column, **SAMPLES, **experiment.columns},
+            code_version=experiment.version,
+            reads=experiment.reads,
+            partition_column=experiment.column,
+        ),
+    )
+    def samples_of(
+        context: dg.AssetExecutionContext,
+        study: dg.ResourceParam[Study],
+        gpu: GpuResource,
+        warehouse: dg.ResourceParam[Warehouse],
+        **tables: pd.DataFrame,
+    ) -> dg.Output[pd.DataFrame]:
+        _tell_what_will_be_missing(context, experiment, warehouse)
+        version = fingerprint(
+            experiment.version,
+            settings_read(study, experiment.reads),
+            [content_version(tables[name]) for name in experiment.made_from],
+        )
+        drawing = Drawing(tables, study, Models.of(study, gpu), warehouse)
+        drawn = []
+        for key, members in experiment.draw(context.partition_keys, drawing):
+            set_id = set_id_of(members["example_id"])
+            rows = members.reset_index(drop=True).assign(set_id=set_id, version=version)
+            rows.insert(0, experiment.column, key)
+            rows.insert(1, "position", range(len(rows)))
+            drawn.append(rows)
+            context.add_asset_metadata(
+                {"examples": len(rows), "set": set_id, **_by_source(rows)}, partition_key=key
+            )
+        return table(pd.concat(drawn, ignore_index=True), version=version)
+
+    return samples_of
+
+
+def adapters_asset(experiment: Experiment) -> dg.AssetsDefinition:
+    """The asset with what was finetuned on each of the experiment's sets."""
+
+    @dg.asset(
+        name=experiment.adapters,
+        description=f"Finetunes on the {experiment.noun}, on the frozen, shared base model; loss "
+        "on response tokens only. Adapters are kept as PEFT folders; a trial that is there is not "
+        "trained again.",
+        partitions_def=experiment.partitions,
+        ins={
+            "samples": dg.AssetIn(experiment.samples),
+            "examples": dg.AssetIn(experiment.pool),
+        },
+        **presentation(
+            experiment.group or "experiments",
+            {"pytorch", "huggingface"},
+            {experiment.column: ("text", "Partition key"), **ADAPTERS},
+            code_version=str(TRAINING_VERSION),
+            reads=("finetuning", *BASE),
+            partition_column=experiment.column,
+            gpu=True,
+        ),
+    )
+    def adapters_of(
+        context: dg.AssetExecutionContext,
+        samples: pd.DataFrame,
+        examples: pd.DataFrame,
+        study: dg.ResourceParam[Study],
+        gpu: GpuResource,
+        adapters: dg.ResourceParam[AdapterStore],
+    ) -> dg.Output[pd.DataFrame]:
+        work = finetunes(samples, examples, experiment)
+        progress = Progress(context, "finetuning", len(work), experiment.noun)
+        version = merged_version(
+            [training_settings_id(study), gpu.base_fingerprint(study), *samples["version"]]
+        )
+        rows, now = [], 0
+        for key, trained in finetune_all(work, study, gpu, adapters, progress.step):
+            now += trained.now
+            folder = adapters.folder(trained.trial_id)
+            rows.append({experiment.column: key, **_adapter_row(trained), "folder": str(folder)})
+            context.add_asset_metadata(_adapter_metadata(trained, key, study), partition_key=key)
+        context.add_asset_metadata({"trained in this run": now})
+        frame = pd.DataFrame(rows).sort_values(experiment.column, ignore_index=True)
+        return table(frame.assign(version=version), version=version)
+
+    return adapters_of
+
+
+def losses_asset(experiment: Experiment) -> dg.AssetsDefinition:
+    """The asset with the evaluation losses of each of the experiment's finetunes."""
+
+    @dg.asset(
+        name=experiment.losses,
+        description="The loss of the model finetuned on each of the "
+        f"{experiment.noun}, on every reference output of the evaluation set.",
+        partitions_def=experiment.partitions,
+        ins={"trained": dg.AssetIn(experiment.adapters)},
+        **presentation(
+            experiment.group or "experiments",
+            columns={experiment.column: ("text", "Partition key"), **LOSSES},
+            code_version=str(CODE_VERSION),
+            reads=(*CUTS, *BASE),
+            partition_column=experiment.column,
+            **FORWARD,
+        ),
+    )
+    def losses_of(
+        context: dg.AssetExecutionContext,
+        trained: pd.DataFrame,
+        eval_set: pd.DataFrame,
+        base_losses: pd.DataFrame,
+        study: dg.ResourceParam[Study],
+        gpu: GpuResource,
+        adapters: dg.ResourceParam[AdapterStore],
+        warehouse: dg.ResourceParam[Warehouse],
+    ) -> dg.Output[pd.DataFrame]:
+        rows = evaluation_rows(eval_set, study.evaluation)
+        trials = trained.set_index(experiment.column)
+        progress = Progress(context, "evaluating", len(trials), experiment.noun)
+        done, new = evaluated(
+            {str(key): str(t) for key, t in trials["trial_id"].items()},
+            rows,
+            study,
+            gpu,
+            adapters,
+            warehouse,
+            progress,
+        )
+        evaluation_id = evaluation_fingerprint(rows, study)
+        version = merged_version([evaluation_id, *trained["version"]])
+        base = overall(base_losses, study.evaluation.weighting)
+        tables = []
+        for key, losses in done.items():
+            parts = {name: str(trials[name][key]) for name in ("trial_id", "set_id")}
+            frame = losses.assign(**parts, evaluation_id=evaluation_id, version=version)
+            frame.insert(0, experiment.column, key)
+            tables.append(frame)
+            metadata = _loss_metadata(losses, base, study)
+            metadata |= {"evaluated in this run": parts["trial_id"] in new, **parts}
+            context.add_asset_metadata(metadata, partition_key=key)
+        return table(pd.concat(tables, ignore_index=True), version=version)
+
+    return losses_of
+
+
+@dg.asset(
+    **presentation(
+        "experiments",
+        columns=OUTPUTS,
+        code_version=str(CODE_VERSION),
+        reads=(*CUTS, *BASE),
+        **FORWARD,
+    )
+)
 def base_losses(
     eval_set: pd.DataFrame,
     study: dg.ResourceParam[Study],
@@ -61,166 +271,89 @@ def base_losses(
         warehouse.append(CACHE, losses, key=CACHE_KEY)
     loss = overall(losses, study.evaluation.weighting)
     metadata = {"loss": loss, "instructions": losses["eval_id"].nunique(), "outputs": len(losses)}
-    return dg.Output(losses, metadata=metadata)
+    return table(losses, metadata)
 
 
-def losses_asset(experiment: Experiment) -> dg.AssetsDefinition:
-    """The asset with the evaluation losses of each of the experiment's finetunes."""
-    column = {experiment.column: ("text", "Partition key")}
+def definitions(study: Study) -> dg.Definitions:
+    """What all experiments share: the base model's own losses."""
+    return dg.Definitions(assets=[base_losses], asset_checks=[finite_losses_check("base_losses")])
 
-    @dg.asset(
-        name=experiment.losses,
-        description="The loss of the model finetuned on each of the "
-        f"{experiment.noun}, on every reference output of the evaluation set.",
-        partitions_def=experiment.partitions,
-        deps=[experiment.adapters],
-        **presentation(
-            experiment.group or "evaluation",
-            columns={**column, **COLUMNS},
-            partition_column=experiment.column,
-            **PRESENTATION,
-        ),
-    )
-    def losses_of(
-        context: dg.AssetExecutionContext,
-        eval_set: pd.DataFrame,
-        base_losses: pd.DataFrame,
-        study: dg.ResourceParam[Study],
-        gpu: GpuResource,
-        adapters: dg.ResourceParam[AdapterStore],
-        warehouse: dg.ResourceParam[Warehouse],
-    ) -> pd.DataFrame:
-        rows = evaluation_rows(eval_set, study.evaluation)
-        found = {key: adapters.latest(key) for key in context.partition_keys}
-        progress = Progress(context, "evaluating", len(found), experiment.noun)
-        done, new = evaluated(found, rows, study, gpu, warehouse, progress)
-        base = overall(base_losses, study.evaluation.weighting)
-        for partition, losses in done.items():
-            loss = overall(losses, study.evaluation.weighting)
-            context.add_asset_metadata(
-                {
-                    "loss": loss,
-                    "log loss": math.log(loss),
-                    "base model's loss": base,
-                    "change against the base": loss - base,
-                    "token-weighted loss": overall(losses, "token"),
-                    "instruction-weighted loss": overall(losses, "instruction"),
-                    "evaluated in this run": partition in new,
-                },
-                partition_key=partition,
-            )
-        return pd.concat(
-            [done[p].assign(**{experiment.column: p}) for p in context.partition_keys],
-            ignore_index=True,
+
+def _tell_what_will_be_missing(
+    context: dg.AssetExecutionContext, experiment: Experiment, warehouse: Warehouse
+) -> None:
+    """Say before anything is trained which partitions will have no losses after this run."""
+    missing = [key for key in experiment.keys if key not in set(context.partition_keys)]
+    if missing and warehouse.has_table(experiment.losses):
+        rows = warehouse.read_table(experiment.losses, [experiment.column])
+        missing = [key for key in missing if key not in set(rows[experiment.column])]
+    if missing:
+        context.log.warning(
+            f"this run makes {len(context.partition_keys)} of {len(experiment.keys)} "
+            f"{experiment.noun}. Without losses after it: {some(missing)}. What needs all of them "
+            "(a rule, a verdict) will not be made until they are there."
         )
-
-    return losses_of
-
-
-def evaluated(
-    found: Mapping[str, tuple[Path, Mapping[str, Any]]],
-    rows: pd.DataFrame,
-    study: Study,
-    gpu: GpuResource,
-    warehouse: Warehouse,
-    progress: Progress | None = None,
-) -> tuple[dict[str, pd.DataFrame], set[str]]:
-    """Losses of every adapter on ``rows``; what was measured before is not measured again.
-
-    Args:
-        found: folder and manifest of each adapter, by partition key.
-
-    Returns:
-        The losses by partition key, with their fingerprint, and the keys evaluated just now.
-    """
-    shared = evaluation_fingerprint(rows, study)
-    keys = {p: fingerprint(manifest["fingerprint"], shared) for p, (_, manifest) in found.items()}
-    cached = {p: cached_losses(warehouse, key) for p, key in keys.items()}
-    done = {p: losses for p, losses in cached.items() if losses is not None}
-    missing = {p: folder for p, (folder, _) in found.items() if p not in done}
-    if not missing:
-        return done, set()  # the base model is not loaded for nothing
-    if progress is not None:
-        progress.total = len(missing)
-    step = None if progress is None else progress.step
-    for partition, losses in evaluate_adapters(missing, rows, study, gpu, step):
-        done[partition] = losses.assign(fingerprint=keys[partition])
-        warehouse.append(CACHE, done[partition], key=CACHE_KEY)
-    return done, set(missing)
+    context.add_asset_metadata({"without losses after this run": len(missing)})
 
 
-def cached_losses(warehouse: Warehouse, key: str) -> pd.DataFrame | None:
-    """The losses measured under this fingerprint before, or None."""
-    if not warehouse.has_table(CACHE):
-        return None
-    losses = warehouse.query("eval_losses_of.sql", {"fingerprint": key})
-    return losses if len(losses) else None
+def _by_source(rows: pd.DataFrame) -> dict[str, Any]:
+    if "source" not in rows:
+        return {}
+    counts = rows["source"].value_counts().sort_index()
+    sizes = {str(source): int(count) for source, count in counts.items()}
+    return {"by source": dg.MetadataValue.json(sizes)}
 
 
-def adapters_asset(experiment: Experiment) -> dg.AssetsDefinition:
-    """The asset with one LoRA adapter for each of the experiment's sets of examples."""
-
-    @dg.asset(
-        name=experiment.adapters,
-        description=f"LoRA adapters finetuned on the {experiment.noun}, on the frozen, shared base "
-        "model; loss on response tokens only. Kept as PEFT folders; one whose fingerprint is "
-        "complete is not trained again.",
-        partitions_def=experiment.partitions,
-        ins={
-            "samples": dg.AssetIn(experiment.samples),
-            "examples": dg.AssetIn(experiment.examples),
-        },
-        **presentation(
-            experiment.group or "finetuning",
-            {"pytorch", "huggingface"},
-            code_version=str(TRAINING_VERSION),
-            gpu=True,
-        ),
-    )
-    def adapters_of(
-        context: dg.AssetExecutionContext,
-        samples: pd.DataFrame,
-        examples: pd.DataFrame,
-        study: dg.ResourceParam[Study],
-        gpu: GpuResource,
-        adapters: dg.ResourceParam[AdapterStore],
-    ) -> dg.MaterializeResult:
-        work = finetunes(samples, examples, experiment.column)
-        progress = Progress(context, "finetuning", len(work), experiment.noun)
-        trained = 0
-        for key, manifest, new in finetune_all(work, study, gpu, adapters, progress.step):
-            trained += new
-            context.add_asset_metadata(_metadata(manifest, adapters, key, new), partition_key=key)
-        return dg.MaterializeResult(metadata={"trained in this run": trained})
-
-    return adapters_of
-
-
-def finetunes(samples: pd.DataFrame, examples: pd.DataFrame, column: str) -> dict[str, Finetune]:
-    """The finetunes of all sets in ``samples``, by partition key (in ``column``)."""
-    texts = examples[["example_id", "instruction", "input", "output"]]
+def _adapter_row(trained: Trained) -> dict[str, Any]:
+    manifest, losses = trained.manifest, trained.manifest["losses"]
     return {
-        str(key): Finetune(
-            str(key),
-            seed_of(str(key)),
-            members.sort_values("position")[["example_id"]].merge(
-                texts, on="example_id", validate="one_to_one"
-            ),
-        )
-        for key, members in samples.groupby(column)
+        "trial_id": trained.trial_id,
+        "set_id": trained.set_id,
+        "settings_id": trained.settings_id,
+        "base_id": manifest["base"],
+        "precision": manifest["precision"],
+        "seed": manifest["seed"],
+        "examples": manifest["examples"],
+        "steps": len(losses),
+        "first_loss": losses[0],
+        "last_loss": losses[-1],
+        "tokens": manifest["tokens"],
+        "seconds": manifest["seconds"],
     }
 
 
-def _metadata(manifest: dict[str, Any], store: AdapterStore, key: str, new: bool) -> dict[str, Any]:
-    losses = manifest["losses"]
+def _adapter_metadata(trained: Trained, key: str, study: Study) -> dict[str, Any]:
+    row, losses = _adapter_row(trained), trained.manifest["losses"]
+    curve = png_markdown(loss_curve(losses, f"training loss, {key}"), "training loss")
     return {
-        "loss curve": png_markdown(loss_curve(losses, f"training loss, {key}"), "training loss"),
-        "first loss": losses[0],
-        "last loss": losses[-1],
-        "steps": len(losses),
-        "tokens/s": round(manifest["tokens"] / manifest["seconds"], 1),
-        "wall seconds": manifest["seconds"],
-        "precision": manifest["precision"],
-        "trained in this run": new,
-        "adapter": dg.MetadataValue.path(store.folder(key, manifest["fingerprint"])),
+        "loss curve": curve,
+        "first loss": row["first_loss"],
+        "last loss": row["last_loss"],
+        "steps": row["steps"],
+        "tokens/s": round(row["tokens"] / row["seconds"], 1),
+        "wall seconds": row["seconds"],
+        "precision": row["precision"],
+        "settings": dg.MetadataValue.json(
+            {
+                "finetuning": study.finetuning.model_dump(mode="json"),
+                "prompt": study.models.prompt,
+                "max_length": study.models.max_length,
+            }
+        ),
+        "set": row["set_id"],
+        "trial": row["trial_id"],
+        "trained in this run": trained.now,
+    }
+
+
+def _loss_metadata(losses: pd.DataFrame, base: float, study: Study) -> dict[str, Any]:
+    loss = overall(losses, study.evaluation.weighting)
+    return {
+        "loss": loss,
+        "log loss": math.log(loss),
+        "base model's loss": base,
+        "change against the base": loss - base,
+        "token-weighted loss": overall(losses, "token"),
+        "instruction-weighted loss": overall(losses, "instruction"),
+        "settings": dg.MetadataValue.json(study.evaluation.model_dump(mode="json")),
     }

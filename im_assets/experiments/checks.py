@@ -1,8 +1,13 @@
-"""Blocking checks on the evaluation losses."""
+"""Blocking checks: losses are numbers, and the parts of every trial belong together."""
 
 import dagster as dg
 import numpy as np
 import pandas as pd
+
+from im_assets.experiments.experiment import Experiment
+from im_assets.experiments.lineage import told
+from im_resources.gpu import GpuResource
+from im_resources.study import Study
 
 
 def finite_losses_check(asset: str) -> dg.AssetChecksDefinition:
@@ -32,3 +37,53 @@ def losses_are_finite(losses: pd.DataFrame) -> dg.AssetCheckResult:
             "first": str(bad.head(3).to_dict("records")),
         },
     )
+
+
+def parts_agree_check(experiment: Experiment, asset: str) -> dg.AssetChecksDefinition:
+    """The blocking check ``<experiment>_parts_agree`` of the asset in which its tables meet.
+
+    Each partition's sets, finetunes and losses belong together, were made with the profile's
+    settings, base and evaluation set, and hold nothing that the pool has lost.
+    """
+    from im_assets.experiments.points import Parts
+
+    @dg.asset_check(
+        asset=asset,
+        name=f"{experiment.name}_parts_agree",
+        description=f"Sets, finetunes and losses of the {experiment.noun} belong together, and "
+        "were made with the profile's settings; names those that were not, and what to "
+        "materialize.",
+        blocking=True,
+        additional_ins={
+            "samples": dg.AssetIn(experiment.samples),
+            "adapters": dg.AssetIn(experiment.adapters),
+            "losses": dg.AssetIn(experiment.losses),
+            "pool": dg.AssetIn(experiment.pool),
+            "evaluation": dg.AssetIn("eval_set"),
+        },
+    )
+    def check(
+        samples: pd.DataFrame,
+        adapters: pd.DataFrame,
+        losses: pd.DataFrame,
+        pool: pd.DataFrame,
+        evaluation: pd.DataFrame,
+        study: dg.ResourceParam[Study],
+        gpu: GpuResource,
+    ) -> dg.AssetCheckResult:
+        parts = Parts(experiment, samples, adapters, losses, pool)
+        faults = parts.faults(evaluation, study, gpu)
+        total = len(experiment.keys)
+        by_kind = pd.Series([fault.kind for fault in faults], dtype=object).value_counts()
+        return dg.AssetCheckResult(
+            passed=not faults,
+            description="; ".join(told(faults, total)) or f"all {total} {experiment.noun}",
+            metadata={
+                "partitions": total,
+                "with a fault": len(faults),
+                "faults": dg.MetadataValue.json({f.partition: f.kind for f in faults}),
+                "by kind": dg.MetadataValue.json({str(k): int(n) for k, n in by_kind.items()}),
+            },
+        )
+
+    return check

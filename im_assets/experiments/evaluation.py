@@ -7,11 +7,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from im_assets.common.progress import Progress
+from im_resources.adapter_store import AdapterStore
 from im_resources.gpu import GpuResource
 from im_resources.study import EvaluationSettings, Study, fingerprint
+from im_resources.warehouse import Warehouse
 
 # Changes when the same adapter and evaluation set would get another loss.
 CODE_VERSION = 1
+
+CACHE, CACHE_KEY = "eval_loss_cache", ["fingerprint", "eval_id", "output_index"]
 
 
 def evaluation_rows(eval_set: pd.DataFrame, settings: EvaluationSettings) -> pd.DataFrame:
@@ -92,6 +97,50 @@ def evaluate_adapters(
         return losses_frame(rows, losses)
 
     yield from run_side_by_side(one, list(folders), gpu)
+
+
+def evaluated(
+    trials: Mapping[str, str],
+    rows: pd.DataFrame,
+    study: Study,
+    gpu: GpuResource,
+    store: AdapterStore,
+    warehouse: Warehouse,
+    progress: Progress | None = None,
+) -> tuple[dict[str, pd.DataFrame], set[str]]:
+    """Losses of every trial on ``rows``; what was measured before is not measured again.
+
+    Args:
+        trials: the trial of each partition key.
+
+    Returns:
+        The losses by partition key, with their fingerprint, and the trials evaluated just now.
+
+    Raises AdapterError when a trial that has to be evaluated is not in the store.
+    """
+    shared = evaluation_fingerprint(rows, study)
+    keys = {trial: fingerprint(trial, shared) for trial in trials.values()}
+    found = {trial: cached_losses(warehouse, key) for trial, key in keys.items()}
+    done = {trial: losses for trial, losses in found.items() if losses is not None}
+    missing = {trial: store.folder(trial) for trial in keys if trial not in done}
+    if missing:  # else the base model is not loaded for nothing
+        for trial in missing:
+            store.there(trial)
+        if progress is not None:
+            progress.total = len(missing)
+        step = None if progress is None else progress.step
+        for trial, losses in evaluate_adapters(missing, rows, study, gpu, step):
+            done[trial] = losses.assign(fingerprint=keys[trial])
+            warehouse.append(CACHE, done[trial], key=CACHE_KEY)
+    return {partition: done[trial] for partition, trial in trials.items()}, set(missing)
+
+
+def cached_losses(warehouse: Warehouse, key: str) -> pd.DataFrame | None:
+    """The losses measured under this fingerprint before, or None."""
+    if not warehouse.has_table(CACHE):
+        return None
+    losses = warehouse.query("eval_losses_of.sql", {"fingerprint": key})
+    return losses if len(losses) else None
 
 
 def overall(losses: pd.DataFrame, weighting: str) -> float:

@@ -1,17 +1,99 @@
-"""The partition sets, and what finetunes on them: mixture seeds, univariate bins, selection arms.
+"""An experiment: a named, partitioned family of trials, and its partition keys.
 
-Whatever the study asks, it asks by finetuning on sets of examples and evaluating: random mixtures,
-bins of one indicator, selections. An Experiment names the assets of one such question; the same
-factories build them all. Every partition key ends in ``seed-000``, the seed of its finetune.
+Whatever the study asks, it asks by finetuning on sets of examples and measuring: random mixtures,
+bins of one indicator, selections, sizes. They differ in how a set is chosen and in nothing else.
+Every partition key ends in ``seed-000``, the seed of its finetune.
 """
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import dagster as dg
+import pandas as pd
 
-from im_resources.study import Study, UnivariateSettings
+from im_assets.scoring.batch import Models
+from im_resources.study import Study
+from im_resources.warehouse import Warehouse
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """What a set is drawn with: the tables that the experiment is made from, and the rest."""
+
+    tables: Mapping[str, pd.DataFrame]
+    study: Study
+    models: Models
+    warehouse: Warehouse
+
+
+# Yields (partition key, members) for the wanted keys; members have example_id and, if wanted, more
+# columns, in the set's order.
+Draw = Callable[[Sequence[str], Drawing], Iterator[tuple[str, pd.DataFrame]]]
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A family of trials, one partition each.
+
+    Attributes:
+        name: what the profile calls it (``rule.points``).
+        noun: what its sets are called, in the plural.
+        pool: the asset with the texts of the examples that sets are chosen from.
+        scores: the asset with their scores.
+        keys: the partition keys.
+        column: holds the partition key in the experiment's tables.
+        group: the assets' group in the catalog, or None: each in that of its kind.
+        draw: how sets are chosen, from the assets ``made_from``.
+        columns: columns of the samples beside those that all experiments have.
+        reads: the settings that the drawing reads.
+        version: changes when the same input and settings would give other sets.
+        names: of the three assets, where they are not ``<name>_samples`` and so on.
+    """
+
+    name: str
+    noun: str
+    pool: str
+    scores: str
+    keys: tuple[str, ...]
+    column: str
+    draw: Draw
+    made_from: tuple[str, ...]
+    description: str
+    columns: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    reads: tuple[str, ...] = ()
+    version: str = "1"
+    group: str | None = None
+    names: Mapping[str, str] = field(default_factory=dict)
+
+    def asset(self, kind: str) -> str:
+        """The name of the experiment's asset of a kind: samples, adapters, losses, …"""
+        return self.names.get(kind, f"{self.names.get('', self.name)}_{kind}")
+
+    @property
+    def samples(self) -> str:
+        """The asset with the sets' members."""
+        return self.asset("samples")
+
+    @property
+    def adapters(self) -> str:
+        """The asset with what was finetuned on them."""
+        return self.asset("adapters")
+
+    @property
+    def losses(self) -> str:
+        """The asset with the evaluation losses."""
+        return self.asset("losses")
+
+    @property
+    def partitions(self) -> dg.StaticPartitionsDefinition:
+        """The partitions of its assets."""
+        return dg.StaticPartitionsDefinition(list(self.keys))
+
+    def presented(self, kind_group: str) -> dict[str, Any]:
+        """Group and partitions of one of its assets."""
+        return {"group": self.group or kind_group, "partitions": self.partitions}
 
 
 def seed_key(seed: int) -> str:
@@ -40,66 +122,6 @@ def arm_key(arm: str, size: int, seed: int) -> str:
     return f"{arm}-{size}-{seed_key(seed)}"
 
 
-@dataclass(frozen=True)
-class Experiment:
-    """Sets of examples to finetune on and evaluate, one partition each.
-
-    ``samples``, ``adapters`` and ``losses`` are the names of its assets; ``examples`` of the asset
-    with the texts; ``column`` holds the partition key in its tables; ``noun`` is what a set is
-    called. ``group`` is the assets' group, or empty: each in the group of its room.
-    """
-
-    samples: str
-    adapters: str
-    losses: str
-    examples: str
-    column: str
-    noun: str
-    keys: tuple[str, ...]
-    group: str = ""
-
-    @property
-    def partitions(self) -> dg.StaticPartitionsDefinition:
-        return dg.StaticPartitionsDefinition(list(self.keys))
-
-
-def mixture_experiment(study: Study) -> Experiment:
-    """The random mixtures that the rule is fitted on."""
-    return Experiment(
-        samples="mixed_samples",
-        adapters="finetuned_adapters",
-        losses="eval_losses",
-        examples="candidate_datasets",
-        column="seed",
-        noun="mixtures",
-        keys=tuple(map(seed_key, study.mixtures.seed_numbers)),
-    )
-
-
-def univariate_experiment(study: Study, indicators: Sequence[str]) -> Experiment:
-    """The bins of each of ``indicators`` (paper, univariate analysis)."""
-    settings = study.univariate or UnivariateSettings()
-    return Experiment(
-        samples="univariate_samples",
-        adapters="univariate_adapters",
-        losses="univariate_losses",
-        examples="candidate_datasets",
-        column="bin",
-        noun="bins",
-        keys=tuple(bin_key(name, i) for name in indicators for i in range(settings.bins)),
-        group="univariate",
-    )
-
-
-def validation_experiment(arms: Mapping[str, object]) -> Experiment:
-    """The selections that are finetuned on to see whether they are worth it, by partition key."""
-    return Experiment(
-        samples="selection_samples",
-        adapters="selection_adapters",
-        losses="selection_losses",
-        examples="dolly_dataset",
-        column="arm",
-        noun="selections",
-        keys=tuple(arms),
-        group="validation",
-    )
+def some(keys: Sequence[str], most: int = 5) -> str:
+    """The first keys as text, and how many more there are."""
+    return ", ".join(keys[:most]) + (f" and {len(keys) - most} more" if len(keys) > most else "")

@@ -1,4 +1,8 @@
-"""Finetune the base on mixtures (paper: LoRA, 3 epochs, batch size 8), several side by side."""
+"""Finetune the base on sets of examples (paper: LoRA, 3 epochs, batch size 8), side by side.
+
+A trial is known by its content (examples in order, base, settings, seed), so that one that two
+experiments ask for is trained once, and a killed run goes on after the last one trained.
+"""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -6,23 +10,32 @@ from typing import Any
 
 import pandas as pd
 
+from im_assets.experiments.experiment import Experiment, seed_of, some
+from im_assets.experiments.lineage import LineageError, set_id_of
 from im_resources.adapter_store import AdapterStore
 from im_resources.gpu import GpuResource
 from im_resources.study import Study, fingerprint
 
-# Changes when the same mixture and settings would train to another adapter.
+# Changes when the same set and settings would train to another adapter.
 CODE_VERSION = 1
+
+OnStep = Callable[[str, int, int, int], None]
 
 
 @dataclass(frozen=True)
 class Finetune:
-    """One mixture to train on: its partition key, seed, and members in order."""
+    """One trial to train: its partition key, seed, and members in order."""
 
     partition: str
     seed: int
     examples: pd.DataFrame  # example_id, instruction, input, output
 
-    def fingerprint(self, study: Study, base: str) -> str:
+    @property
+    def set_id(self) -> str:
+        """The fingerprint of the set."""
+        return set_id_of(self.examples["example_id"])
+
+    def trial_id(self, study: Study, base: str) -> str:
         """Everything that changes the adapter: data, base, prompt, training settings, code."""
         return fingerprint(
             CODE_VERSION,
@@ -35,66 +48,120 @@ class Finetune:
         )
 
 
+@dataclass(frozen=True)
+class Trained:
+    """A trial that is in the store, with its fingerprints; ``now``: it was trained just now."""
+
+    trial_id: str
+    set_id: str
+    settings_id: str
+    manifest: Mapping[str, Any]
+    now: bool
+
+
+def training_settings_id(study: Study) -> str:
+    """The fingerprint of what a trial depends on beside its set, base and seed."""
+    return fingerprint(CODE_VERSION, study.models.prompt, study.models.max_length, study.finetuning)
+
+
+def finetunes(
+    samples: pd.DataFrame, examples: pd.DataFrame, experiment: Experiment
+) -> dict[str, Finetune]:
+    """The finetunes of all sets in ``samples``, by partition key.
+
+    Raises LineageError when a set holds an example that the pool no longer has, or is not the set
+    that was drawn: it would silently be finetuned on another one.
+    """
+    texts = examples[["example_id", "instruction", "input", "output"]]
+    found = {}
+    for key, members in samples.sort_values("position").groupby(experiment.column):
+        rows = members[["example_id"]].merge(
+            texts, how="left", on="example_id", validate="one_to_one", indicator=True
+        )
+        gone = rows.loc[rows["_merge"] != "both", "example_id"].tolist()
+        if gone:
+            raise LineageError(
+                f"{experiment.samples}, {key}: {len(gone)} of its {len(rows)} examples are no "
+                f"longer in {experiment.pool} ({some(gone)}); materialize {experiment.samples} "
+                "for it again"
+            )
+        finetune = Finetune(str(key), seed_of(str(key)), rows.drop(columns="_merge"))
+        if set(members["set_id"]) != {finetune.set_id}:
+            raise LineageError(
+                f"{experiment.samples}, {key}: its rows are not the set that was drawn; "
+                f"materialize {experiment.samples} for it again"
+            )
+        found[str(key)] = finetune
+    return found
+
+
 def finetune_all(
     work: Mapping[str, Finetune],
     study: Study,
     gpu: GpuResource,
     store: AdapterStore,
-    on_step: Callable[[str, int, int, int], None] | None = None,
-) -> Iterator[tuple[str, dict[str, Any], bool]]:
-    """Train what is not in the store yet; yield (partition, manifest, was trained now).
+    on_step: OnStep | None = None,
+) -> Iterator[tuple[str, Trained]]:
+    """Train what is not in the store yet; yield (partition, trained), each as soon as it is there.
 
-    An adapter is published as soon as it is trained, so a killed run resumes after the last one.
+    Of finetunes that are the same trial, one is trained.
     """
-    base_key = gpu.base_fingerprint(study)
-    todo: list[str] = []
+    base_key, settings_id = gpu.base_fingerprint(study), training_settings_id(study)
+    partitions: dict[str, list[str]] = {}
     for partition, finetune in work.items():
-        key = finetune.fingerprint(study, base_key)
-        manifest = store.find(partition, key)
+        partitions.setdefault(finetune.trial_id(study, base_key), []).append(partition)
+    todo: list[str] = []
+    for trial_id, same in partitions.items():
+        manifest = store.find(trial_id)
         if manifest is None:
-            todo.append(partition)
-        else:
-            store.point(partition, key)
-            yield partition, manifest, False
-    if todo:
-        yield from _train(todo, work, study, gpu, store, on_step)
+            todo.append(trial_id)
+            continue
+        for partition in same:
+            set_id = work[partition].set_id
+            yield partition, Trained(trial_id, set_id, settings_id, manifest, False)
+    if not todo:
+        return  # the base model is not loaded for nothing
+    firsts = {trial_id: work[partitions[trial_id][0]] for trial_id in todo}
+    for trial_id, manifest in _train(firsts, study, gpu, store, on_step):
+        for number, partition in enumerate(partitions[trial_id]):
+            set_id = work[partition].set_id
+            yield partition, Trained(trial_id, set_id, settings_id, manifest, number == 0)
 
 
 def _train(
-    todo: list[str],
     work: Mapping[str, Finetune],
     study: Study,
     gpu: GpuResource,
     store: AdapterStore,
-    on_step: Callable[[str, int, int, int], None] | None,
-) -> Iterator[tuple[str, dict[str, Any], bool]]:
+    on_step: OnStep | None,
+) -> Iterator[tuple[str, dict[str, Any]]]:
     from im_resources.language_model.lora import add_adapter, train
     from im_resources.language_model.prompts import encode_examples
     from im_resources.language_model.side_by_side import run_side_by_side
 
     base = gpu.base_model(study)
 
-    def one(partition: str) -> dict[str, Any]:
-        finetune = work[partition]
+    def one(trial_id: str) -> dict[str, Any]:
+        finetune = work[trial_id]
         encoded = encode_examples(base.tokenizer, study.models, finetune.examples)
         adapter = add_adapter(base, study.finetuning, finetune.seed)
-        report = None if on_step is None else lambda *step: on_step(partition, *step)
+        report = None if on_step is None else lambda *step: on_step(finetune.partition, *step)
         training = train(adapter, encoded, study.finetuning, finetune.seed, report)
         return store.publish(
-            partition,
-            finetune.fingerprint(study, base.fingerprint),
+            trial_id,
             adapter.save_pretrained,
             {
                 "seed": finetune.seed,
+                "set": finetune.set_id,
                 "examples": len(encoded),
                 "losses": [round(loss, 6) for loss in training.losses],
                 "tokens": training.tokens,
                 "seconds": round(training.seconds, 3),
                 "precision": base.precision,
                 "base": base.fingerprint,
+                "settings": training_settings_id(study),
                 "finetuning": study.finetuning.model_dump(mode="json"),
             },
         )
 
-    for partition, manifest in run_side_by_side(one, todo, gpu):
-        yield partition, manifest, True
+    yield from run_side_by_side(one, list(work), gpu)

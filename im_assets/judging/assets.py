@@ -4,15 +4,17 @@ The paper has gpt-3.5-turbo and gpt-4 compare a model finetuned on rule-selected
 finetuned on a random selection. ``docs/judge.md`` tells how to read the result.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import dagster as dg
 import pandas as pd
 
 from im_assets.common.figures import png_markdown
-from im_assets.common.presentation import presentation, preview
+from im_assets.common.presentation import presentation, preview, table
 from im_assets.common.progress import Progress
 from im_assets.experiments.experiment import arm_key
+from im_assets.experiments.lineage import LineageError
 from im_assets.judging.answering import (
     CODE_VERSION,
     answer_all,
@@ -38,7 +40,9 @@ ANSWERS = {
     "answer": ("text", "Its answer, the likeliest token at each step"),
     "tokens": ("bigint", "Tokens generated"),
     "complete": ("boolean", "Whether the model ended it, before judge.answer_tokens"),
-    "fingerprint": ("text", "What the answers depend on: adapter, instructions, prompt, lengths"),
+    "fingerprint": ("text", "What the answers depend on: trial, instructions, prompt, lengths"),
+    "trial_id": ("text", "Fingerprint of the trial that answers"),
+    "rule_id": ("text", "Fingerprint of the rule that the arms were drawn by"),
 }
 PAIRS = {
     "eval_id": ("text", "Instruction of the evaluation set"),
@@ -52,6 +56,7 @@ PAIRS = {
     "position_bias": ("boolean", "Whether the orders contradict each other; null: not judged"),
     "problem": ("text", "Why an order has no verdict; null: both have one"),
     "judge": ("text", "The judging model"),
+    "rule_id": ("text", "Fingerprint of the rule that the arms were drawn by"),
 }
 LOCAL_WARNING = (
     "The judge is the study's own base model. This shows the mechanism and is **no evidence**: a "
@@ -59,27 +64,29 @@ LOCAL_WARNING = (
 )
 
 
-def judge_assets(study: Study) -> list[dg.AssetsDefinition]:
+def definitions(study: Study) -> dg.Definitions:
     """The assets of this room; none when the profile has no judge."""
     settings = study.judge
     if settings is None or study.validation is None:
-        return []
+        return dg.Definitions()
     size = study.validation.sizes[0]
     arms = {arm: arm_key(arm, size, 0) for arm in (settings.first, settings.second)}
 
     @dg.asset(
-        deps=["selection_adapters"],
         **presentation(
             "judging",
             {"pytorch", "duckdb"},
             ANSWERS,
             code_version=str(CODE_VERSION),
+            reads=("judge", "models", "evaluation.tokens_per_batch"),
             gpu=True,
         ),
     )
     def judged_answers(
         context: dg.AssetExecutionContext,
         eval_set: pd.DataFrame,
+        selection_adapters: pd.DataFrame,
+        selection_samples: pd.DataFrame,
         study: dg.ResourceParam[Study],
         gpu: GpuResource,
         adapters: dg.ResourceParam[AdapterStore],
@@ -87,22 +94,28 @@ def judge_assets(study: Study) -> list[dg.AssetsDefinition]:
     ) -> dg.Output[pd.DataFrame]:
         """Answers to evaluation instructions by the two finetuned models that are compared."""
         instructions = asked_instructions(eval_set, settings)
-        found = {arm: adapters.latest(key) for arm, key in arms.items()}
+        trials = trials_of(arms, selection_adapters, selection_samples)
         keys = {
-            arm: answers_fingerprint(manifest["fingerprint"], instructions, study)
-            for arm, (_, manifest) in found.items()
+            arm: answers_fingerprint(trial, instructions, study) for arm, trial in trials.items()
         }
         done = {a: t for a, k in keys.items() if (t := cached_answers(warehouse, k)) is not None}
-        folders = {arm: folder for arm, (folder, _) in found.items() if arm not in done}
+        folders = {arm: adapters.folder(t) for arm, t in trials.items() if arm not in done}
+        for arm in folders:
+            adapters.there(trials[arm])
         progress = Progress(context, "answering", len(folders), "models")
         for arm, new in answer_all(folders, instructions, study, gpu, progress.step):
             done[arm] = new.assign(fingerprint=keys[arm])
             warehouse.append("answer_cache", done[arm], key=["fingerprint", "eval_id"])
         answers = pd.concat(
-            [instructions.merge(done[arm], on="eval_id").assign(arm=arm) for arm in arms],
+            [
+                instructions.merge(done[arm], on="eval_id").assign(arm=arm, trial_id=trials[arm])
+                for arm in arms
+            ],
             ignore_index=True,
-        )[list(ANSWERS)]
-        return dg.Output(answers, metadata=_answer_metadata(answers, len(folders)))
+        )
+        rule_id = rule_of(arms, selection_samples)
+        answers = answers.assign(rule_id=rule_id)[list(ANSWERS)]
+        return table(answers, {"rule": rule_id, **_answer_metadata(answers, len(folders))})
 
     @dg.asset(
         **presentation(
@@ -110,6 +123,7 @@ def judge_assets(study: Study) -> list[dg.AssetsDefinition]:
             {"openai" if settings.backend == "openai" else "pytorch", "duckdb"},
             PAIRS,
             code_version=str(PROMPT_VERSION),
+            reads=("judge", "models"),
             gpu=settings.backend == "local",
         ),
     )
@@ -143,9 +157,44 @@ def judge_assets(study: Study) -> list[dg.AssetsDefinition]:
         figure = outcome_figure(counts, first, second, judge.name)
         metadata = _judge_metadata(counts, asked, judge)
         metadata["outcomes"] = png_markdown(figure, f"{first} against {second}: win, tie, lose")
-        return dg.Output(result[list(PAIRS)], metadata=metadata)
+        rule_id = str(judged_answers["rule_id"].iloc[0])
+        return table(result.assign(rule_id=rule_id)[list(PAIRS)], {"rule": rule_id, **metadata})
 
-    return [judged_answers, pairwise_judge]
+    return dg.Definitions(assets=[judged_answers, pairwise_judge])
+
+
+def trials_of(
+    arms: Mapping[str, str], adapters: pd.DataFrame, samples: pd.DataFrame
+) -> dict[str, str]:
+    """The trial of each arm's partition.
+
+    Raises LineageError when it was not finetuned, or on another set than the one drawn now.
+    """
+    found = {}
+    for arm, key in arms.items():
+        mine = adapters[adapters["arm"] == key]
+        drawn = samples.loc[samples["arm"] == key, "set_id"].unique()
+        if len(mine) != 1 or list(mine["set_id"]) != list(drawn):
+            raise LineageError(
+                f"{key} is not finetuned on the set that is drawn now; materialize "
+                "selection_adapters for it first"
+            )
+        found[arm] = str(mine["trial_id"].iloc[0])
+    return found
+
+
+def rule_of(arms: Mapping[str, str], samples: pd.DataFrame) -> str:
+    """The fingerprint of the rule that the arms were drawn by.
+
+    Raises LineageError when they were drawn by different ones.
+    """
+    rules = samples.loc[samples["arm"].isin(arms.values()), "rule_id"].unique()
+    if len(rules) != 1:
+        raise LineageError(
+            f"the judged arms were drawn by {len(rules)} rules; materialize selection_samples for "
+            "all arms, and what follows"
+        )
+    return str(rules[0])
 
 
 def answer_pairs(answers: pd.DataFrame, first: str, second: str) -> pd.DataFrame:

@@ -1,63 +1,26 @@
-"""mixed_samples: the random mixtures, one partition a seed; seed_design: which seeds tell most."""
+"""The mixtures' experiment (mixed_samples and its like), and seed_design: which seeds tell most."""
 
 import dagster as dg
 import numpy as np
 import pandas as pd
 
-from im_assets.common.presentation import presentation, preview
-from im_assets.experiments.experiment import Experiment, seed_of
+from im_assets.common.presentation import presentation, preview, table
+from im_assets.experiments.assets import definitions_of
 from im_assets.mixtures.design import (
     d_optimal,
     expected_indicators,
     information,
     principal_directions,
 )
-from im_assets.mixtures.drawing import draw_mixture
+from im_assets.mixtures.experiment import mixture_experiment
 from im_resources.study import Study
 
 RANDOM_DRAWS = 200
-COLUMNS = {
-    "seed": ("text", "Partition key of the mixture"),
-    "position": ("bigint", "Place in the mixture, from 0"),
-    "example_id": ("text", "Content hash of the example"),
-    "source": ("text", "Candidate source it was drawn from"),
-    "share": ("double", "The source's random weight r_i / Σr"),
-}
 
 
-def mixture_assets(experiment: Experiment) -> list[dg.AssetsDefinition]:
-    """The assets of this room."""
-
-    @dg.asset(
-        partitions_def=experiment.partitions,
-        **presentation("mixtures", {"python", "duckdb"}, COLUMNS, partition_column="seed"),
-    )
-    def mixed_samples(
-        context: dg.AssetExecutionContext,
-        candidate_datasets: pd.DataFrame,
-        study: dg.ResourceParam[Study],
-    ) -> pd.DataFrame:
-        """Random mixtures of the candidate sources: a random weight per source, then examples
-        without replacement. The same seed gives the same mixture on any machine."""
-        mixtures = []
-        for key in context.partition_keys:
-            mixture = draw_mixture(candidate_datasets, seed_of(key), study.mixtures.size)
-            counts = mixture["source"].value_counts().sort_index()
-            sizes = {str(source): int(count) for source, count in counts.items()}
-            context.add_asset_metadata(
-                {
-                    "examples": len(mixture),
-                    "by source": dg.MetadataValue.json(sizes),
-                },
-                partition_key=key,
-            )
-            mixtures.append(mixture.assign(seed=key))
-        return pd.concat(mixtures, ignore_index=True)
-
-    return [mixed_samples]
-
-
-@dg.asset(**presentation("mixtures", {"python", "duckdb"}))
+@dg.asset(
+    **presentation("mixtures", {"python", "duckdb"}, reads=("mixtures", "scoring.indicators"))
+)
 def seed_design(
     context: dg.AssetExecutionContext,
     candidate_datasets: pd.DataFrame,
@@ -87,17 +50,17 @@ def seed_design(
     usual = float(np.median([information(vectors[rows]) for rows in draws]))
     # Without a usual value (singular random designs) there is nothing to compare with.
     worth = count * information(vectors[chosen]) / usual if usual > 0 else None
-    table = expected.rename_axis("seed").reset_index().rename_axis(columns=None)
-    table.insert(1, "chosen", np.isin(np.arange(len(vectors)), chosen))
-    names = ", ".join(str(seed) for seed in table.loc[table["chosen"], "seed"])
+    proposal = expected.rename_axis("seed").reset_index().rename_axis(columns=None)
+    proposal.insert(1, "chosen", np.isin(np.arange(len(vectors)), chosen))
+    names = ", ".join(str(seed) for seed in proposal.loc[proposal["chosen"], "seed"])
     scored_of = scored.groupby("source")["example_id"].nunique()
-    return dg.Output(
-        table,
-        metadata={
+    return table(
+        proposal,
+        {
             "paste into the profile": dg.MetadataValue.md(
                 f"```yaml\nmixtures:\n  seeds: [{names}]\n  size: {study.mixtures.size}\n```"
             ),
-            "candidate seeds": len(table),
+            "candidate seeds": len(proposal),
             "directions in which the mixtures differ": vectors.shape[1],
             "random seeds with the same information": worth,
             "scored examples by source": dg.MetadataValue.json(
@@ -105,7 +68,14 @@ def seed_design(
             ),
             "source means": preview(means.reset_index(), rows=len(means)),
             "dagster/column_schema": dg.TableSchema(
-                [dg.TableColumn(str(c), str(t)) for c, t in table.dtypes.items()]
+                [dg.TableColumn(str(c), str(t)) for c, t in proposal.dtypes.items()]
             ),
         },
+    )
+
+
+def definitions(study: Study) -> dg.Definitions:
+    """The assets and checks of this room."""
+    return dg.Definitions.merge(
+        definitions_of(mixture_experiment(study)), dg.Definitions(assets=[seed_design])
     )

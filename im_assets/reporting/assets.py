@@ -17,9 +17,10 @@ from im_resources.study import Study
 from im_resources.warehouse import Warehouse
 
 FOLDER = "report"
+POOL_TABLES = ("dataset", "scores", "selection")
 ALWAYS = (
-    "quality_rule", "dolly_selection", "indicator_table", "eval_losses",
-    "base_losses", "mixed_samples", "candidate_datasets", "dolly_dataset", "dolly_scores",
+    "quality_rule", "indicator_table", "base_losses", "mixed_samples", "candidate_datasets",
+    "eval_set", "eval_losses",
 )  # fmt: skip
 
 
@@ -35,11 +36,12 @@ def report_dependencies(study: Study) -> list[str]:
         (study.transfer is not None, ("proxy_transfer",)),
         (study.selection.size == "searched", ("size_search",)),
     ]
-    return [*ALWAYS, *(name for wanted, names in parts if wanted for name in names)]
+    pools = [f"{pool}_{kind}" for pool in study.pools for kind in POOL_TABLES]
+    return [*ALWAYS, *pools, *(name for wanted, names in parts if wanted for name in names)]
 
 
-def report_assets(study: Study) -> list[dg.AssetsDefinition]:
-    """The assets of this room for a study."""
+def definitions(study: Study) -> dg.Definitions:
+    """The assets of this room."""
 
     @dg.asset(
         deps=report_dependencies(study),
@@ -66,7 +68,7 @@ def report_assets(study: Study) -> list[dg.AssetsDefinition]:
             }
         )
 
-    return [study_report]
+    return dg.Definitions(assets=[study_report])
 
 
 def headline(report: Report) -> str:

@@ -1,4 +1,4 @@
-"""indicator_table and quality_rule: the points, and the rule fitted on them."""
+"""indicator_table and quality_rule: the points, and the rule that is fitted on them."""
 
 from typing import Any
 
@@ -6,15 +6,25 @@ import dagster as dg
 import pandas as pd
 
 from im_assets.common.figures import png_markdown
-from im_assets.common.presentation import presentation, preview
+from im_assets.common.presentation import presentation, preview, table
+from im_assets.experiments.checks import parts_agree_check
+from im_assets.experiments.points import Parts, points_of
+from im_assets.rule.checks import indicator_table_is_finite, indicators_are_not_collinear
 from im_assets.rule.document import coefficient_table, write_rule
 from im_assets.rule.figures import coefficient_figure, fit_figure, indicator_figure
 from im_assets.rule.fitting import TARGET, fit_rule, rank_correlation
-from im_assets.rule.indicator_table import mixture_scores, one_row_a_mixture
 from im_assets.rule.model import Rule
+from im_assets.rule.points import (
+    MEASURED,
+    point_experiments,
+    require_points,
+    selections_measured,
+    still_valid,
+)
 from im_assets.rule.published import published_rule
 from im_assets.scoring.batch import Models
 from im_assets.scoring.registry import chosen
+from im_assets.validation.experiment import validation_experiment
 from im_resources.gpu import GpuResource
 from im_resources.study import Study
 from im_resources.warehouse import Warehouse
@@ -43,52 +53,108 @@ COLUMNS = {
     "loo_spearman_fixed": ("double", "The same with the indicators kept: flatters the rule"),
     "loo_rmse": ("double", "Root mean squared error on mixtures left out, in log loss"),
     "formula": ("text", "The rule as a formula"),
+    "rule_id": ("text", "Fingerprint of the rule; verdicts about it carry it"),
     "document": ("text", "The whole rule as JSON; load_rule reads it back"),
 }
 
 
+def points_asset(study: Study) -> dg.AssetsDefinition:
+    """The asset ``indicator_table``: the points of the experiments in ``rule.points``."""
+    experiments = point_experiments(study)
+    tables_read = dict.fromkeys(name for e in experiments for name in Parts.names(e))
+    earlier = [MEASURED] if "validation" in study.rule.points else []
+
+    @dg.asset(
+        ins={name: dg.AssetIn(name) for name in (*tables_read, *earlier)},
+        deps=list(dict.fromkeys(e.scores for e in experiments)),  # aggregated in SQL
+        **presentation(
+            "rule",
+            {"sql", "duckdb"},
+            code_version="2",
+            reads=("rule.points", "evaluation.weighting", "scoring.indicators", "models"),
+        ),
+    )
+    def indicator_table(
+        study: dg.ResourceParam[Study],
+        gpu: GpuResource,
+        warehouse: dg.ResourceParam[Warehouse],
+        **tables: pd.DataFrame,
+    ) -> dg.Output[pd.DataFrame]:
+        """One row a point, a measured trial: the mean of every indicator over its set's members,
+        KNN over the set as such, the evaluation loss and its logarithm. Only trials whose set,
+        finetune and losses belong together; the check of the same name tells of the others."""
+        indicators, models = chosen(study.scoring), Models.of(study, gpu)
+        found = []
+        for experiment in experiments:
+            parts = Parts.of(experiment, tables)
+            good = parts.without(parts.faults(tables["eval_set"], study, gpu))
+            found.append(points_of(good, indicators, study, models, warehouse))
+        found += [still_valid(tables[name], study, gpu, tables["eval_set"]) for name in earlier]
+        points = pd.concat([p for p in found if len(p)] or found[:1], ignore_index=True)
+        schema = [dg.TableColumn(str(c), str(t)) for c, t in points.dtypes.items()]
+        counts = points["experiment"].value_counts()
+        by_experiment = {str(name): int(count) for name, count in counts.items()}
+        metadata: dict[str, Any] = {
+            "points": len(points),
+            "by experiment": dg.MetadataValue.json(
+                {str(k): int(n) for k, n in by_experiment.items()}
+            ),
+            "lowest loss": float(points["loss"].min()) if len(points) else None,
+            "highest loss": float(points["loss"].max()) if len(points) else None,
+            "table": preview(points, rows=20),
+            "dagster/column_schema": dg.TableSchema(schema),
+        }
+        return table(points, metadata)
+
+    return indicator_table
+
+
+def measured_asset(study: Study) -> dg.AssetsDefinition:
+    """The asset ``measured_selections``, where ``rule.points`` names the validation."""
+    experiment = validation_experiment(study)
+
+    @dg.asset(
+        deps=["eval_set", experiment.pool, experiment.scores],
+        **presentation(
+            "rule",
+            {"python", "duckdb"},
+            reads=("scoring.indicators", "evaluation.weighting", "models"),
+        ),
+    )
+    def measured_selections(
+        study: dg.ResourceParam[Study],
+        gpu: GpuResource,
+        warehouse: dg.ResourceParam[Warehouse],
+    ) -> dg.Output[pd.DataFrame]:
+        """The selections that were measured for earlier rules, as points for the next fit. It keeps
+        what validations left in the warehouse: a dependency on them would be a circle."""
+        points = selections_measured(study, gpu, warehouse)
+        return table(points, {"points": len(points), "table": preview(points, rows=20)})
+
+    return measured_selections
+
+
 @dg.asset(
-    deps=["example_scores", "eval_losses"],
-    **presentation("rule", {"sql", "duckdb"}),
+    **presentation(
+        "rule",
+        {"python", "duckdb", "statsmodels"},
+        COLUMNS,
+        code_version="3",
+        reads=("rule", "scoring.indicators"),
+    )
 )
-def indicator_table(
-    mixed_samples: pd.DataFrame,
-    study: dg.ResourceParam[Study],
-    gpu: GpuResource,
-    warehouse: dg.ResourceParam[Warehouse],
-) -> dg.Output[pd.DataFrame]:
-    """One row a mixture: the mean of every indicator over its members, KNN over the mixture as a
-    set, the evaluation loss and its logarithm. Aggregated in sql/indicator_table.sql."""
-    indicators = chosen(study.scoring)
-    sets = mixture_scores(mixed_samples, indicators, Models.of(study, gpu), warehouse)
-    warehouse.replace_rows("mixture_scores", sets, where={})
-    long = warehouse.query("indicator_table.sql", {"weighting": study.evaluation.weighting})
-    # Rows of seeds that the profile no longer names stay in the warehouse, and are not the study's.
-    long = long[long["seed"].isin(set(mixed_samples["seed"]))]
-    table = one_row_a_mixture(long, [i.name for i in indicators])
-    schema = dg.TableSchema([dg.TableColumn(str(c), str(t)) for c, t in table.dtypes.items()])
-    metadata: dict[str, Any] = {
-        "mixtures": len(table),
-        "lowest loss": float(table["loss"].min()),
-        "highest loss": float(table["loss"].max()),
-        "table": preview(table, rows=20),
-        "dagster/column_schema": schema,
-    }
-    return dg.Output(table, metadata=metadata)
-
-
-@dg.asset(**presentation("rule", {"python", "duckdb", "statsmodels"}, COLUMNS, code_version="2"))
 def quality_rule(
     context: dg.AssetExecutionContext, indicator_table: pd.DataFrame, study: dg.ResourceParam[Study]
 ) -> dg.Output[pd.DataFrame]:
     """The linear rule that predicts log evaluation loss from indicators, one row a term.
 
-    Fitted by least squares on the study's mixtures, its indicators chosen as `rule.choose` says, or
+    Fitted by least squares on the study's points, its indicators chosen as `rule.choose` says, or
     one of the paper's published rules (`rule.source`). Also written as JSON to `quality_rule.json`
     in the study's folder.
     """
     indicators = list(study.scoring.indicators)
     if study.rule.source == "fitted":
+        require_points(indicator_table, study)
         rule = fit_rule(indicator_table, indicators, study.rule)
     else:
         rule = published_rule(study.rule.source)
@@ -96,14 +162,28 @@ def quality_rule(
         context.log.warning(warning)
     path = study.folder / RULE_FILE
     write_rule(rule, path)
-    return dg.Output(
+    return table(
         coefficient_table(rule),
-        metadata={
+        {
             **_numbers(rule, indicator_table),
             **_views(rule, indicator_table, indicators),
+            "rule_id": rule.id,
             "study": study.label or study.name,
             "document": dg.MetadataValue.path(path),
         },
+    )
+
+
+def definitions(study: Study) -> dg.Definitions:
+    """The assets and checks of this room."""
+    measured = [measured_asset(study)] if "validation" in study.rule.points else []
+    return dg.Definitions(
+        assets=[*measured, points_asset(study), quality_rule],
+        asset_checks=[
+            indicator_table_is_finite,
+            indicators_are_not_collinear,
+            *(parts_agree_check(e, "indicator_table") for e in point_experiments(study)),
+        ],
     )
 
 

@@ -1,8 +1,7 @@
-"""What has to hold before a rule is fitted: every mixture is there, and every number is one.
-
-The warehouse gives a fan-in whatever partitions exist and succeeds on three of sixteen, so that
-completeness needs a check; both checks block `quality_rule`. A third warns of a rule whose
+"""What has to hold before a rule is fitted: every number is one. And a warning of a rule whose
 coefficients cannot be read one by one.
+
+That every point is there, and that its parts belong together, is experiments.checks' matter.
 """
 
 from collections.abc import Sequence
@@ -11,7 +10,7 @@ import dagster as dg
 import numpy as np
 import pandas as pd
 
-from im_assets.experiments.experiment import seed_key
+from im_assets.experiments.experiment import some
 from im_assets.rule.document import load_rule
 from im_assets.rule.fitting import HIGH_VIF
 from im_resources.study import Study
@@ -21,42 +20,12 @@ from im_resources.study import Study
 def indicator_table_is_finite(
     indicator_table: pd.DataFrame, study: dg.ResourceParam[Study]
 ) -> dg.AssetCheckResult:
-    """Every indicator of the study and the loss are there, and finite, for every mixture."""
+    """Every indicator of the study and the loss are there, and finite, for every point."""
     faults = value_faults(indicator_table, list(study.scoring.indicators))
     return dg.AssetCheckResult(
         passed=not faults,
         description="; ".join(faults) or "all values are finite",
-        metadata={"mixtures": len(indicator_table), "faults": faults},
-    )
-
-
-@dg.asset_check(asset="indicator_table", blocking=True)
-def indicator_table_has_every_seed(
-    indicator_table: pd.DataFrame, study: dg.ResourceParam[Study]
-) -> dg.AssetCheckResult:
-    """Each seed of the study has exactly one row; rows of other seeds are a warning."""
-    seeds = indicator_table["seed"].astype(str)
-    expected = {seed_key(seed) for seed in study.mixtures.seed_numbers}
-    missing = sorted(expected - set(seeds))
-    repeated = sorted(set(seeds[seeds.duplicated()]))
-    foreign = sorted(set(seeds) - expected)
-    faults = [
-        f"{what}: {_some(keys)}"
-        for what, keys in (
-            ("missing (materialize their eval_losses first)", missing),
-            ("more than once", repeated),
-            (f"not among the study's {len(expected)} seeds", foreign),
-        )
-        if keys
-    ]
-    # Seeds left from a time when the study had more of them were measured all the same: that is for
-    # the user to judge. A rule on an incomplete or doubled table is wrong, and is not fitted.
-    blocked = bool(missing or repeated)
-    return dg.AssetCheckResult(
-        passed=not faults,
-        severity=dg.AssetCheckSeverity.ERROR if blocked else dg.AssetCheckSeverity.WARN,
-        description="; ".join(faults) or f"all {len(expected)} seeds",
-        metadata={"missing": missing, "repeated": repeated, "foreign": foreign},
+        metadata={"points": len(indicator_table), "faults": faults},
     )
 
 
@@ -87,9 +56,5 @@ def value_faults(table: pd.DataFrame, indicators: Sequence[str]) -> list[str]:
             continue
         bad = ~np.isfinite(table[name].to_numpy(dtype=float, na_value=np.nan))
         if bad.any():
-            faults.append(f"{name}: not finite for {_some(list(table['seed'][bad]))}")
+            faults.append(f"{name}: not finite for {some(list(table['partition'][bad]))}")
     return faults
-
-
-def _some(keys: Sequence[str]) -> str:
-    return ", ".join(keys[:5]) + (f" and {len(keys) - 5} more" if len(keys) > 5 else "")

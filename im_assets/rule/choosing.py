@@ -35,7 +35,7 @@ class Mixtures:
     def of(cls, table: pd.DataFrame, names: Sequence[str]) -> Self:
         """The rows of an indicator table. Raises ValueError for repeated seeds, and for values that
         are missing or not finite."""
-        seeds = (table["seed"] if "seed" in table else table.index.to_series()).astype(str)
+        seeds = keys_of(table)
         if not seeds.is_unique:
             raise ValueError(f"mixtures repeated: {', '.join(sorted(seeds[seeds.duplicated()]))}")
         return cls(
@@ -48,6 +48,12 @@ class Mixtures:
     def mask(self, chosen: Sequence[str]) -> np.ndarray:
         """Which indicators are among ``chosen``, bool, shape (indicators,)."""
         return np.isin(self.names, list(chosen))
+
+
+def keys_of(table: pd.DataFrame) -> pd.Series:
+    """The names of the points in an indicator table: their partitions, else the index."""
+    keys = table["partition"] if "partition" in table else table.index.to_series()
+    return keys.astype(str)
 
 
 def choose(mixtures: Mixtures, settings: RuleSettings) -> Selected:

@@ -92,9 +92,19 @@ def coefficient_table(rule: Rule) -> pd.DataFrame:
     for term in (rule.constant, *rule.coefficients):
         row: dict[str, Any] = {"term": term.name, **term.model_dump(include=set(TERM_NUMBERS))}
         row |= {"source": rule.source, "n": rule.n, **rule.model_dump(include=set(RULE_NUMBERS))}
-        rows.append(row | {"formula": rule.formula, "document": to_json(rule)})
+        rows.append(row | {"formula": rule.formula, "rule_id": rule.id, "document": to_json(rule)})
     table = pd.DataFrame(
-        rows, columns=["term", *TERM_NUMBERS, "source", "n", *RULE_NUMBERS, "formula", "document"]
+        rows,
+        columns=[
+            "term",
+            *TERM_NUMBERS,
+            "source",
+            "n",
+            *RULE_NUMBERS,
+            "formula",
+            "rule_id",
+            "document",
+        ],
     )
     # A column without any number would else be of no type, and the warehouse would guess one.
     return table.astype({"n": "Int64"} | dict.fromkeys([*TERM_NUMBERS, *RULE_NUMBERS], "float64"))

@@ -11,6 +11,7 @@ import pandas as pd
 
 from im_assets.common.figures import BLUE, GREY, INK, ORANGE, figure_png, new_figure
 from im_assets.common.numbers import numeric
+from im_assets.rule.choosing import keys_of
 from im_assets.rule.fitting import TARGET, rank_correlation
 from im_assets.rule.model import Rule
 
@@ -29,8 +30,7 @@ def fit_figure(rule: Rule, table: pd.DataFrame) -> bytes:
     fitted = rule.predict(table)
     axes.axline((actual[0], actual[0]), slope=1, color=GREY, lw=1.2, ls="--", label="identity")
     if rule.loo_predictions:
-        seeds = table["seed"] if "seed" in table else table.index.to_series()
-        left_out = seeds.astype(str).map(rule.loo_predictions).to_numpy(dtype=float)
+        left_out = keys_of(table).map(rule.loo_predictions).to_numpy(dtype=float)
         axes.vlines(actual, fitted, left_out, color=ORANGE, lw=0.8, alpha=0.4)
         axes.scatter(
             actual, left_out, s=42, facecolors="white", edgecolors=ORANGE, label="left out"

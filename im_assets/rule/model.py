@@ -14,6 +14,7 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field
 
 from im_assets.common.numbers import numeric
+from im_resources.study import fingerprint
 
 CONSTANT = "constant"
 
@@ -105,6 +106,11 @@ class Rule(Record):
     def indicators(self) -> tuple[str, ...]:
         """The indicators that the rule reads; empty when none entered."""
         return tuple(c.name for c in self.coefficients)
+
+    @property
+    def id(self) -> str:
+        """The rule's fingerprint: what verdicts about it carry."""
+        return fingerprint(self)
 
     @property
     def formula(self) -> str:

@@ -1,11 +1,11 @@
-"""example_scores and dolly_scores: every example scored once, ever, whatever mixture draws it."""
+"""example_scores and <pool>_scores: every example scored once, ever, whatever mixture draws it."""
 
 from typing import Any
 
 import dagster as dg
 import pandas as pd
 
-from im_assets.common.presentation import presentation, preview
+from im_assets.common.presentation import presentation, preview, table
 from im_assets.common.progress import Progress
 from im_assets.scoring.batch import Models
 from im_assets.scoring.registry import chosen
@@ -23,10 +23,14 @@ COLUMNS = {
 }
 
 
-PRESENTATION: dict[str, Any] = presentation("scoring", {"pytorch", "duckdb"}, COLUMNS, gpu=True)
+MODELS = ("models", "scoring.indicators")
 
 
-@dg.asset(**PRESENTATION)
+@dg.asset(
+    **presentation(
+        "scoring", {"pytorch", "duckdb"}, COLUMNS, reads=("scoring.score", *MODELS), gpu=True
+    )
+)
 def example_scores(
     context: dg.AssetExecutionContext,
     candidate_datasets: pd.DataFrame,
@@ -43,16 +47,25 @@ def example_scores(
     return _score(context, examples, study, gpu, warehouse)
 
 
-@dg.asset(**PRESENTATION)
-def dolly_scores(
-    context: dg.AssetExecutionContext,
-    dolly_dataset: pd.DataFrame,
-    study: dg.ResourceParam[Study],
-    gpu: GpuResource,
-    warehouse: dg.ResourceParam[Warehouse],
-) -> dg.Output[pd.DataFrame]:
-    """Indicators of every example of the unseen pool."""
-    return _score(context, dolly_dataset, study, gpu, warehouse)
+def pool_scores_asset(pool: str) -> dg.AssetsDefinition:
+    """The asset ``<pool>_scores``."""
+
+    @dg.asset(
+        name=f"{pool}_scores",
+        description="Indicators of every example of the unseen pool.",
+        ins={"examples": dg.AssetIn(f"{pool}_dataset")},
+        **presentation("scoring", {"pytorch", "duckdb"}, COLUMNS, reads=MODELS, gpu=True),
+    )
+    def pool_scores(
+        context: dg.AssetExecutionContext,
+        examples: pd.DataFrame,
+        study: dg.ResourceParam[Study],
+        gpu: GpuResource,
+        warehouse: dg.ResourceParam[Warehouse],
+    ) -> dg.Output[pd.DataFrame]:
+        return _score(context, examples, study, gpu, warehouse)
+
+    return pool_scores
 
 
 def _score(
@@ -80,10 +93,10 @@ def _score(
         "backends": {i.name: i.backend.name for i in indicators},
         "summary": preview(summary, rows=len(summary)),
     }
-    return dg.Output(scores, metadata=metadata)
+    return table(scores, metadata)
 
 
 def definitions(study: Study) -> dg.Definitions:
     """The assets of this room; an unknown indicator is an error here, not hours into a run."""
     chosen(study.scoring)
-    return dg.Definitions(assets=[example_scores, dolly_scores])
+    return dg.Definitions(assets=[example_scores, *map(pool_scores_asset, study.pools)])

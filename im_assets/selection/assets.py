@@ -1,5 +1,7 @@
-"""dolly_selection: what to finetune on, by the profile's strategy."""
+"""<pool>_selection: what to finetune on, by the profile's strategy; and how much of it."""
 
+from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -7,12 +9,19 @@ import numpy as np
 import pandas as pd
 
 from im_assets.common.figures import histogram, png_markdown
-from im_assets.common.presentation import presentation, preview
+from im_assets.common.presentation import presentation, preview, table
+from im_assets.experiments.assets import definitions_of
+from im_assets.experiments.checks import parts_agree_check
+from im_assets.experiments.experiment import Drawing
+from im_assets.experiments.points import Parts
+from im_assets.scoring.batch import Models
 from im_assets.scoring.indicators.nearest_neighbour import nearest_neighbour
 from im_assets.selection.choosing import choose, resolve_size
+from im_assets.selection.experiment import size_experiment, size_key
+from im_assets.selection.figures import size_figure
 from im_assets.selection.pool import Pool, pool_of
 from im_assets.selection.selecting import compare_with_random, export_jsonl, ranked_table
-from im_assets.selection.size_assets import chosen_size, size_assets
+from im_assets.selection.size_search import measured_sizes, search_sizes, split_halves
 from im_resources.gpu import GpuResource
 from im_resources.study import Study
 from im_resources.warehouse import Warehouse
@@ -27,68 +36,163 @@ COLUMNS = {
     "category": ("text", "The pool's own category"),
     "predicted_log_loss": ("double", "The rule's value for this example"),
     "strategy": ("text", "The strategy that selected it"),
+    "rule_id": ("text", "Fingerprint of the rule"),
+}
+SIZE_COLUMNS = {
+    "method": ("text", "blend_search, or grid: geometrically spaced sizes"),
+    "trial": ("bigint", "Number of the trial within its method, from 0"),
+    "size": ("bigint", "Examples selected and finetuned on"),
+    "search_loss": ("double", "Evaluation loss on the half that was searched on"),
+    "report_loss": ("double", "Evaluation loss on the other half"),
+    "chosen": ("boolean", "Whether this is the size of the selection"),
+    "rule_id": ("text", "Fingerprint of the rule that the selections are by"),
 }
 
 
-def selection_assets(study: Study) -> list[dg.AssetsDefinition]:
-    """The assets of this room: dolly_selection, and size_search where the size is searched."""
+def selection_asset(pool_name: str, study: Study) -> dg.AssetsDefinition:
+    """The asset ``<pool>_selection``; it takes a searched size from size_search."""
     searched = study.selection.size == "searched"
+    made_from = (f"{pool_name}_dataset", f"{pool_name}_scores", "quality_rule")
 
     @dg.asset(
-        ins={"size_search": dg.AssetIn()} if searched else {},
-        **presentation("selection", {"python", "duckdb"}, COLUMNS, code_version="2"),
+        name=f"{pool_name}_selection",
+        description="The examples of the unseen pool that the profile's strategy selects, with "
+        "rank, predicted log loss and every indicator; also exported as JSONL, ready to finetune "
+        "on.",
+        ins={name: dg.AssetIn(name) for name in (*made_from, *["size_search"][: int(searched)])},
+        **presentation(
+            "selection",
+            {"python", "duckdb"},
+            COLUMNS,
+            code_version="2",
+            reads=("selection", "mixtures.size", "scoring.indicators"),
+        ),
     )
-    def dolly_selection(
-        dolly_dataset: pd.DataFrame,
-        dolly_scores: pd.DataFrame,
-        quality_rule: pd.DataFrame,
+    def pool_selection(
         study: dg.ResourceParam[Study],
         gpu: GpuResource,
         warehouse: dg.ResourceParam[Warehouse],
-        **sizes: pd.DataFrame,
+        **tables: pd.DataFrame,
     ) -> dg.Output[pd.DataFrame]:
-        """The examples of the unseen pool that the profile's strategy selects, with rank, predicted
-        log loss and every indicator; also exported as JSONL, ready to finetune on."""
         settings = study.selection
-        pool = pool_of(dolly_dataset, dolly_scores, quality_rule, study, gpu, warehouse)
+        drawing = Drawing(tables, study, Models.of(study, gpu), warehouse)
+        pool = pool_of(pool_name, drawing)
         if isinstance(settings.size, str):  # "searched"
-            size = chosen_size(sizes["size_search"])
+            size = chosen_size(tables["size_search"])
         else:
             size = resolve_size(settings.size, len(pool))
         positions = choose(settings, pool, size, seed=0)
         whole = ranked_table(pool.examples, pool.indicators, pool.rule, range(len(pool)))
         selection = ranked_table(pool.examples, pool.indicators, pool.rule, positions.tolist())
-        selection["strategy"] = settings.strategy
-        path = study.folder / SELECTION_FILE
+        selection = selection.assign(strategy=settings.strategy, rule_id=pool.rule.id)
+        path = selection_file(study, pool_name)
         export_jsonl(selection, path)
-        numbers = ["predicted_log_loss", *pool.indicators.columns]
-        compared = compare_with_random(whole, positions.tolist(), numbers, settings.random_draws)
-        by_rule = whole.sort_values(["predicted_log_loss", "example_id"])
-        shown = ["rank", "predicted_log_loss", "instruction", "output"]
-        plot = histogram(
-            {
-                "whole pool": whole["predicted_log_loss"],
-                "selected": selection["predicted_log_loss"],
-            },
-            "rule over the pool",
-            "predicted log loss",
-        )
-        metadata: dict[str, Any] = {
-            "selected": len(selection),
-            "pool": len(pool),
-            "strategy": settings.strategy,
-            "rule": pool.rule.formula,
-            "study": study.label or study.name,
-            "against random subsets of the same size": preview(compared, rows=len(compared)),
-            "distribution": png_markdown(plot, "predicted log loss of pool and selection"),
-            "best": preview(selection[shown], rows=8),
-            "worst of the pool by the rule": preview(by_rule[shown[1:]].iloc[::-1], rows=8),
-            "export": dg.MetadataValue.path(path),
-            **set_distances(pool, positions),
-        }
-        return dg.Output(selection, metadata=metadata)
+        return table(selection, _selection_metadata(pool, positions, whole, selection, study, path))
 
-    return [*size_assets(study), dolly_selection]
+    return pool_selection
+
+
+def size_search_assets(study: Study) -> dg.Definitions:
+    """The experiment of the sizes and size_search; nothing when the profile gives the size."""
+    if study.selection.size != "searched":
+        return dg.Definitions()
+    experiment = size_experiment(study)
+
+    @dg.asset(
+        ins={name: dg.AssetIn(name) for name in Parts.names(experiment)},
+        **presentation(
+            "sizes",
+            {"python", "duckdb"},
+            SIZE_COLUMNS,
+            code_version="2",
+            reads=("selection", "evaluation.weighting"),
+        ),
+    )
+    def size_search(
+        study: dg.ResourceParam[Study], gpu: GpuResource, **tables: pd.DataFrame
+    ) -> dg.Output[pd.DataFrame]:
+        """How much to select: BlendSearch, which chooses on one half of the evaluation
+        instructions, and a plain grid of as many sizes. Report the losses on the other half: a
+        least of several losses flatters itself."""
+        parts = Parts.of(experiment, tables)
+        parts = parts.whole(parts.faults(tables["eval_set"], study, gpu))
+        halves = split_halves(parts.losses["eval_id"].tolist())
+        searched, reported = (
+            parts.only(half).loss_of(study.evaluation.weighting) for half in halves
+        )
+        sizes = {size_key(size): size for size in measured_sizes(study.selection.search)}
+        losses = {size: (searched[key], reported[key]) for key, size in sizes.items()}
+        trials = pd.DataFrame(map(asdict, search_sizes(losses, study.selection.search)))
+        trials = trials.assign(rule_id=parts.one("rule_id"))
+        least = trials.loc[trials.groupby("method")["search_loss"].idxmin()]
+        figure = size_figure(trials)
+        metadata: dict[str, Any] = {
+            "size": chosen_size(trials),
+            "finetunes": len(sizes),
+            "strategy": study.selection.strategy,
+            "instructions searched on": len(halves[0]),
+            "instructions reported on": len(halves[1]),
+            "least search loss of each method": preview(least),
+            "trials": preview(trials, rows=len(trials)),
+            "loss against size": png_markdown(figure, "evaluation loss against selection size"),
+        }
+        return table(trials, metadata)
+
+    room = dg.Definitions(
+        assets=[size_search], asset_checks=[parts_agree_check(experiment, "size_search")]
+    )
+    return dg.Definitions.merge(definitions_of(experiment), room)
+
+
+def definitions(study: Study) -> dg.Definitions:
+    """The assets and checks of this room."""
+    selections = [selection_asset(pool, study) for pool in study.pools]
+    return dg.Definitions.merge(size_search_assets(study), dg.Definitions(assets=selections))
+
+
+def selection_file(study: Study, pool: str) -> Path:
+    """Where a pool's selection is exported to, as JSONL."""
+    name = SELECTION_FILE if len(study.pools) == 1 else f"{pool}_{SELECTION_FILE}"
+    return study.folder / name
+
+
+def chosen_size(trials: pd.DataFrame) -> int:
+    """The size that the table ``size_search`` chose."""
+    return int(trials.loc[trials["chosen"].astype(bool), "size"].iloc[0])
+
+
+def _selection_metadata(
+    pool: Pool,
+    positions: np.ndarray,
+    whole: pd.DataFrame,
+    selection: pd.DataFrame,
+    study: Study,
+    path: Path,
+) -> dict[str, Any]:
+    numbers = ["predicted_log_loss", *pool.indicators.columns]
+    draws = study.selection.random_draws
+    compared = compare_with_random(whole, positions.tolist(), numbers, draws)
+    by_rule = whole.sort_values(["predicted_log_loss", "example_id"])
+    shown = ["rank", "predicted_log_loss", "instruction", "output"]
+    plot = histogram(
+        {"whole pool": whole["predicted_log_loss"], "selected": selection["predicted_log_loss"]},
+        "rule over the pool",
+        "predicted log loss",
+    )
+    return {
+        "selected": len(selection),
+        "pool": len(pool),
+        "strategy": study.selection.strategy,
+        "rule": pool.rule.formula,
+        "rule_id": pool.rule.id,
+        "study": study.label or study.name,
+        "against random subsets of the same size": preview(compared, rows=len(compared)),
+        "distribution": png_markdown(plot, "predicted log loss of pool and selection"),
+        "best": preview(selection[shown], rows=8),
+        "worst of the pool by the rule": preview(by_rule[shown[1:]].iloc[::-1], rows=8),
+        "export": dg.MetadataValue.path(path),
+        **set_distances(pool, positions),
+    }
 
 
 def set_distances(pool: Pool, positions: np.ndarray) -> dict[str, float]:

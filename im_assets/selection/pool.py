@@ -7,6 +7,7 @@ from functools import cache
 import numpy as np
 import pandas as pd
 
+from im_assets.experiments.experiment import Drawing
 from im_assets.rule.document import load_rule
 from im_assets.rule.model import Rule
 from im_assets.scoring.batch import Models
@@ -14,7 +15,6 @@ from im_assets.scoring.indicators.nearest_neighbour import expected_distance
 from im_assets.scoring.registry import chosen
 from im_assets.scoring.scorer import embeddings_of
 from im_assets.selection.selecting import SelectionError
-from im_resources.gpu import GpuResource
 from im_resources.study import Study, did_you_mean
 from im_resources.warehouse import Warehouse
 
@@ -65,25 +65,19 @@ class Pool:
         return np.lexsort((ids, values))
 
 
-def pool_of(
-    dolly_dataset: pd.DataFrame,
-    dolly_scores: pd.DataFrame,
-    quality_rule: pd.DataFrame,
-    study: Study,
-    gpu: GpuResource,
-    warehouse: Warehouse,
-) -> Pool:
-    """The study's unseen pool, from the assets of the same names.
+def pool_of(name: str, drawing: Drawing) -> Pool:
+    """An unseen pool of the study, from its dataset, its scores and the rule.
 
     Raises SelectionError when an example lacks a score.
     """
-    ids = dolly_dataset["example_id"].tolist()
-    models = Models.of(study, gpu)
+    dataset, scores = (drawing.tables[f"{name}_{kind}"] for kind in ("dataset", "scores"))
+    study, models, warehouse = drawing.study, drawing.models, drawing.warehouse
+    ids = dataset["example_id"].tolist()
     knn = knn_indicator(study)
     return Pool(
-        examples=dolly_dataset.reset_index(drop=True),
-        indicators=pool_indicators(ids, dolly_scores, study, models, warehouse),
-        rule=load_rule(quality_rule),
+        examples=dataset.reset_index(drop=True),
+        indicators=pool_indicators(ids, scores, study, models, warehouse),
+        rule=load_rule(drawing.tables["quality_rule"]),
         embeddings=cache(lambda: embeddings_of(ids, models, warehouse)),
         neighbour=NEIGHBOUR if knn is None else knn[1],
         set_size=study.mixtures.size,
@@ -117,8 +111,8 @@ def pool_indicators(
             values = wide.get(indicator.name, pd.Series(np.nan, wide.index))
             if lacking := int(values.isna().sum()):
                 raise SelectionError(
-                    f"dolly_scores lacks {indicator.name} for {lacking} of the pool's {len(ids)} "
-                    "examples; materialize dolly_scores again"
+                    f"{indicator.name} is not scored for {lacking} of the pool's {len(ids)} "
+                    "examples; materialize the pool's scores again"
                 )
             columns[indicator.name] = values.to_numpy()
         elif indicator.backend.name == "nearest_neighbour":

@@ -4,14 +4,16 @@ Finetuning on a small selection costs less, so the search starts with the smalle
 the loss not monotone in the size; a curve of few points measured once is noisy too, which is why
 the sizes are searched on one half of the evaluation set and reported on the other.
 
-BlendSearch (Wang et al. 2021, ICLR) is FLAML's; it is driven by its suggest/complete interface, so
-that a size is finetuned on once and the finetunes of the grid can run side by side.
+BlendSearch (Wang et al. 2021, ICLR) is FLAML's. A search that waits for one loss before it names
+the next size would hide its finetunes in one long step. So the sizes are an experiment like the
+others, finetuned on side by side, and BlendSearch then looks among the measured ones: what it would
+have found, and with how many.
 """
 
 import hashlib
 import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -21,11 +23,10 @@ from im_assets.selection.selecting import SelectionError
 from im_resources.study import SearchSettings
 
 Losses = tuple[float, float]  # on the half that is searched on, on the half that is reported
-Evaluate = Callable[[Sequence[int]], Sequence[Losses]]
 
 
 @dataclass(frozen=True)
-class Trial:
+class SizeTrial:
     """One size of one method, in the order of trial; ``chosen`` marks the search's result."""
 
     method: Literal["blend_search", "grid"]
@@ -36,52 +37,35 @@ class Trial:
     chosen: bool = False
 
 
-def search_sizes(evaluate: Evaluate, settings: SearchSettings, pool_size: int) -> list[Trial]:
-    """Search for the size of the least loss, then measure a geometric grid of as many sizes.
+def measured_sizes(settings: SearchSettings) -> list[int]:
+    """The sizes that are finetuned on: geometrically spaced, with both ends, and twice as many as
+    either method may look at (less one), fewer where roundings coincide."""
+    count = 2 * settings.trials - 1
+    sizes = np.rint(np.geomspace(settings.smallest, settings.largest, count)).astype(int)
+    return [int(size) for size in np.unique(sizes)]
 
-    Each distinct size is evaluated once, also when both methods ask for it. Deterministic in
+
+def search_sizes(losses: Mapping[int, Losses], settings: SearchSettings) -> list[SizeTrial]:
+    """The size of the least loss among the measured ones, by BlendSearch and by a plain grid.
+
+    Both look at ``settings.trials`` sizes: the grid at every other measured one, BlendSearch at
+    those that it asks for, each taken as the nearest measured size. Deterministic in
     ``settings.seed``.
 
     Args:
-        evaluate: gives the losses of finetunes on selections of these sizes, in their order.
-        pool_size: examples in the pool, the bound on ``settings.largest``.
+        losses: the losses of every measured size.
 
     Returns:
-        ``settings.trials`` trials of each method (fewer where the range holds fewer sizes). Chosen
-        is the searched one with the least search_loss, the smaller of two; the report_loss plays
-        no part.
-
-    Raises:
-        SelectionError: the pool does not hold more than ``settings.smallest`` examples.
+        The trials of each method. Chosen is the searched one with the least search_loss, the
+        smaller of two; the report_loss plays no part.
     """
-    smallest, largest = settings.smallest, min(settings.largest, pool_size)
-    if largest <= smallest:
-        raise SelectionError(
-            f"selection.search.smallest is {smallest}, but the unseen pool holds only {pool_size} "
-            "examples; lower it, so that there are sizes to search"
-        )
-    known: dict[int, Losses] = {}
-
-    def measured(sizes: Sequence[int]) -> list[Losses]:
-        new = [size for size in dict.fromkeys(sizes) if size not in known]
-        if new:
-            known.update(zip(new, evaluate(new), strict=True))
-        return [known[size] for size in sizes]
-
-    budget = min(settings.trials, largest - smallest + 1)
-    searched = _blend_search(measured, smallest, largest, budget, settings.seed)
-    best = min(searched, key=lambda size: (known[size][0], size))
-    grid = grid_sizes(smallest, largest, budget)
-    measured(grid)
-    trials = [Trial("blend_search", k, size, *known[size]) for k, size in enumerate(searched)]
+    sizes = sorted(losses)
+    budget = min(settings.trials, len(sizes))
+    searched = _blend_search(losses, sizes, budget, settings.seed)
+    best = min(searched, key=lambda size: (losses[size][0], size))
+    trials = [SizeTrial("blend_search", k, size, *losses[size]) for k, size in enumerate(searched)]
     trials = [replace(trial, chosen=trial.size == best) for trial in trials]
-    return trials + [Trial("grid", k, size, *known[size]) for k, size in enumerate(grid)]
-
-
-def grid_sizes(smallest: int, largest: int, count: int) -> list[int]:
-    """Geometrically spaced sizes with both ends; fewer than ``count`` where roundings coincide."""
-    sizes = np.rint(np.geomspace(smallest, largest, count)).astype(int)
-    return [int(size) for size in np.unique(sizes)]
+    return trials + [SizeTrial("grid", k, s, *losses[s]) for k, s in enumerate(sizes[::2])]
 
 
 def split_halves(eval_ids: Sequence[str]) -> tuple[set[str], set[str]]:
@@ -100,11 +84,12 @@ def split_halves(eval_ids: Sequence[str]) -> tuple[set[str], set[str]]:
 
 
 def _blend_search(
-    measured: Evaluate, smallest: int, largest: int, budget: int, seed: int
+    losses: Mapping[int, Losses], measured: Sequence[int], budget: int, seed: int
 ) -> list[int]:
-    """The sizes that BlendSearch evaluates, in its order."""
+    """The measured sizes that BlendSearch looks at, in its order."""
     sizes: list[int] = []
-    searcher = _searcher(smallest, largest, budget, seed)
+    logs = np.log(measured)
+    searcher = _searcher(measured[0], measured[-1], budget, seed)
     # It may suggest a size again, and gives None when it rejects its own suggestion.
     for number in range(50 * budget):
         if len(sizes) == budget:
@@ -112,10 +97,9 @@ def _blend_search(
         suggested = searcher.suggest(str(number))
         if suggested is None:
             continue
-        size = int(suggested["size"])
-        [(loss, _)] = measured([size])
+        size = measured[int(np.argmin(np.abs(logs - math.log(suggested["size"]))))]
         # The cost is the size, not the time, so that the search is deterministic.
-        result = {"loss": loss, "cost": float(size), "config": suggested}
+        result = {"loss": losses[size][0], "cost": float(size), "config": suggested}
         searcher.on_trial_complete(str(number), result)
         if size not in sizes:
             sizes.append(size)

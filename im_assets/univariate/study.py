@@ -6,7 +6,7 @@ counts as the paper's only if the interval leaves out zero.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
@@ -17,31 +17,17 @@ from im_assets.common.correlation import Correlation, correlation
 PAPER_SIGNS = {"ppl": 1, "mtld": 1, "nat": 1, "und": 1, "reward": -1, "coh": -1}
 
 
-def bin_table(
-    samples: pd.DataFrame, losses: Mapping[str, float], keys: Sequence[str]
-) -> pd.DataFrame:
+def bin_table(samples: pd.DataFrame, losses: Mapping[str, float]) -> pd.DataFrame:
     """One row a bin: what it holds and what a finetune on it came to.
 
     Args:
         samples: the bins' members, columns bin (partition key), indicator, number, value.
         losses: the evaluation loss of each partition key.
-        keys: the partition keys that the study asks for.
 
     Returns:
         indicator, bin (0 = highest values), examples, mean (of the indicator over the bin's
         examples), loss, log_loss; ordered by indicator and bin.
-
-    Raises:
-        ValueError: a bin was not drawn, or not evaluated.
     """
-    missing = [key for key in keys if key not in losses or key not in set(samples["bin"])]
-    if missing:
-        raise ValueError(
-            f"no evaluation loss for {', '.join(missing[:5])}"
-            f"{f' and {len(missing) - 5} more' if len(missing) > 5 else ''}; materialize "
-            "univariate_losses for all bins first"
-        )
-    samples = samples[samples["bin"].isin(keys)]
     table = samples.groupby(["indicator", "number", "bin"], as_index=False, sort=True).agg(
         examples=("value", "size"), mean=("value", "mean")
     )

@@ -6,32 +6,29 @@ import dagster as dg
 import pandas as pd
 
 from im_assets.common.figures import png_markdown
-from im_assets.common.presentation import presentation, preview
-from im_assets.experiments.assets import adapters_asset, losses_asset
-from im_assets.experiments.evaluation import overall_by
-from im_assets.experiments.experiment import validation_experiment
-from im_assets.selection.pool import pool_of
+from im_assets.common.presentation import presentation, preview, table
+from im_assets.experiments.assets import definitions_of
+from im_assets.experiments.checks import parts_agree_check
+from im_assets.experiments.points import Parts
 from im_assets.validation import verdicts as method
-from im_assets.validation.arms import arms_of, members
+from im_assets.validation.arms import arms_of
+from im_assets.validation.checks import one_rule_check
+from im_assets.validation.experiment import validation_experiment
 from im_assets.validation.figures import decile_figure, verdict_figure
 from im_resources.gpu import GpuResource
 from im_resources.study import Study, ValidationSettings
-from im_resources.warehouse import Warehouse
 
 KINDS = {"python", "duckdb"}
-SAMPLE_COLUMNS = {
-    "arm": ("text", "Partition key of the finetune"),
-    "position": ("bigint", "Place in the selection, from 0"),
-    "example_id": ("text", "Content hash of the example"),
-    "predicted_log_loss": ("double", "The rule's value for this example"),
-}
+RULE_ID = ("text", "Fingerprint of the rule that the finetunes are about")
 RUN_COLUMNS = {
+    "arm": ("text", "Partition key of the finetune"),
     "kind": ("text", "strategy, noise (a random subset again) or decile"),
     "strategy": ("text", "Arm of the validation"),
     "size": ("bigint", "Examples finetuned on"),
     "seed": ("bigint", "Seed of the finetune, and of a random strategy's draw"),
     "slice": ("bigint", "Slice of the pool by the rule's value, from 0; of deciles only"),
     "loss": ("double", "Evaluation loss"),
+    "rule_id": RULE_ID,
 }
 NOISE_COLUMNS = {
     "source": ("text", "finetune seed: the same subset; random subset: another subset each"),
@@ -55,6 +52,7 @@ VERDICT_COLUMNS = {
     "noise_units": ("double", "difference / standard deviation of single random finetunes"),
     "p": ("double", "Two-sided p of the difference, not adjusted"),
     "verdict": ("text", "better, worse, not distinguishable, or baseline"),
+    "rule_id": RULE_ID,
 }
 DECILE_COLUMNS = {
     "decile": ("bigint", "Slice of the pool, 1 = lowest rule values"),
@@ -64,56 +62,39 @@ DECILE_COLUMNS = {
     "spearman": ("double", "Of predicted and measured log loss over all slices"),
     "spearman_low": ("double", "Lower end of its 95 % bootstrap interval"),
     "spearman_high": ("double", "Upper end"),
+    "rule_id": RULE_ID,
 }
 
 
-def validation_assets(study: Study) -> list[dg.AssetsDefinition]:
-    """The assets of this room; none when the profile has no validation."""
+def definitions(study: Study) -> dg.Definitions:
+    """The assets and checks of this room; none when the profile has no validation."""
     if study.validation is None:
-        return []
+        return dg.Definitions()
     settings: ValidationSettings = study.validation
-    arms = arms_of(settings)
-    experiment = validation_experiment(arms)
+    arms, experiment = arms_of(settings), validation_experiment(study)
 
     @dg.asset(
-        partitions_def=experiment.partitions,
-        **presentation("validation", KINDS, SAMPLE_COLUMNS, partition_column="arm"),
+        ins={name: dg.AssetIn(name) for name in Parts.names(experiment)},
+        **presentation("validation", KINDS, RUN_COLUMNS, reads=("evaluation.weighting",)),
     )
-    def selection_samples(
-        context: dg.AssetExecutionContext,
-        dolly_dataset: pd.DataFrame,
-        dolly_scores: pd.DataFrame,
-        quality_rule: pd.DataFrame,
-        study: dg.ResourceParam[Study],
-        gpu: GpuResource,
-        warehouse: dg.ResourceParam[Warehouse],
-    ) -> pd.DataFrame:
-        """What each arm of the validation is finetuned on: the choice of every strategy, random
-        subsets, and slices of the unseen pool by the rule's value."""
-        pool = pool_of(dolly_dataset, dolly_scores, quality_rule, study, gpu, warehouse)
-        predicted = pool.rule.predict(pool.indicators)
-        drawn = []
-        for key in context.partition_keys:
-            places = members(arms[key], pool, settings, study.selection)
-            frame = pool.examples.iloc[places][["example_id"]].reset_index(drop=True)
-            frame.insert(0, "position", range(len(frame)))
-            drawn.append(frame.assign(arm=key, predicted_log_loss=predicted[places]))
-        return pd.concat(drawn, ignore_index=True)
-
-    @dg.asset(**presentation("validation", KINDS, RUN_COLUMNS))
     def validation_runs(
-        selection_losses: pd.DataFrame, study: dg.ResourceParam[Study]
-    ) -> pd.DataFrame:
-        """One row a finetune of the validation, with its evaluation loss."""
-        losses = overall_by(selection_losses, "arm", study.evaluation.weighting)
-        return method.validation_runs(losses, arms)
+        study: dg.ResourceParam[Study], gpu: GpuResource, **tables: pd.DataFrame
+    ) -> dg.Output[pd.DataFrame]:
+        """One row a finetune of the validation, with its evaluation loss; only those whose set,
+        finetune and losses belong together."""
+        parts = Parts.of(experiment, tables)
+        good = parts.without(parts.faults(tables["eval_set"], study, gpu))
+        runs = method.validation_runs(good.loss_of(study.evaluation.weighting), arms)
+        rule_of = good.samples.groupby("arm")["rule_id"].first()
+        return table(runs.assign(rule_id=runs["arm"].map(rule_of)))
 
     @dg.asset(**presentation("validation", KINDS, NOISE_COLUMNS))
     def noise_floor(validation_runs: pd.DataFrame) -> dg.Output[pd.DataFrame]:
         """How far finetunes lie apart that do not differ in quality: one subset with several
         seeds, and several random subsets. What is smaller than this is no result."""
-        table = method.noise_floor(validation_runs)
-        return dg.Output(table, metadata={"noise": preview(table, rows=len(table))})
+        method.require_all(validation_runs, arms)
+        noise = method.noise_floor(validation_runs)
+        return table(noise, {"noise": preview(noise, rows=len(noise))})
 
     @dg.asset(**presentation("validation", KINDS, VERDICT_COLUMNS))
     def selection_validation(
@@ -121,13 +102,15 @@ def validation_assets(study: Study) -> list[dg.AssetsDefinition]:
     ) -> dg.Output[pd.DataFrame]:
         """Every strategy against random subsets of the same size: loss, difference in units of the
         noise floor, and better, worse or not distinguishable."""
-        table = method.verdicts(validation_runs)
-        figure = verdict_figure(table, noise_floor)
+        rule_id = method.require_all(validation_runs, arms)
+        found = method.verdicts(validation_runs).assign(rule_id=rule_id)
+        figure = verdict_figure(found, noise_floor)
         metadata: dict[str, Any] = {
-            "verdicts": preview(table, rows=len(table)),
+            "rule": rule_id,
+            "verdicts": preview(found, rows=len(found)),
             "figure": png_markdown(figure, "loss of each strategy against random subsets"),
         }
-        return dg.Output(table, metadata=metadata)
+        return table(found, metadata)
 
     @dg.asset(**presentation("validation", KINDS, DECILE_COLUMNS))
     def rule_deciles(
@@ -136,20 +119,18 @@ def validation_assets(study: Study) -> list[dg.AssetsDefinition]:
         """Does the loss fall as the rule's value falls, over equal slices of the unseen pool?"""
         keys = [key for key, arm in arms.items() if arm.kind == "decile"]
         means = selection_samples.groupby("arm")["predicted_log_loss"].mean()
-        table = method.deciles(validation_runs, means.loc[keys].to_numpy())
+        rule_id = method.require_all(validation_runs, arms)
+        found = method.deciles(validation_runs, means.loc[keys].to_numpy()).assign(rule_id=rule_id)
         metadata: dict[str, Any] = {
-            "deciles": preview(table, rows=len(table)),
-            "spearman": float(table["spearman"].iloc[0]),
-            "figure": png_markdown(decile_figure(table), "loss over deciles of the rule"),
+            "rule": rule_id,
+            "deciles": preview(found, rows=len(found)),
+            "spearman": float(found["spearman"].iloc[0]),
+            "figure": png_markdown(decile_figure(found), "loss over deciles of the rule"),
         }
-        return dg.Output(table, metadata=metadata)
+        return table(found, metadata)
 
-    assets = [
-        selection_samples,
-        adapters_asset(experiment),
-        losses_asset(experiment),
-        validation_runs,
-        noise_floor,
-        selection_validation,
-    ]
-    return [*assets, rule_deciles] if settings.deciles else assets
+    assets = [validation_runs, noise_floor, selection_validation]
+    assets += [rule_deciles] if settings.deciles else []
+    checks = [parts_agree_check(experiment, "validation_runs"), one_rule_check()]
+    room = dg.Definitions(assets=assets, asset_checks=checks)
+    return dg.Definitions.merge(definitions_of(experiment), room)

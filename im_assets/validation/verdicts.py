@@ -11,27 +11,45 @@ import numpy as np
 import pandas as pd
 
 from im_assets.common.correlation import correlation
+from im_assets.experiments.experiment import some
+from im_assets.experiments.lineage import LineageError
 from im_assets.validation.arms import RANDOM, Arm
 
 CONFIDENCE = 0.95
 
 
 def validation_runs(losses: dict[str, float], arms: dict[str, Arm]) -> pd.DataFrame:
-    """One row a finetune: kind, strategy, size, seed, slice, loss.
-
-    Raises ValueError when an arm was not evaluated.
-    """
-    missing = [key for key in arms if key not in losses]
-    if missing:
-        raise ValueError(
-            f"no evaluation loss for {', '.join(missing[:5])}"
-            f"{f' and {len(missing) - 5} more' if len(missing) > 5 else ''}; materialize "
-            "selection_losses for all arms first"
-        )
+    """One row a finetune that has a loss: arm (partition key), kind, strategy, size, seed, slice,
+    loss."""
     return pd.DataFrame(
-        [(a.kind, a.name, a.size, a.seed, a.slice, losses[key]) for key, a in arms.items()],
-        columns=["kind", "strategy", "size", "seed", "slice", "loss"],
+        [
+            (key, a.kind, a.name, a.size, a.seed, a.slice, losses[key])
+            for key, a in arms.items()
+            if key in losses
+        ],
+        columns=["arm", "kind", "strategy", "size", "seed", "slice", "loss"],
     )
+
+
+def require_all(runs: pd.DataFrame, arms: dict[str, Arm]) -> str:
+    """The fingerprint of the one rule that all arms were drawn by.
+
+    Raises LineageError when an arm has no run, or arms were drawn by different rules: a verdict
+    over what is left would be another one.
+    """
+    missing = [key for key in arms if key not in set(runs["arm"])]
+    if missing:
+        raise LineageError(
+            f"validation_runs lacks {some(missing)}: see its check validation_parts_agree for what "
+            "to materialize"
+        )
+    rules = runs["rule_id"].unique()
+    if len(rules) != 1:
+        raise LineageError(
+            f"the arms were drawn by {len(rules)} different rules; materialize selection_samples "
+            "for all arms, and what follows"
+        )
+    return str(rules[0])
 
 
 def noise_floor(runs: pd.DataFrame) -> pd.DataFrame:

@@ -15,6 +15,7 @@ from im_resources.study.places import state_home
 
 Positive = Annotated[int, Field(gt=0)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
+PoolName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$")]  # begins assets' names
 
 
 class Settings(BaseModel):
@@ -59,8 +60,17 @@ class DataSettings(Settings):
     """The candidate sources, the unseen pool and the evaluation set."""
 
     candidates: dict[Name, DataSource] = Field(min_length=1)
-    unseen: DataSource
+    unseen: dict[PoolName, DataSource] = Field(min_length=1)
     evaluation: DataSource
+
+    @field_validator("unseen", mode="before")
+    @classmethod
+    def _single_form(cls, value: Any) -> Any:
+        """One pool may be given without a name; it is called dolly, as the paper's is."""
+        single = isinstance(value, DataSource) or (
+            isinstance(value, dict) and not all(isinstance(v, dict) for v in value.values())
+        )
+        return {"dolly": value} if single else value
 
 
 class CleaningSettings(Settings):
@@ -198,6 +208,12 @@ class RuleSettings(Settings):
     """How the rule is fitted (paper: stepwise least squares), or which published one is used."""
 
     source: Literal["fitted", "published_v1", "published_v2"] = "fitted"
+    points: tuple[Literal["mixtures", "univariate", "validation"], ...] = Field(
+        ("mixtures",),
+        min_length=1,
+        description="The experiments whose trials the rule is fitted on; validation: the "
+        "selections that were measured for earlier rules",
+    )
     choose: Literal["all_subsets", "stepwise"] = Field(
         "all_subsets",
         description="all_subsets: the subset of indicators with the least cross-validated error; "
@@ -389,6 +405,15 @@ class Study(Settings):
     transfer: TransferSettings | None = Field(None, description="Left out: no proxy transfer")
 
     @model_validator(mode="after")
+    def _measured_points(self) -> Self:
+        if self.rule.points[0] != "mixtures" or len(set(self.rule.points)) < len(self.rule.points):
+            raise ValueError("`rule.points` has to begin with mixtures and name each once")
+        for name in ("univariate", "validation"):
+            if name in self.rule.points and getattr(self, name) is None:
+                raise ValueError(f"`rule.points` names {name}, a block that is not set")
+        return self
+
+    @model_validator(mode="after")
     def _judged_arms(self) -> Self:
         if self.judge is None:
             return self
@@ -404,6 +429,11 @@ class Study(Settings):
     def folder(self) -> Path:
         """Where this study keeps its state: ``$IM_HOME/<name>`` (default ``var/<name>``)."""
         return state_home() / self.name
+
+    @property
+    def pools(self) -> tuple[str, ...]:
+        """The names of the unseen pools; the first is validated and searched for a size."""
+        return tuple(self.data.unseen)
 
     @property
     def warehouse(self) -> Path:

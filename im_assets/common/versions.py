@@ -1,0 +1,73 @@
+"""Versions in the catalog: what makes an asset stale, and what does not.
+
+An asset's *code version* covers its code and exactly the settings that it reads, and those of
+everything it is made from: a changed setting marks the asset and what follows, and nothing beside.
+Its *data version* is a hash of its content, so that a table written again with the same rows marks
+nothing (https://docs.dagster.io/guides/build/assets/asset-versioning-and-caching).
+"""
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import dagster as dg
+import pandas as pd
+
+from im_resources.study import Study, fingerprint
+
+READS = "settings"  # the metadata entry in which an asset names the settings that it reads
+
+
+def content_version(*frames: pd.DataFrame) -> str:
+    """A hash of the frames' columns and rows, in their order; 16 hex digits."""
+    digest = hashlib.sha256()
+    for frame in frames:
+        digest.update(repr([str(column) for column in frame.columns]).encode())
+        digest.update(pd.util.hash_pandas_object(frame, index=False).to_numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def merged_version(parts: Iterable[object]) -> str:
+    """One version of several: the same whatever their order, and however often one occurs.
+
+    Dagster gives the partitions that one step makes one data version. That of a partition must not
+    depend on which others the run happened to make, so it is built from what they have in common.
+    """
+    return fingerprint(sorted(set(map(str, parts))))
+
+
+def settings_read(study: Study, paths: Sequence[str]) -> dict[str, Any]:
+    """The values of dotted settings such as ``finetuning`` or ``models.prompt``.
+
+    Raises AttributeError for a setting that there is none of.
+    """
+    values: dict[str, Any] = {}
+    for path in paths:
+        value: Any = study
+        for part in path.split("."):
+            value = value[part] if isinstance(value, dict) else getattr(value, part)
+            if value is None:
+                break
+        values[path] = value
+    return values
+
+
+def with_settings(assets: Sequence[dg.AssetsDefinition], study: Study) -> list[dg.AssetsDefinition]:
+    """The assets with code versions that cover the settings they read, and their parents' ones."""
+    specs = {spec.key: spec for asset in assets for spec in asset.specs}
+    versions: dict[dg.AssetKey, str] = {}
+
+    def version(key: dg.AssetKey) -> str:
+        if key not in versions:
+            spec = specs[key]
+            own = settings_read(study, spec.metadata.get(READS, ()))
+            parents = {dep.asset_key for dep in spec.deps if dep.asset_key in specs}
+            made_from = sorted(version(parent) for parent in parents)
+            hashed = fingerprint(own, made_from)[:8]
+            versions[key] = f"{spec.code_version}.{hashed}"
+        return versions[key]
+
+    return [
+        asset.map_asset_specs(lambda spec: spec.replace_attributes(code_version=version(spec.key)))
+        for asset in assets
+    ]

@@ -1,0 +1,173 @@
+"""Lineage: whether the parts of a trial belong together, by content and not by name.
+
+A set's fingerprint goes from its samples through the adapter into every loss row, beside those of
+the trainer's settings, the base and the evaluation set. Where the tables meet they are compared
+here: a loss of an adapter that was trained on another set is never joined with this set's scores.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import pandas as pd
+
+from im_assets.experiments.experiment import Experiment, some
+from im_resources.study import fingerprint
+
+FaultKind = Literal[
+    "not drawn",
+    "withdrawn examples",
+    "not finetuned",
+    "another set",
+    "other settings",
+    "another base",
+    "not evaluated",
+    "another finetune",
+    "another evaluation set",
+]
+
+
+class LineageError(ValueError):
+    """Parts of a trial that do not belong together; names them and what to materialize."""
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What every trial of an experiment has to have been made with.
+
+    Attributes:
+        settings_id: of the trainer's settings.
+        base_of: fingerprint of the base model's weights in each precision that was trained in.
+        evaluation_id: of the evaluation set, its cuts and prompt.
+        examples: ids of the pool's examples.
+    """
+
+    settings_id: str
+    base_of: Mapping[str, str]
+    evaluation_id: str
+    examples: frozenset[str]
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Why one partition is no point: what disagrees, and the asset that mends it."""
+
+    partition: str
+    kind: FaultKind
+    asset: str
+
+
+def set_id_of(example_ids: Iterable[str]) -> str:
+    """The fingerprint of a set: its example_ids in order."""
+    return fingerprint("set", [str(example) for example in example_ids])
+
+
+def faults_of(
+    experiment: Experiment,
+    samples: pd.DataFrame,
+    adapters: pd.DataFrame,
+    losses: pd.DataFrame,
+    expected: Expected,
+) -> list[Fault]:
+    """At most one fault for each of the experiment's partitions, in their order.
+
+    Of several faults the one furthest upstream is told: mending it mends the others.
+    """
+    column = experiment.column
+    parts = {
+        "samples": _distinct(samples, column, ["set_id"]),
+        "adapters": _distinct(
+            adapters, column, ["set_id", "settings_id", "base_id", "precision", "trial_id"]
+        ),
+        "losses": _distinct(losses, column, ["set_id", "trial_id", "evaluation_id"]),
+    }
+    strangers = samples.loc[~samples["example_id"].isin(expected.examples), column]
+    withdrawn = set(strangers.astype(str))
+    usual = adapters["precision"].mode()
+    precision = str(usual.iloc[0]) if len(usual) else ""
+    found = []
+    for key in experiment.keys:
+        fault = _fault(
+            experiment, key in withdrawn, precision, expected,
+            **{name: part.get(key) for name, part in parts.items()},
+        )  # fmt: skip
+        if fault is not None:
+            found.append(Fault(key, *fault))
+    return found
+
+
+def _fault(
+    experiment: Experiment,
+    withdrawn: bool,
+    precision: str,
+    expected: Expected,
+    samples: Mapping[str, Any] | None,
+    adapters: Mapping[str, Any] | None,
+    losses: Mapping[str, Any] | None,
+) -> tuple[FaultKind, str] | None:
+    if samples is None:
+        return "not drawn", experiment.samples
+    if withdrawn:
+        return "withdrawn examples", experiment.samples
+    if adapters is None:
+        return "not finetuned", experiment.adapters
+    if adapters["set_id"] != samples["set_id"]:
+        return "another set", experiment.adapters
+    if adapters["settings_id"] != expected.settings_id:
+        return "other settings", experiment.adapters
+    base = expected.base_of.get(str(adapters["precision"]))
+    if adapters["base_id"] != base or adapters["precision"] != precision:
+        return "another base", experiment.adapters
+    if losses is None:
+        return "not evaluated", experiment.losses
+    if (losses["trial_id"], losses["set_id"]) != (adapters["trial_id"], samples["set_id"]):
+        return "another finetune", experiment.losses
+    if losses["evaluation_id"] != expected.evaluation_id:
+        return "another evaluation set", experiment.losses
+    return None
+
+
+def told(faults: Sequence[Fault], total: int) -> list[str]:
+    """One line a kind of fault: which partitions, and what to materialize."""
+    lines = []
+    for kind, asset in dict.fromkeys((fault.kind, fault.asset) for fault in faults):
+        keys = [f.partition for f in faults if (f.kind, f.asset) == (kind, asset)]
+        lines.append(
+            f"{len(keys)} of {total} have {_WORDS[kind]}: {some(keys)}; materialize {asset} "
+            "for them, and what follows"
+        )
+    return lines
+
+
+_WORDS: dict[FaultKind, str] = {
+    "not drawn": "not been drawn",
+    "withdrawn examples": "examples that the pool no longer holds",
+    "not finetuned": "not been finetuned on",
+    "another set": "an adapter that was trained on another set",
+    "other settings": "an adapter that was trained with other settings",
+    "another base": "an adapter of another base model or precision",
+    "not evaluated": "no evaluation losses",
+    "another finetune": "losses of another finetune",
+    "another evaluation set": "losses on another evaluation set",
+}
+
+
+def _distinct(
+    frame: pd.DataFrame, key: str, columns: Sequence[str]
+) -> dict[str, Mapping[str, Any]]:
+    """The values of each partition; a partition of which several were stored is an error.
+
+    Raises LineageError for a table written before it carried fingerprints.
+    """
+    if missing := [name for name in columns if name not in frame]:
+        raise LineageError(
+            f"a table with the partitions {key!r} has no column {', '.join(missing)}: it was "
+            "written by an earlier version; materialize it again (nothing is trained or evaluated "
+            "twice)"
+        )
+    rows = frame[[key, *columns]].drop_duplicates()
+    twice = rows[key][rows[key].duplicated()].astype(str).tolist()
+    if twice:
+        raise LineageError(f"rows of several trials under one partition: {some(twice)}")
+    records: list[dict[Any, Any]] = rows.to_dict("records")
+    return {str(row[key]): row for row in records}

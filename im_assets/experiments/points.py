@@ -1,0 +1,204 @@
+"""Points: every measured trial is one, of mean indicators and losses.
+
+A set's indicators are means over its members of scores made once an example, and properties of the
+set (KNN-i). The rule is a regression on points, of whichever experiments the profile names.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+
+from im_assets.experiments.evaluation import evaluation_fingerprint, evaluation_rows, overall_by
+from im_assets.experiments.experiment import Experiment, some
+from im_assets.experiments.finetuning import training_settings_id
+from im_assets.experiments.lineage import Expected, Fault, LineageError, faults_of, told
+from im_assets.scoring.batch import Models
+from im_assets.scoring.registry import Indicator
+from im_assets.scoring.scorer import embeddings_of
+from im_resources.gpu import GpuResource
+from im_resources.study import Study, fingerprint
+from im_resources.warehouse import Warehouse
+
+KEYS = ["experiment", "partition", "n_examples", "largest_source"]
+PARENTS = ["set_id", "trial_id", "settings_id", "base_id", "evaluation_id"]
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The tables of one experiment, as they are now."""
+
+    experiment: Experiment
+    samples: pd.DataFrame
+    adapters: pd.DataFrame
+    losses: pd.DataFrame
+    pool: pd.DataFrame
+
+    @classmethod
+    def of(cls, experiment: Experiment, tables: Mapping[str, pd.DataFrame]) -> "Parts":
+        """From tables by the names of their assets."""
+        names = (experiment.samples, experiment.adapters, experiment.losses, experiment.pool)
+        return cls(experiment, *(tables[name] for name in names))
+
+    @staticmethod
+    def names(experiment: Experiment) -> tuple[str, ...]:
+        """The assets that the parts are read from, and what they are compared with."""
+        return (
+            experiment.samples,
+            experiment.adapters,
+            experiment.losses,
+            experiment.pool,
+            "eval_set",
+        )
+
+    def faults(self, eval_set: pd.DataFrame, study: Study, gpu: GpuResource) -> list[Fault]:
+        """Why partitions of the experiment are no points (see lineage)."""
+        rows = evaluation_rows(eval_set, study.evaluation)
+        weights = gpu.base_weights(study)
+        precisions = self.adapters["precision"].unique() if "precision" in self.adapters else ()
+        expected = Expected(
+            settings_id=training_settings_id(study),
+            base_of={str(p): fingerprint(weights, str(p)) for p in precisions},
+            evaluation_id=evaluation_fingerprint(rows, study),
+            examples=frozenset(self.pool["example_id"]),
+        )
+        return faults_of(self.experiment, self.samples, self.adapters, self.losses, expected)
+
+    def without(self, faults: Sequence[Fault]) -> "Parts":
+        """The parts of the partitions that have no fault, and of no others."""
+        column = self.experiment.column
+        good = set(self.experiment.keys) - {fault.partition for fault in faults}
+        samples, adapters, losses = (
+            frame[frame[column].isin(good)] for frame in (self.samples, self.adapters, self.losses)
+        )
+        return replace(self, samples=samples, adapters=adapters, losses=losses)
+
+    def whole(self, faults: Sequence[Fault]) -> "Parts":
+        """These parts. Raises LineageError when some partition has a fault, with all of them."""
+        if faults:
+            raise LineageError("; ".join(told(faults, len(self.experiment.keys))))
+        return self.without(())
+
+    def only(self, eval_ids: Collection[str]) -> "Parts":
+        """The same partitions, measured on these instructions alone."""
+        kept = self.losses[self.losses["eval_id"].isin(eval_ids)]
+        return replace(self, losses=kept)
+
+    def one(self, column: str) -> str:
+        """The value of a column of the samples that all partitions share.
+
+        Raises LineageError when they do not: they were not drawn at one time.
+        """
+        values = self.samples[column].unique()
+        if len(values) != 1:
+            raise LineageError(
+                f"the {self.experiment.noun} were drawn with {len(values)} different values of "
+                f"{column}; materialize {self.experiment.samples} for all of them, and what follows"
+            )
+        return str(values[0])
+
+    def loss_of(self, weighting: str) -> dict[str, float]:
+        """The evaluation loss of each partition, nats a token or as ``weighting`` says."""
+        return overall_by(self.losses, self.experiment.column, weighting)
+
+
+def points_of(
+    parts: Parts,
+    indicators: Sequence[Indicator],
+    study: Study,
+    models: Models,
+    warehouse: Warehouse,
+) -> pd.DataFrame:
+    """One row a partition: its indicators, its losses, and the fingerprints of its parents.
+
+    Args:
+        parts: of partitions without a fault; their samples and the pool's scores are in the
+            warehouse too, under the names of their assets.
+
+    Returns:
+        experiment, partition, n_examples, largest_source, the indicators, token_loss,
+        instruction_loss, loss (as evaluation.weighting says), log_loss, and the fingerprints.
+
+    Raises LineageError when a member lacks a score, or has one of another version of the indicator.
+    """
+    column, samples = parts.experiment.column, parts.samples
+    weighting = study.evaluation.weighting
+    if samples.empty:
+        return pd.DataFrame(columns=[*KEYS, *(i.name for i in indicators)])
+    sizes = samples.groupby(column).size()
+    values = _means(parts, indicators, models, warehouse)
+    for indicator in indicators:
+        if indicator.backend.scope != "example":
+            values[indicator.name] = _of_sets(parts, indicator, models, warehouse)
+    table = pd.DataFrame({"n_examples": sizes, "largest_source": _largest_source(parts)})
+    table.insert(0, "experiment", parts.experiment.name)
+    table = table.join(values[[i.name for i in indicators]])
+    for name in ("token", "instruction"):
+        table[f"{name}_loss"] = pd.Series(overall_by(parts.losses, column, name))
+    table["loss"] = table[f"{weighting}_loss"]
+    table["log_loss"] = np.log(table["loss"])
+    adapters = parts.adapters.set_index(column)
+    table = table.join(adapters[[p for p in PARENTS if p != "evaluation_id"]])
+    table["evaluation_id"] = parts.losses.groupby(column)["evaluation_id"].first()
+    table = table.rename_axis("partition").reset_index()
+    order = {key: place for place, key in enumerate(parts.experiment.keys)}
+    return table.sort_values("partition", key=lambda keys: keys.map(order), ignore_index=True)[
+        ["experiment", "partition", *table.columns.drop(["experiment", "partition"])]
+    ]
+
+
+def _means(
+    parts: Parts, indicators: Sequence[Indicator], models: Models, warehouse: Warehouse
+) -> pd.DataFrame:
+    """Mean over each set's members of every indicator that an example has (set_indicators.sql)."""
+    experiment = parts.experiment
+    long = warehouse.query(
+        "set_indicators.sql", {"samples": experiment.samples, "scores": experiment.scores}
+    )
+    members = parts.samples.groupby(experiment.column)["set_id"].agg(["first", "size"])
+    found = pd.DataFrame(index=members.index)
+    for indicator in (i for i in indicators if i.backend.scope == "example"):
+        mine = long[
+            (long["indicator"] == indicator.name)
+            & (long["fingerprint"] == indicator.fingerprint(models))
+        ].set_index("set_id")
+        scored = members["first"].map(mine["scored"]).fillna(0)
+        if len(short := members.index[scored < members["size"]]):
+            raise LineageError(
+                f"{indicator.name} is not scored, or was scored by another version of it, for "
+                f"some members of {len(short)} {experiment.noun} ({some(list(short))}); "
+                f"materialize {experiment.scores} again"
+            )
+        found[indicator.name] = members["first"].map(mine["value"])
+    return found
+
+
+def _of_sets(parts: Parts, indicator: Indicator, models: Models, warehouse: Warehouse) -> pd.Series:
+    """A set-level indicator of every set, from the members' cached embeddings."""
+    samples = parts.samples
+    ids = samples["example_id"].unique()
+    place = pd.Series(range(len(ids)), index=ids)
+    vectors = embeddings_of(list(ids), models, warehouse)
+    return pd.Series(
+        {
+            key: float(
+                np.mean(
+                    indicator.backend.score(
+                        vectors[place[members["example_id"]].to_numpy()], **indicator.options
+                    )
+                )
+            )
+            for key, members in samples.sort_values("position").groupby(parts.experiment.column)
+        }
+    )
+
+
+def _largest_source(parts: Parts) -> pd.Series:
+    """The source with most examples in each set; ties to the first by name."""
+    column = parts.experiment.column
+    sources = parts.samples[[column, "example_id"]].merge(
+        parts.pool[["example_id", "source"]], on="example_id", validate="many_to_one"
+    )
+    counts = sources.groupby([column, "source"]).size().unstack(fill_value=0)
+    return counts.sort_index(axis=1).idxmax(axis=1).astype(str)

@@ -1,0 +1,98 @@
+"""Which points the rule is fitted on: those of the experiments that ``rule.points`` names.
+
+Selections that were measured are points too, but they were drawn by a rule: an asset that read them
+and led to the rule would depend on itself. So ``measured_selections`` keeps what the validations of
+earlier rules left in the warehouse. It is the one place where the study's circle is closed, and the
+only asset that reads tables which it does not depend on.
+"""
+
+from collections.abc import Callable
+
+import pandas as pd
+
+from im_assets.experiments.evaluation import evaluation_fingerprint, evaluation_rows
+from im_assets.experiments.experiment import Experiment, some
+from im_assets.experiments.finetuning import training_settings_id
+from im_assets.experiments.lineage import LineageError
+from im_assets.experiments.points import Parts, points_of
+from im_assets.mixtures.experiment import mixture_experiment
+from im_assets.scoring.batch import Models
+from im_assets.scoring.registry import chosen
+from im_assets.univariate.experiment import univariate_experiment
+from im_assets.validation.experiment import validation_experiment
+from im_resources.gpu import GpuResource
+from im_resources.study import Study, fingerprint
+from im_resources.warehouse import Warehouse
+
+MEASURED = "measured_selections"
+EXPERIMENTS: dict[str, Callable[[Study], Experiment]] = {
+    "mixtures": mixture_experiment,
+    "univariate": univariate_experiment,
+}
+
+
+def point_experiments(study: Study) -> list[Experiment]:
+    """The experiments whose trials are points and are measured before the rule is fitted."""
+    return [EXPERIMENTS[name](study) for name in study.rule.points if name in EXPERIMENTS]
+
+
+def require_points(points: pd.DataFrame, study: Study) -> None:
+    """Refuse a table that lacks a trial: a rule on some of the mixtures is another rule.
+
+    Raises LineageError with the missing ones.
+    """
+    for experiment in point_experiments(study):
+        mine = points.loc[points["experiment"] == experiment.name, "partition"]
+        if missing := [key for key in experiment.keys if key not in set(mine)]:
+            raise LineageError(
+                f"indicator_table lacks {len(missing)} of {len(experiment.keys)} "
+                f"{experiment.noun} ({some(missing)}): see its check "
+                f"{experiment.name}_parts_agree for what to materialize"
+            )
+
+
+def still_valid(
+    points: pd.DataFrame, study: Study, gpu: GpuResource, eval_set: pd.DataFrame
+) -> pd.DataFrame:
+    """The earlier points that were made as the profile says now: settings, base, evaluation."""
+    if points.empty:
+        return points
+    rows = evaluation_rows(eval_set, study.evaluation)
+    weights = gpu.base_weights(study)
+    bases = [fingerprint(weights, precision) for precision in ("fp32", "bf16", "int8", "nf4")]
+    return points[
+        (points["settings_id"] == training_settings_id(study))
+        & (points["evaluation_id"] == evaluation_fingerprint(rows, study))
+        & points["base_id"].isin(bases)
+    ]
+
+
+def selections_measured(study: Study, gpu: GpuResource, warehouse: Warehouse) -> pd.DataFrame:
+    """The measured selections as points: those kept before, and those of the last validation.
+
+    A trial stays once it is here; whether it still counts is decided by `still_valid`.
+    """
+    experiment = validation_experiment(study)
+    kept = _kept(study, warehouse)
+    names = (*Parts.names(experiment), experiment.scores)
+    if not all(warehouse.has_table(name) for name in names):
+        return kept
+    tables = {name: warehouse.read_table(name) for name in names}
+    parts = Parts.of(experiment, tables)
+    good = parts.without(parts.faults(tables["eval_set"], study, gpu))
+    new = points_of(good, chosen(study.scoring), study, Models.of(study, gpu), warehouse)
+    if new.empty:
+        return kept
+    rules = new["partition"].map(good.samples.groupby(experiment.column)["rule_id"].first())
+    new = new.assign(partition=new["partition"] + "@" + rules.str[:8])
+    both = [kept, new] if len(kept) else [new]
+    return pd.concat(both, ignore_index=True).drop_duplicates("trial_id", ignore_index=True)
+
+
+def _kept(study: Study, warehouse: Warehouse) -> pd.DataFrame:
+    """What is here already, where it has the profile's indicators."""
+    empty = pd.DataFrame({"experiment": pd.Series(dtype="string")})
+    if not warehouse.has_table(MEASURED):
+        return empty
+    rows = warehouse.read_table(MEASURED)
+    return rows if set(study.scoring.indicators) <= set(rows.columns) else empty

@@ -1,0 +1,48 @@
+"""The validation's arms as an experiment: selections that are finetuned on."""
+
+from collections.abc import Iterator, Sequence
+
+import pandas as pd
+
+from im_assets.experiments.experiment import Drawing, Experiment
+from im_assets.selection.pool import pool_of
+from im_assets.validation.arms import arms_of, members
+from im_resources.study import Study, ValidationSettings
+
+SELECTED = {
+    "predicted_log_loss": ("double", "The rule's value for this example"),
+    "rule_id": ("text", "Fingerprint of the rule at the time of the draw"),
+}
+
+
+def validation_experiment(study: Study) -> Experiment:
+    """The selections that are finetuned on to see whether they are worth it."""
+    settings, pool = study.validation or ValidationSettings(), study.pools[0]
+    return Experiment(
+        name="validation",
+        noun="selections",
+        pool=f"{pool}_dataset",
+        scores=f"{pool}_scores",
+        keys=tuple(arms_of(settings)),
+        column="arm",
+        draw=draw,
+        made_from=(f"{pool}_dataset", f"{pool}_scores", "quality_rule"),
+        description="What each arm of the validation is finetuned on: the choice of every "
+        "strategy, random subsets, and slices of the unseen pool by the rule's value.",
+        columns=SELECTED,
+        reads=("validation", "selection", "mixtures.size", "scoring.indicators"),
+        group="validation",
+        names={"": "selection"},
+    )
+
+
+def draw(keys: Sequence[str], drawing: Drawing) -> Iterator[tuple[str, pd.DataFrame]]:
+    """The selection of each arm."""
+    study = drawing.study
+    settings = study.validation or ValidationSettings()
+    arms, pool = arms_of(settings), pool_of(study.pools[0], drawing)
+    predicted = pool.rule.predict(pool.indicators)
+    for key in keys:
+        places = members(arms[key], pool, settings, study.selection)
+        chosen = pool.examples.iloc[places][["example_id"]]
+        yield key, chosen.assign(predicted_log_loss=predicted[places], rule_id=pool.rule.id)

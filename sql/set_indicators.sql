@@ -1,0 +1,11 @@
+-- Mean of every indicator over the members of each set, of any experiment: $samples and $scores name
+-- its tables. A set is known by its fingerprint, so that one drawn under two keys is counted once.
+-- Scores of several versions of an indicator stay apart, and how many members have one is told.
+WITH members AS (
+    SELECT DISTINCT set_id, position, example_id FROM query_table($samples)
+)
+SELECT set_id, indicator, fingerprint, avg(value) AS value, count(*) AS scored
+FROM members
+JOIN query_table($scores) USING (example_id)
+GROUP BY set_id, indicator, fingerprint
+ORDER BY set_id, indicator, fingerprint
