@@ -14,7 +14,7 @@ from im_assets.definitions import PROFILE, defs
 from im_assets.reporting.assets import FOLDER as REPORT_FOLDER
 from im_assets.reporting.report import PAGE
 from im_assets.rule.assets import RULE_FILE
-from im_assets.selection.assets import SELECTION_FILE
+from im_assets.selection.assets import selection_file
 from im_resources.study import load_study
 
 
@@ -40,7 +40,8 @@ def main() -> int:
         return 1
     print(f"done after {seconds:.0f} s")
     print(f"rule:      {study.folder / RULE_FILE}")
-    print(f"selection: {study.folder / SELECTION_FILE}")
+    for pool in study.pools:
+        print(f"selection: {selection_file(study, pool)}")
     print(f"report:    {study.folder / REPORT_FOLDER / PAGE}")
     print("look at it with `make dev`: http://127.0.0.1:3000")
     return 0

@@ -1,2 +1,2 @@
--- Size of the unseen pool.
-SELECT count(*) AS examples FROM dolly_dataset
+-- Size of an unseen pool: $dataset names its table.
+SELECT count(*) AS examples FROM query_table($dataset)

@@ -13,10 +13,10 @@ from im_resources.warehouse import Warehouse
 
 # Whole tables, each with the columns that the report needs of it.
 COLUMNS: dict[str, Sequence[str]] = {
-    "quality_rule": ("term", "document"),
-    "indicator_table": ("seed", "n_examples", "token_loss", "instruction_loss", "loss", "log_loss"),
+    "quality_rule": ("term", "rule_id", "document"),
+    "indicator_table": ("experiment", "partition", "n_examples", "token_loss", "instruction_loss", "loss", "log_loss"),
     "base_losses": ("eval_id", "nll", "tokens", "loss"),
-    "rule_evidence": ("section", "item", "x", "value", "low", "high", "note"),
+    "rule_evidence": ("section", "item", "x", "value", "low", "high", "note", "rule_id"),
     "univariate_bins": ("indicator", "bin", "examples", "mean", "loss", "log_loss"),
     "univariate_study": (
         "indicator", "bins", "pearson", "pearson_low", "pearson_high", "spearman",
@@ -25,18 +25,19 @@ COLUMNS: dict[str, Sequence[str]] = {
     "noise_floor": ("source", "size", "finetunes", "mean", "sd", "sd_low", "sd_high"),
     "selection_validation": (
         "strategy", "size", "finetunes", "loss", "loss_low", "loss_high", "difference",
-        "difference_low", "difference_high", "noise_units", "p", "verdict",
+        "difference_low", "difference_high", "noise_units", "p", "verdict", "rule_id",
     ),
-    "validation_runs": ("kind", "strategy", "size", "seed", "loss"),
+    "validation_runs": ("arm", "kind", "strategy", "size", "seed", "loss", "rule_id"),
     "rule_deciles": (
         "decile", "predicted", "loss", "log_loss", "spearman", "spearman_low", "spearman_high",
+        "rule_id",
     ),
-    "pairwise_judge": ("eval_id", "order_1", "order_2", "outcome", "judge", "problem"),
-    "size_search": ("method", "trial", "size", "search_loss", "report_loss", "chosen"),
+    "pairwise_judge": ("eval_id", "order_1", "order_2", "outcome", "judge", "problem", "rule_id"),
+    "size_search": ("method", "trial", "size", "search_loss", "report_loss", "chosen", "rule_id"),
     "proxy_transfer": ("item", "value", "low", "high", "n", "note"),
-    "dolly_selection": ("rank", "example_id", "instruction", "input", "output", "category",
-                        "predicted_log_loss"),
 }  # fmt: skip
+SELECTION = ("rank", "example_id", "instruction", "input", "output", "category",
+             "predicted_log_loss", "rule_id")  # fmt: skip
 TEXTS = ("instruction", "input", "output")  # read only for a report with rows
 ANSWERS = ("first_answer", "second_answer")  # not shown
 # Counts and means over tables that may be large: the statement, and the tables that it reads.
@@ -44,8 +45,6 @@ SUMMARIES = {
     "sources": ("report_sources.sql", ("candidate_datasets", "mixed_samples")),
     "quarantined": ("report_quarantined.sql", ("quarantined_examples",)),
     "evaluation": ("report_evaluation.sql", ("eval_set",)),
-    "pool": ("report_pool.sql", ("dolly_dataset",)),
-    "selected_means": ("report_selected_means.sql", ("dolly_scores", "dolly_selection")),
 }
 
 
@@ -54,12 +53,22 @@ class ReportError(ValueError):
 
 
 @dataclass(frozen=True)
+class PoolTables:
+    """What is there of one unseen pool; None where it has not been made."""
+
+    examples: int | None = None
+    selection: pd.DataFrame | None = field(default=None, repr=False)
+    means: pd.DataFrame | None = field(default=None, repr=False)
+    worst: pd.DataFrame | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True)
 class Gathered:
     """A study and its tables; a table that has not been made is not in ``tables``."""
 
     study: Study
     tables: Mapping[str, pd.DataFrame] = field(repr=False)
-    worst: pd.DataFrame | None = field(default=None, repr=False)
+    pools: Mapping[str, PoolTables] = field(default_factory=dict, repr=False)
 
     def get(self, name: str) -> pd.DataFrame | None:
         """The table, or None where there is none or it has no row."""
@@ -70,6 +79,18 @@ class Gathered:
     def rule(self) -> Rule | None:
         frame = self.get("quality_rule")
         return None if frame is None else load_rule(frame)
+
+    @property
+    def mixtures(self) -> pd.DataFrame | None:
+        """The points that are mixtures, of all those the rule was fitted on."""
+        frame = self.get("indicator_table")
+        return None if frame is None else frame[frame["experiment"] == "mixtures"]
+
+    def of_earlier_rule(self, frame: pd.DataFrame | None) -> bool:
+        """Whether a table with a ``rule_id`` was made for another rule than there is now."""
+        if frame is None or frame.empty or self.rule is None:
+            return False
+        return bool((frame["rule_id"] != self.rule.id).any())
 
     @property
     def indicators(self) -> list[str]:
@@ -97,36 +118,59 @@ def gather(study: Study, warehouse: Warehouse, with_rows: bool) -> Gathered:
     """
     tables = {}
     for name, columns in COLUMNS.items():
-        if not warehouse.has_table(name):
-            continue
-        frame = warehouse.query(f'SELECT * FROM "{name}" LIMIT 0')
-        wanted = [c for c in columns if with_rows or c not in TEXTS]
-        if missing := [c for c in wanted if c not in frame]:
-            raise ReportError(
-                f"table {name!r} lacks the column(s) {', '.join(missing)}; it has: "
-                f"{', '.join(frame.columns)}; materialize {name} again"
-            )
-        kept = [c for c in frame.columns if c not in ANSWERS and (with_rows or c not in TEXTS)]
-        tables[name] = warehouse.read_table(name, kept)
+        frame = _table(warehouse, name, columns, with_rows)
+        if frame is not None:
+            tables[name] = frame
     for name, (statement, needed) in SUMMARIES.items():
         if all(warehouse.has_table(table) for table in needed):
             tables[name] = warehouse.query(statement)
     found = Gathered(study, tables)
-    worst = _worst_of_pool(found, warehouse) if with_rows else None
-    return Gathered(study, tables, worst)
+    pools = {pool: _pool(found, pool, warehouse, with_rows) for pool in study.pools}
+    return Gathered(study, tables, pools)
 
 
-def _worst_of_pool(found: Gathered, warehouse: Warehouse, count: int = 5) -> pd.DataFrame | None:
+def _table(
+    warehouse: Warehouse, name: str, columns: Sequence[str], with_rows: bool
+) -> pd.DataFrame | None:
+    if not warehouse.has_table(name):
+        return None
+    frame = warehouse.query(f'SELECT * FROM "{name}" LIMIT 0')
+    wanted = [c for c in columns if with_rows or c not in TEXTS]
+    if missing := [c for c in wanted if c not in frame]:
+        raise ReportError(
+            f"table {name!r} lacks the column(s) {', '.join(missing)}; it has: "
+            f"{', '.join(frame.columns)}; materialize {name} again"
+        )
+    kept = [c for c in frame.columns if c not in ANSWERS and (with_rows or c not in TEXTS)]
+    return warehouse.read_table(name, kept)
+
+
+def _pool(found: Gathered, pool: str, warehouse: Warehouse, with_rows: bool) -> PoolTables:
+    dataset, scores, selection = (f"{pool}_{kind}" for kind in ("dataset", "scores", "selection"))
+    examples = None
+    if warehouse.has_table(dataset):
+        examples = int(warehouse.query("report_pool.sql", {"dataset": dataset})["examples"][0])
+    selected, means = _table(warehouse, selection, SELECTION, with_rows), None
+    if selected is not None and warehouse.has_table(scores):
+        names = {"scores": scores, "selection": selection}
+        means = warehouse.query("report_selected_means.sql", names)
+    worst = _worst_of_pool(found, pool, warehouse) if with_rows else None
+    return PoolTables(examples, selected, means, worst)
+
+
+def _worst_of_pool(
+    found: Gathered, pool: str, warehouse: Warehouse, count: int = 5
+) -> pd.DataFrame | None:
     """The examples of the pool with the highest rule value, highest first.
 
     None when the rule reads an indicator that single examples have no score of (KNN-i): its value
     over the pool is then not in the warehouse.
     """
     rule = found.rule
-    needed = ("dolly_scores", "dolly_dataset")
+    needed = (f"{pool}_scores", f"{pool}_dataset")
     if rule is None or not rule.indicators or not all(map(warehouse.has_table, needed)):
         return None
-    scores = warehouse.read_table("dolly_scores", ["example_id", "indicator", "value"])
+    scores = warehouse.read_table(needed[0], ["example_id", "indicator", "value"])
     wide = scores.pivot(index="example_id", columns="indicator", values="value")
     if not set(rule.indicators) <= set(wide.columns):
         return None
@@ -135,7 +179,7 @@ def _worst_of_pool(found: Gathered, warehouse: Warehouse, count: int = 5) -> pd.
     ranked = ranked.sort_values(["predicted_log_loss", "example_id"], ignore_index=True)
     ranked = ranked.assign(rank=ranked.index + 1).iloc[::-1].head(count)
     texts = warehouse.read_table(
-        "dolly_dataset",
+        needed[1],
         ["example_id", *TEXTS, "category"],
         where={"example_id": ranked["example_id"].tolist()},
     )

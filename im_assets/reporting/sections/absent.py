@@ -20,6 +20,18 @@ def not_made(key: str, title: str, *assets: str) -> Section:
     return Section(key, title, (Text(text, "absent"),))
 
 
+def of_earlier_rule(found: Gathered, *tables: str) -> tuple[Text, ...]:
+    """A warning that what stands in these tables is about another rule than the one reported."""
+    earlier = [name for name in tables if found.of_earlier_rule(found.get(name))]
+    if not earlier:
+        return ()
+    text = (
+        f"{' and '.join(earlier)} belong to an earlier rule, not to the one above: materialize "
+        "them again before reading them as its results."
+    )
+    return (Text(text, "warning"),)
+
+
 def lacking(found: Gathered, *tables: str) -> tuple[str, ...]:
     """Those of the tables that are missing or empty."""
     return tuple(name for name in tables if found.get(name) is None)

@@ -76,6 +76,11 @@ def selected_arms(found: Gathered) -> pd.DataFrame:
 def selection_sentences(found: Gathered) -> list[str]:
     """Whether what the rule selects was better than random, or that nobody looked."""
     arms = selected_arms(found)
+    if found.of_earlier_rule(arms):
+        return [
+            "What it selects was not checked by finetuning: the verdicts below belong to an earlier "
+            "rule."
+        ]
     if arms.empty:
         return [
             "What it selects was not checked by finetuning, so nothing shows that it is better "
@@ -87,6 +92,8 @@ def selection_sentences(found: Gathered) -> list[str]:
 
 def _numbers(found: Gathered) -> tuple[Facts, ...]:
     rule, arms = found.rule, selected_arms(found)
+    if found.of_earlier_rule(arms):
+        arms = arms[:0]
     facts = []
     if rule is not None and rule.source == "fitted":
         facts += [

@@ -14,8 +14,12 @@ def section(found: Gathered) -> Section:
     if sources is None:
         return not_made(KEY, TITLE, "candidate_datasets", "mixed_samples")
     facts = [Fact("candidates", "candidate examples kept", int(sources["kept"].sum()), "int")]
-    if (pool := found.get("pool")) is not None:
-        facts.append(Fact("pool", "unseen examples to choose from", pool["examples"][0], "int"))
+    for name, pool in found.pools.items():
+        if pool.examples is not None:
+            several = len(found.pools) > 1
+            key = f"pool_{name}" if several else "pool"
+            label = "unseen examples to choose from" + (f" ({name})" if several else "")
+            facts.append(Fact(key, label, pool.examples, "int"))
     if (evaluation := found.get("evaluation")) is not None:
         facts += [
             Fact("eval_instructions", "instructions to measure on",

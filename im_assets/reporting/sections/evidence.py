@@ -7,7 +7,7 @@ from im_assets.reporting.charts import Line, Point, Series, XYChart
 from im_assets.reporting.gather import Gathered
 from im_assets.reporting.numbers import between, plain, rows_of, shown
 from im_assets.reporting.row_chart import Row, RowChart
-from im_assets.reporting.sections.absent import not_made
+from im_assets.reporting.sections.absent import not_made, of_earlier_rule
 
 KEY, TITLE = "evidence", "Can the rule be believed?"
 
@@ -28,7 +28,7 @@ def section(found: Gathered) -> Section:
         return Section(KEY, TITLE, (Text(PUBLISHED, "absent"),))
     if found.get("rule_evidence") is None:
         return not_made(KEY, TITLE, "rule_evidence")
-    blocks: list[Block] = []
+    blocks: list[Block] = [*of_earlier_rule(found, "rule_evidence")]
     for name, make in (
         ("permutation", _permutation),
         ("inclusion", _inclusion),

@@ -16,7 +16,7 @@ from im_assets.reporting.blocks import (
     Table,
     Text,
 )
-from im_assets.reporting.gather import Gathered
+from im_assets.reporting.gather import Gathered, PoolTables
 from im_assets.reporting.numbers import plain, rows_of, shown
 from im_assets.reporting.row_chart import Row, RowChart
 from im_assets.reporting.sections.absent import not_made
@@ -27,32 +27,51 @@ WITHOUT_ROWS = "Examples are left out: this copy of the report holds no row of t
 
 
 def section(found: Gathered, with_rows: bool) -> Section:
-    """Size and tilt of the selection; with rows, its best and last, and the pool's worst."""
-    selection = found.get("dolly_selection")
-    if selection is None:
-        return not_made(KEY, TITLE, "dolly_selection")
-    facts = [
-        Fact("selected", "examples selected", len(selection), "int"),
-        Fact("best", "lowest predicted log loss", selection["predicted_log_loss"].min(), "loss"),
-        Fact("last", "highest in it", selection["predicted_log_loss"].max(), "loss"),
-    ]
-    blocks: list[Block] = [Facts(tuple(facts)), *_tilt(found)]
+    """Size and tilt of each pool's selection; with rows, its best and last, and the pool's worst."""
+    made = {name: pool for name, pool in found.pools.items() if pool.selection is not None}
+    if not made:
+        return not_made(KEY, TITLE, *(f"{name}_selection" for name in found.study.pools))
+    blocks: list[Block] = []
+    for name, pool in made.items():
+        blocks += _of_pool(found, name if len(found.study.pools) > 1 else "", pool, with_rows)
     if not with_rows:
-        return Section(KEY, TITLE, (*blocks, Text(WITHOUT_ROWS)))
-    ordered = selection.sort_values("rank")
-    names = found.indicators
-    blocks.append(_excerpts("best", "First of the selection", ordered.head(SHOWN), names))
-    if len(ordered) > SHOWN:
-        rest = ordered.iloc[SHOWN:].tail(SHOWN)
-        blocks.append(_excerpts("last", "Last that still came in", rest, names))
-    if found.worst is not None and len(found.worst):
-        blocks.append(_excerpts("worst", "Worst of the pool by the rule", found.worst, names))
+        blocks.append(Text(WITHOUT_ROWS))
     return Section(KEY, TITLE, tuple(blocks))
 
 
-def _tilt(found: Gathered) -> list[Block]:
-    means = found.get("selected_means")
-    if means is None:
+def _of_pool(found: Gathered, name: str, pool: PoolTables, with_rows: bool) -> list[Block]:
+    """``name`` is empty where there is only one pool."""
+    selection = pool.selection
+    assert selection is not None
+    key, of = (f"{name}_", f" of {name}") if name else ("", "")
+    facts = [
+        Fact(f"{key}selected", f"examples selected{of}", len(selection), "int"),
+        Fact(
+            f"{key}best", "lowest predicted log loss", selection["predicted_log_loss"].min(), "loss"
+        ),
+        Fact(f"{key}last", "highest in it", selection["predicted_log_loss"].max(), "loss"),
+    ]
+    blocks: list[Block] = []
+    if found.of_earlier_rule(selection):
+        blocks.append(
+            Text(f"The selection{of} is of an earlier rule: materialize it again.", "warning")
+        )
+    blocks += [Facts(tuple(facts)), *_tilt(found, key, of, pool.means)]
+    if not with_rows:
+        return blocks
+    ordered, names = selection.sort_values("rank"), found.indicators
+    first = ordered.head(SHOWN)
+    blocks.append(_excerpts(f"{key}best", f"First of the selection{of}", first, names))
+    if len(ordered) > SHOWN:
+        rest = ordered.iloc[SHOWN:].tail(SHOWN)
+        blocks.append(_excerpts(f"{key}last", "Last that still came in", rest, names))
+    if pool.worst is not None and len(pool.worst):
+        blocks.append(_excerpts(f"{key}worst", "Worst of the pool by the rule", pool.worst, names))
+    return blocks
+
+
+def _tilt(found: Gathered, key: str, of: str, means: pd.DataFrame | None) -> list[Block]:
+    if means is None or means.empty:
         return []
     means = means.assign(shift=(means["selected"] - means["pool"]) / means["pool_sd"])
     order = [i for i in found.study.scoring.indicators if i in set(means["indicator"])]
@@ -71,14 +90,14 @@ def _tilt(found: Gathered) -> list[Block]:
     )
     return [
         Figure(
-            "tilt",
-            "How the selection differs from the pool",
+            f"{key}tilt",
+            f"How the selection{of} differs from the pool",
             "Difference of means, selection against pool, in the pool's standard deviations.",
             "One row an indicator: how far the selection's mean lies from the pool's, in standard "
             "deviations over the pool's examples. It shows what the selection prefers, also "
             "through indicators that the rule does not read; not that this is better.",
             (RowChart("standard deviations from the pool's mean", rows, zero=True),),
-            data=Table.of("tilt", "Means of selection and pool", columns, means, True),
+            data=Table.of(f"{key}tilt", "Means of selection and pool", columns, means, True),
         )
     ]
 

@@ -6,7 +6,7 @@ from im_assets.reporting.charts import Look
 from im_assets.reporting.gather import Gathered
 from im_assets.reporting.numbers import between, plain, shown
 from im_assets.reporting.row_chart import Row, RowChart
-from im_assets.reporting.sections.absent import not_in_profile, not_made
+from im_assets.reporting.sections.absent import not_in_profile, not_made, of_earlier_rule
 
 KEY, TITLE = "judge", "What a judge prefers"
 
@@ -59,6 +59,7 @@ def section(found: Gathered) -> Section:
     verdict += f" (sign test, p = {shown(counts.p, 'p')})"
     judges = ", ".join(sorted(str(j) for j in table["judge"].dropna().unique() if plain(j)))
     blocks: list[Block] = [
+        *of_earlier_rule(found, "pairwise_judge"),
         Text(
             f"Over {total} instructions, {first} wins {shown(win[0], 'percent')} "
             f"({between(win[1], win[2], 'percent')}) and {second} "

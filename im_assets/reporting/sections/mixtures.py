@@ -15,12 +15,12 @@ UNIT = "nats/token"
 
 def section(found: Gathered) -> Section:
     """Every mixture's loss in order, and how far finetuning moved the base model."""
-    table, base_rows = found.get("indicator_table"), found.get("base_losses")
+    table, base_rows = found.mixtures, found.get("base_losses")
     if table is None:
         return not_made(KEY, TITLE, "indicator_table")
     weighting = found.study.evaluation.weighting
     base = None if base_rows is None else overall(base_rows, weighting)
-    ordered = table.sort_values(["loss", "seed"], ignore_index=True)
+    ordered = table.sort_values(["loss", "partition"], ignore_index=True)
     losses = ordered["loss"]
     facts = [
         Fact("mixtures", "mixtures", len(ordered), "int"),
@@ -37,8 +37,8 @@ def section(found: Gathered) -> Section:
             Fact("better_than_base", "mixtures below the base model", better, "int"),
         ]
     points = tuple(
-        Point(place + 1, row.loss, f"{row.seed}: loss {shown(row.loss, 'loss')}")
-        for place, row in enumerate(rows_of(ordered[["seed", "loss"]]))
+        Point(place + 1, row.loss, f"{row.partition}: loss {shown(row.loss, 'loss')}")
+        for place, row in enumerate(rows_of(ordered[["partition", "loss"]]))
     )
     chart = XYChart(
         "mixtures, from the lowest loss to the highest",
@@ -49,7 +49,7 @@ def section(found: Gathered) -> Section:
         y_ends=(base,) if base is not None and _fits(base, losses) else (),
     )
     names = [
-        Column("seed", "Mixture", "text"),
+        Column("partition", "Mixture", "text"),
         Column("n_examples", "Examples", "int"),
         Column("loss", "Loss", "loss", UNIT),
         Column("log_loss", "Log loss", "loss"),

@@ -61,8 +61,8 @@ def _coefficients(rule: Rule) -> Table:
 
 
 def _fit(rule: Rule, table: pd.DataFrame) -> Figure:
-    seeds, actual = table["seed"].astype(str), table["log_loss"].astype(float)
-    rows = pd.DataFrame({"seed": seeds, "actual": actual, "fitted": rule.predict(table)})
+    seeds, actual = table["partition"].astype(str), table["log_loss"].astype(float)
+    rows = pd.DataFrame({"partition": seeds, "actual": actual, "fitted": rule.predict(table)})
     rows["left_out"] = seeds.map(dict(rule.loo_predictions)).astype(float)
 
     def points(column: str) -> tuple[Point, ...]:
@@ -70,13 +70,13 @@ def _fit(rule: Rule, table: pd.DataFrame) -> Figure:
         return tuple(
             Point(a, v, f"{s}: actual {shown(a, 'loss')}, {column.replace('_', ' ')} "
                   f"{shown(v, 'loss')}")
-            for s, a, v in zip(known["seed"], known["actual"], known[column], strict=True)
+            for s, a, v in zip(known["partition"], known["actual"], known[column], strict=True)
         )  # fmt: skip
 
     ends = (float(actual.min()), float(actual.max()))
     series = [Series("predicted without it", points("left_out"), 2)] if rule.loo_predictions else []
     columns = (
-        Column("seed", "Mixture", "text"),
+        Column("partition", "Mixture", "text"),
         Column("actual", "Actual log loss", "loss"),
         Column("fitted", "Predicted", "loss"),
         Column("left_out", "Predicted without it", "loss"),

@@ -4,7 +4,7 @@ from im_assets.reporting.blocks import Block, Column, Figure, Section, Table, Te
 from im_assets.reporting.charts import Line, Look, Point, Series, XYChart
 from im_assets.reporting.gather import Gathered
 from im_assets.reporting.numbers import plain, rows_of, shown
-from im_assets.reporting.sections.absent import not_in_profile, not_made
+from im_assets.reporting.sections.absent import not_in_profile, not_made, of_earlier_rule
 
 KEY, TITLE = "size", "How much to select"
 
@@ -63,4 +63,4 @@ def section(found: Gathered) -> Section:
         ),
         data=Table.of("size_search", "Every trial", columns, table, True),
     )
-    return Section(KEY, TITLE, (*sentences, figure))
+    return Section(KEY, TITLE, (*of_earlier_rule(found, "size_search"), *sentences, figure))

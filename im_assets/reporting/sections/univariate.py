@@ -83,13 +83,13 @@ def section(found: Gathered) -> Section:
 
 
 def _panel(name: str, bins: pd.DataFrame, found: Gathered) -> XYChart:
-    mixtures = found.get("indicator_table")
+    mixtures = found.mixtures
     blue: tuple[Point, ...] = ()
     if mixtures is not None and name in mixtures:
         blue = tuple(
             Point(float(x), float(y), f"{seed}: {name} {shown(x)}, log loss {shown(y, 'loss')}")
             for seed, x, y in zip(
-                mixtures["seed"], mixtures[name], mixtures["log_loss"], strict=True
+                mixtures["partition"], mixtures[name], mixtures["log_loss"], strict=True
             )
         )
     orange = tuple(

@@ -8,7 +8,7 @@ from im_assets.reporting.gather import Gathered
 from im_assets.reporting.numbers import between, plain, rows_of, shown
 from im_assets.reporting.regression import regression_line
 from im_assets.reporting.row_chart import Row, RowChart
-from im_assets.reporting.sections.absent import not_in_profile, not_made
+from im_assets.reporting.sections.absent import not_in_profile, not_made, of_earlier_rule
 
 KEY, TITLE = "validation", "Is the selection better than chance?"
 UNIT = "nats per token"
@@ -23,6 +23,7 @@ def section(found: Gathered) -> Section:
     if verdicts is None:
         return not_made(KEY, TITLE, "selection_validation")
     blocks: list[Block] = [
+        *of_earlier_rule(found, "selection_validation", "rule_deciles"),
         *(Text(verdict_sentence(row), "answer") for _, row in verdicts.iterrows()
           if row["verdict"] != "baseline"),
         _losses(found, verdicts),
