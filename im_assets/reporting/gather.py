@@ -14,7 +14,10 @@ from im_resources.warehouse import Warehouse
 # Whole tables, each with the columns that the report needs of it.
 COLUMNS: dict[str, Sequence[str]] = {
     "quality_rule": ("term", "rule_id", "document"),
-    "indicator_table": ("experiment", "partition", "n_examples", "token_loss", "instruction_loss", "loss", "log_loss"),
+    "indicator_table": (
+        "experiment", "partition", "n_examples", "token_loss", "instruction_loss", "loss",
+        "log_loss",
+    ),
     "base_losses": ("eval_id", "nll", "tokens", "loss"),
     "rule_evidence": ("section", "item", "x", "value", "low", "high", "note", "rule_id"),
     "univariate_bins": ("indicator", "bin", "examples", "mean", "loss", "log_loss"),

@@ -78,8 +78,8 @@ def selection_sentences(found: Gathered) -> list[str]:
     arms = selected_arms(found)
     if found.of_earlier_rule(arms):
         return [
-            "What it selects was not checked by finetuning: the verdicts below belong to an earlier "
-            "rule."
+            "What it selects was not checked by finetuning: the verdicts below belong to an "
+            "earlier rule."
         ]
     if arms.empty:
         return [

@@ -27,7 +27,7 @@ WITHOUT_ROWS = "Examples are left out: this copy of the report holds no row of t
 
 
 def section(found: Gathered, with_rows: bool) -> Section:
-    """Size and tilt of each pool's selection; with rows, its best and last, and the pool's worst."""
+    """Size and tilt of each pool's selection; with rows, its first and last, the pool's worst."""
     made = {name: pool for name, pool in found.pools.items() if pool.selection is not None}
     if not made:
         return not_made(KEY, TITLE, *(f"{name}_selection" for name in found.study.pools))
