@@ -16,7 +16,10 @@ COLUMNS: dict[str, Sequence[str]] = {
     "quality_rule": ("term", "document"),
     "indicator_table": ("seed", "n_examples", "token_loss", "instruction_loss", "loss", "log_loss"),
     "base_losses": ("eval_id", "nll", "tokens", "loss"),
-    "rule_evidence": ("section", "item", "x", "value", "low", "high", "note"),
+    "rule_evidence": (
+        "section", "item", "x", "value", "low", "high", "p", "same_sign", "leverage",
+        "cooks_distance", "verdict", "note",
+    ),
     "univariate_bins": ("indicator", "bin", "examples", "mean", "loss", "log_loss"),
     "univariate_study": (
         "indicator", "bins", "pearson", "pearson_low", "pearson_high", "spearman",
@@ -99,21 +102,30 @@ def gather(study: Study, warehouse: Warehouse, with_rows: bool) -> Gathered:
     for name, columns in COLUMNS.items():
         if not warehouse.has_table(name):
             continue
-        frame = warehouse.query(f'SELECT * FROM "{name}" LIMIT 0')
-        wanted = [c for c in columns if with_rows or c not in TEXTS]
-        if missing := [c for c in wanted if c not in frame]:
-            raise ReportError(
-                f"table {name!r} lacks the column(s) {', '.join(missing)}; it has: "
-                f"{', '.join(frame.columns)}; materialize {name} again"
-            )
-        kept = [c for c in frame.columns if c not in ANSWERS and (with_rows or c not in TEXTS)]
+        found_columns = _columns(
+            warehouse, name, [c for c in columns if with_rows or c not in TEXTS], name
+        )
+        kept = [c for c in found_columns if c not in ANSWERS and (with_rows or c not in TEXTS)]
         tables[name] = warehouse.read_table(name, kept)
     for name, (statement, needed) in SUMMARIES.items():
         if all(warehouse.has_table(table) for table in needed):
+            if name == "quarantined":
+                _columns(warehouse, "quarantined_examples", ("kind",), "candidate_datasets")
             tables[name] = warehouse.query(statement)
     found = Gathered(study, tables)
     worst = _worst_of_pool(found, warehouse) if with_rows else None
     return Gathered(study, tables, worst)
+
+
+def _columns(warehouse: Warehouse, table: str, wanted: Sequence[str], asset: str) -> list[str]:
+    """The table's columns. Raises ReportError when one that is wanted is not among them."""
+    columns = list(warehouse.query(f'SELECT * FROM "{table}" LIMIT 0').columns)
+    if missing := [c for c in wanted if c not in columns]:
+        raise ReportError(
+            f"table {table!r} lacks the column(s) {', '.join(missing)}; it has: "
+            f"{', '.join(columns)}; materialize {asset} again"
+        )
+    return columns
 
 
 def _worst_of_pool(found: Gathered, warehouse: Warehouse, count: int = 5) -> pd.DataFrame | None:
