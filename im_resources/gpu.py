@@ -1,8 +1,7 @@
 """The GPU resource: where models run, in which precision, within which memory; owns what is loaded.
 
 A model is loaded once in a process and shared by every asset and every seed of the run. Without a
-GPU
-the same code runs on the CPU.
+GPU the same code runs on the CPU.
 """
 
 import os

@@ -1,5 +1,10 @@
--- Rows in quarantine by table, source and reason, as the reader or the cleaning gave it.
-SELECT dataset, source, reason, count(*) AS examples
+-- Rows in quarantine by table, source and kind of reason, as the reader or the cleaning gave it. Rows
+-- that were put there before kinds were recorded have none.
+SELECT
+    dataset,
+    source,
+    coalesce(kind, 'not recorded: materialize ' || dataset || ' again') AS kind,
+    count(*) AS examples
 FROM quarantined_examples
-GROUP BY dataset, source, reason
-ORDER BY dataset, source, reason
+GROUP BY ALL
+ORDER BY ALL

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import dagster as dg
 import pandas as pd
 
-from im_assets.candidates.cleaning import clean, reason_kind
+from im_assets.candidates.cleaning import clean
 from im_assets.candidates.reading import SourceError, read_source
 from im_assets.candidates.references import references
 from im_assets.common.presentation import presentation, preview, table
@@ -121,7 +121,7 @@ def _store(
 
 
 def _by_kind(quarantined: pd.DataFrame) -> dict[str, int]:
-    counts = quarantined["reason"].map(reason_kind).value_counts()
+    counts = quarantined["kind"].value_counts()
     return {str(kind): int(count) for kind, count in counts.items()}
 
 

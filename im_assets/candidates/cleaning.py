@@ -14,6 +14,7 @@ The tests are applied in this order, and the first that holds gives the reason:
 import hashlib
 import unicodedata
 from collections.abc import Iterator
+from typing import Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -24,9 +25,15 @@ from im_assets.candidates.reading import excerpt_of
 from im_resources.study import CleaningSettings
 
 KEPT_COLUMNS = ["example_id", "source", "line", "instruction", "input", "output", "category"]
-QUARANTINED_COLUMNS = ["dataset", "source", "line", "reason", "excerpt"]
-_KINDS = ("empty", "no output", "too long", "leaks", "exact duplicate", "near duplicate")
+QUARANTINED_COLUMNS = ["dataset", "source", "line", "kind", "reason", "excerpt"]
 _SEPARATOR = "\x1f"
+
+
+class Reason(NamedTuple):
+    """Why a row is not used: its kind, for counting, and the whole reason in words."""
+
+    kind: Literal["empty", "no output", "too long", "leaks", "exact duplicate", "near duplicate"]
+    words: str
 
 
 def normalize(text: str) -> str:
@@ -67,20 +74,23 @@ def clean(
     kept: list[tuple[object, ...]] = []
     dropped: list[tuple[object, ...]] = []
 
-    def fault(number: int, instruction: str, input_: str, output: str, identity: str) -> str | None:
+    def fault(
+        number: int, instruction: str, input_: str, output: str, identity: str
+    ) -> Reason | None:
         if not instruction or not output:
-            return f"empty {'output' if instruction else 'instruction'}"
+            return Reason("empty", f"empty {'output' if instruction else 'instruction'}")
         if (length := len(instruction) + len(input_) + len(output)) > settings.max_chars:
-            return f"too long: {length} characters, max_chars is {settings.max_chars}"
+            said = f"too long: {length} characters, max_chars is {settings.max_chars}"
+            return Reason("too long", said)
         prompt, response = hashes.of(f"{instruction} {input_}"), hashes.of(output)
         if leaks is not None and (leaked := leaks.find(prompt, response)):
-            return f"leaks evaluation row {leaked}"
+            return Reason("leaks", f"leaks evaluation row {leaked}")
         if (first := first_with.setdefault(identity, number)) != number:
-            return f"exact duplicate of {places[first]}"
+            return Reason("exact duplicate", f"exact duplicate of {places[first]}")
         words = np.concatenate([prompt, response])
         core = np.concatenate([hashes.of(instruction), response])
         if (first_like := near.find_or_add(number, words, core)) is not None:
-            return f"near duplicate of {places[first_like]}"
+            return Reason("near duplicate", f"near duplicate of {places[first_like]}")
         return None
 
     for number, row in enumerate(rows.to_dict("records")):
@@ -91,7 +101,7 @@ def clean(
             kept.append((identity, row["source"], row["line"], *texts, row["category"]))
         else:
             excerpt = excerpt_of(" → ".join(filter(None, texts)))
-            dropped.append(("", row["source"], row["line"], reason, excerpt))
+            dropped.append(("", row["source"], row["line"], *reason, excerpt))
     return pd.DataFrame(kept, columns=KEPT_COLUMNS), quarantine(dropped, rejected)
 
 
@@ -101,11 +111,6 @@ def quarantine(dropped: list[tuple[object, ...]], rejected: pd.DataFrame) -> pd.
     parts = [part for part in (rejected.assign(dataset=""), frame) if len(part)]
     whole = pd.concat(parts, ignore_index=True)[QUARANTINED_COLUMNS] if parts else frame
     return whole.astype({c: "int64" if c == "line" else "string" for c in QUARANTINED_COLUMNS})
-
-
-def reason_kind(reason: str) -> str:
-    """What sort of reason it is, for counting: 'exact duplicate', 'too long', …"""
-    return next((kind for kind in _KINDS if reason.startswith(kind)), "unreadable")
 
 
 class _Leaks:

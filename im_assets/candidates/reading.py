@@ -17,7 +17,8 @@ from im_resources.study import DataSource, did_you_mean, resolve_path
 __all__ = ["REJECTED_COLUMNS", "ROW_COLUMNS", "SourceError", "excerpt_of", "read_source"]
 
 ROW_COLUMNS = ["source", "line", "instruction", "input", "output", "category"]
-REJECTED_COLUMNS = ["source", "line", "reason", "excerpt"]
+REJECTED_COLUMNS = ["source", "line", "kind", "reason", "excerpt"]
+UNREADABLE = "unreadable"  # the kind of every reason that is given here
 
 
 def read_source(name: str, source: DataSource) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -40,19 +41,19 @@ def read_source(name: str, source: DataSource) -> tuple[pd.DataFrame, pd.DataFra
     records = read_records(resolve_path(source.path)) if source.path else _hub_records(source)
     format_ = Format(source)
     rows: list[dict[str, Any]] = []
-    rejected: list[tuple[str, int, str, str]] = []
+    rejected: list[tuple[str, int, str, str, str]] = []
     found: dict[str, None] = {}  # the columns of all rows, in the order of appearance
     try:
         for line, row in islice(records, source.limit):
             if isinstance(row, Fault):
-                rejected.append((name, line, row.reason, excerpt_of(row.excerpt)))
+                rejected.append((name, line, UNREADABLE, row.reason, excerpt_of(row.excerpt)))
                 continue
             if isinstance(row, dict):
                 found |= dict.fromkeys(column for column, value in row.items() if value is not None)
             try:
                 rows.append({"source": name, "line": line} | format_.parse(row))
             except RowError as error:
-                rejected.append((name, line, str(error), excerpt_of(str(row))))
+                rejected.append((name, line, UNREADABLE, str(error), excerpt_of(str(row))))
     except SourceError as error:
         raise SourceError(f"source {name!r}: {error}") from error
     if not rows and not rejected:

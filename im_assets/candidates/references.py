@@ -6,7 +6,7 @@ cannot be measured (no instruction, no output) or would be counted twice goes in
 
 import pandas as pd
 
-from im_assets.candidates.cleaning import example_id, normalize, quarantine
+from im_assets.candidates.cleaning import Reason, example_id, normalize, quarantine
 from im_assets.candidates.reading import excerpt_of
 
 REFERENCE_COLUMNS = [
@@ -37,17 +37,20 @@ def references(rows: pd.DataFrame, rejected: pd.DataFrame) -> tuple[pd.DataFrame
         outputs = row["outputs"] if "outputs" in row else [row["output"]]
         for output in map(normalize, outputs or [""]):
             if not prompt[0]:
-                reason = "empty instruction"
+                reason = Reason("empty", "empty instruction")
             elif not output:
-                reason = "empty output" if outputs else "no output"
+                reason = (
+                    Reason("empty", "empty output") if outputs else Reason("no output", "no output")
+                )
             elif (identity, output) in first_line:
                 first = first_line[identity, output]
-                reason = f"exact duplicate of an output on {source} line {first}"
+                said = f"exact duplicate of an output on {source} line {first}"
+                reason = Reason("exact duplicate", said)
             else:
                 index = counts[identity] = counts.get(identity, -1) + 1
                 first_line[identity, output] = line
                 kept.append((identity, index, source, line, *prompt, output, category))
                 continue
             excerpt = excerpt_of(" → ".join(filter(None, (*prompt, output))))
-            dropped.append(("", source, line, reason, excerpt))
+            dropped.append(("", source, line, *reason, excerpt))
     return pd.DataFrame(kept, columns=REFERENCE_COLUMNS), quarantine(dropped, rejected)

@@ -64,7 +64,7 @@ def summary(findings: pd.DataFrame) -> str:
         ends = f" ({pooled.low:.2f} to {pooled.high:.2f})" if pd.notna(pooled.low) else ""
         lines.append(f"Spearman on sources left out: {pooled.value:.2f}{ends}")
     lines.append(f"more mixtures? {verdict.note}")
-    if collinear := [r.item for r in rows["vif"] if r.note.startswith("collinear")]:
+    if collinear := [r.item for r in rows["vif"] if r.verdict == "collinear"]:
         lines.append(f"collinear indicators: {', '.join(collinear)}")
     lines += [f"{r.item}: {r.note}" for r in rows["diagnostics"] if r.note]
     return "\n".join(f"- {line}" for line in lines)

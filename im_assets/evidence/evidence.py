@@ -6,16 +6,21 @@ import pandas as pd
 
 from im_assets.evidence.diagnostics import collinearity, residual_diagnostics
 from im_assets.evidence.fewer_mixtures import design_value
-from im_assets.evidence.findings import findings_table
+from im_assets.evidence.findings import Finding, findings_table
+from im_assets.evidence.kinds import ExperimentLeftOut
 from im_assets.evidence.resampling import bootstrap, permutation
-from im_assets.evidence.unseen import learning_curve, leave_one_source_out
+from im_assets.evidence.unseen import learning_curve, leave_one_group_out
 from im_assets.rule.choosing import Mixtures
 from im_assets.rule.model import Rule
 from im_resources.study import RuleSettings
 
 
 def rule_findings(
-    table: pd.DataFrame, source_of: Mapping[str, str], rule: Rule, settings: RuleSettings
+    table: pd.DataFrame,
+    source_of: Mapping[str, str],
+    rule: Rule,
+    settings: RuleSettings,
+    experiment_of: Mapping[str, str] | None = None,
 ) -> pd.DataFrame:
     """The evidence about a fitted rule; columns as in `findings.COLUMNS`. The same input gives the
     same table.
@@ -23,8 +28,11 @@ def rule_findings(
     Args:
         table: seed, log_loss and the rule's candidates, as `fit_rule` takes it.
         source_of: the largest source of each seed's mixture.
+        experiment_of: the experiment of each seed, where the rule was fitted on points of several;
+            of one there is nothing to leave out.
 
-    Raises ValueError for a rule that was not fitted, or a table that it was not fitted on.
+    Raises ValueError for a rule that was not fitted, a table that it was not fitted on, or a seed
+    whose source or experiment is not given.
     """
     if rule.source != "fitted":
         raise ValueError(f"evidence is about a fitted rule, and this one is {rule.source}")
@@ -40,10 +48,24 @@ def rule_findings(
         [
             *bootstrap(mixtures, rule, settings),
             *permutation(mixtures, settings),
-            *leave_one_source_out(mixtures, source_of, settings),
+            *leave_one_group_out(mixtures, source_of, settings),
+            *_without_experiments(mixtures, experiment_of, settings),
             *residual_diagnostics(mixtures, rule),
             *collinearity(mixtures),
             *learning_curve(mixtures, settings),
             *design_value(mixtures, settings.confidence),
         ]
     )
+
+
+def _without_experiments(
+    mixtures: Mixtures, experiment_of: Mapping[str, str] | None, settings: RuleSettings
+) -> list[Finding]:
+    if experiment_of is None:
+        return []
+    if lacking := sorted(set(mixtures.seeds) - set(experiment_of)):
+        raise ValueError(f"no experiment is given for the point(s) {', '.join(lacking[:5])}")
+    of = {seed: experiment_of[seed] for seed in mixtures.seeds}
+    if len(set(of.values())) < 2:
+        return []
+    return leave_one_group_out(mixtures, of, settings, ExperimentLeftOut)

@@ -5,9 +5,12 @@ the other mixtures, chosen for information or at random. Neither choice sees a l
 least squares on the indicators' principal directions, so that nothing else is chosen either.
 """
 
+from typing import Literal
+
 import numpy as np
 
 from im_assets.evidence.findings import Finding, interval
+from im_assets.evidence.kinds import ChosenMixtures, RandomMixtures
 from im_assets.evidence.unseen import corrected_mean, row_spearman, splits
 from im_assets.mixtures.design import d_optimal, principal_directions
 from im_assets.rule.choosing import Mixtures, predictions
@@ -31,27 +34,35 @@ def design_value(mixtures: Mixtures, confidence: float) -> list[Finding]:
     scores = Mixtures(mixtures.seeds, names, vectors, mixtures.y)
     tests = orders[:, pool:]
     random = np.array([_spearman(scores, orders[:, :k], tests) for k in sizes])
-    found = []
+    found: list[Finding] = []
     for i, size in enumerate(sizes[:-1]):
         rows = [
             order[:pool][d_optimal(vectors[order[:pool]], size, seed=split, starts=2)]
             for split, order in enumerate(orders)
         ]
         best = _spearman(scores, np.array(rows), tests)
-        gain, low, high = corrected_mean(best - random[i], tests.shape[1] / pool, confidence)
-        numbers = f"Spearman {gain:+.2f}, {low:+.2f} to {high:+.2f}, against {size} random ones"
-        equal = _equal(best.mean(), random.mean(axis=1), sizes)
-        note = (
-            f"{size} chosen mixtures do as well as {equal} ({numbers})"
-            if low > 0
-            else f"{size} chosen mixtures are not distinguishable from random ones ({numbers})"
+        gain, gain_low, gain_high = corrected_mean(
+            best - random[i], tests.shape[1] / pool, confidence
         )
-        ends = interval(best, confidence)
-        found.append(Finding("design", "d_optimal", size, best.mean(), *ends, note))
-    return found + [
-        Finding("design", "random", size, values.mean(), *interval(values, confidence))
-        for size, values in zip(sizes, random, strict=True)
-    ]
+        replaces, bound = _equal(best.mean(), random.mean(axis=1), sizes)
+        low, high = interval(best, confidence)
+        found.append(
+            ChosenMixtures(
+                x=size,
+                value=best.mean(),
+                low=low,
+                high=high,
+                gain=gain,
+                gain_low=gain_low,
+                gain_high=gain_high,
+                replaces=replaces,
+                bound=bound,
+            )
+        )
+    for size, values in zip(sizes, random, strict=True):
+        low, high = interval(values, confidence)
+        found.append(RandomMixtures(x=size, value=values.mean(), low=low, high=high))
+    return found
 
 
 def _spearman(scores: Mixtures, rows: np.ndarray, tests: np.ndarray) -> np.ndarray:
@@ -63,12 +74,15 @@ def _spearman(scores: Mixtures, rows: np.ndarray, tests: np.ndarray) -> np.ndarr
     return row_spearman(scores.y[tests], np.take_along_axis(predicted, tests, axis=1))
 
 
-def _equal(value: float, random: np.ndarray, sizes: list[int]) -> str:
-    """How many random mixtures rank as well, between the sizes measured. The mean over random
-    mixtures is taken as never falling: where it dips, that is chance."""
+def _equal(
+    value: float, random: np.ndarray, sizes: list[int]
+) -> tuple[float, Literal["at_least", "at_most"] | None]:
+    """How many random mixtures rank as well, and whether that is a bound, the value lying beyond
+    the sizes measured. The mean over random mixtures is taken as never falling: where it dips, that
+    is chance."""
     rising = np.maximum.accumulate(random)
     if value >= rising[-1]:
-        return f"{sizes[-1]} random ones or more"
+        return sizes[-1], "at_least"
     if value <= rising[0]:
-        return f"{sizes[0]} random ones or fewer"
-    return f"{np.interp(value, rising, sizes):.0f} random ones"
+        return sizes[0], "at_most"
+    return float(np.interp(value, rising, sizes)), None

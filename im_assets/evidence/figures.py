@@ -31,7 +31,7 @@ def inclusion_figure(findings: pd.DataFrame) -> bytes | None:
         return None
     figure, (axes,) = new_figure(height=1.4 + 0.42 * len(rows))
     places = range(len(rows))
-    colors = [BLUE if note == "in the rule" else GREY for note in rows["note"]]
+    colors = [BLUE if verdict == "in_rule" else GREY for verdict in rows["verdict"]]
     axes.barh(places, rows["value"].to_numpy(float), color=colors, alpha=0.8, height=0.6)
     axes.hlines(
         places, rows["low"].to_numpy(float), rows["high"].to_numpy(float), color=INK, lw=1.5
@@ -54,7 +54,7 @@ def permutation_figure(findings: pd.DataFrame) -> bytes | None:
     low, high, value = (rows[name].to_numpy(float) for name in ("low", "high", "value"))
     axes.hlines(places, low, high, GREY, lw=9, alpha=0.5, label="shuffled losses, 5 to 95 %")
     axes.scatter(value, places, s=90, color=ORANGE, zorder=3, label="this study")
-    p = f"p = {rows['x'].iloc[0]:.3g}"
+    p = f"p = {rows['p'].iloc[0]:.3g}"
     axes.set_title(f"Does chance alone fit as well?   {p}", loc="left")
     axes.set_yticks(places, ["R²", "leave-one-out R²"][: len(rows)], color=INK)
     axes.set_ylim(len(rows) - 0.4, -0.6)

@@ -1,7 +1,12 @@
-"""One line of the evidence about a rule, and the line's shape as a table."""
+"""One line of the evidence about a rule, and the lines' shape as a table.
+
+A finding holds values. What they say is a verdict, one of a closed set of words, and a sentence,
+both computed from the values: `kinds` has one class a section.
+"""
 
 from collections.abc import Iterable
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import pandas as pd
@@ -9,34 +14,58 @@ import pandas as pd
 from im_assets.common.numbers import finite
 
 COLUMNS = {
-    "section": ("text", "Kind of evidence; says what the other columns hold (docs/rule.md)"),
-    "item": ("text", "Indicator, source, seed or test"),
-    "x": ("double", "What the value stands against: a count, a p-value, a fitted loss"),
+    "section": ("text", "Kind of evidence; docs/rule.md says what each holds"),
+    "item": ("text", "Indicator, source, experiment, seed, test or curve"),
+    "x": ("double", "What the value is drawn against: a number of mixtures, or a fitted log loss"),
     "value": ("double", "The finding; null where it is not defined"),
-    "low": ("double", "Lower end of its interval, or a second number"),
-    "high": ("double", "Upper end of its interval, or a third number"),
-    "note": ("text", "What it means, in words"),
+    "low": ("double", "Lower end of its interval or spread; permutation: of what shuffles reach"),
+    "high": ("double", "Upper end"),
+    "p": ("double", "p-value of the test"),
+    "same_sign": ("double", "Share of the resamples in which the coefficient has this sign"),
+    "leverage": ("double", "Weight of the mixture's own log loss in its fitted one"),
+    "cooks_distance": ("double", "How far the fit moves without the mixture"),
+    "gain": ("double", "Spearman of chosen mixtures less that of as many random ones"),
+    "gain_low": ("double", "Lower end of the gain's interval"),
+    "gain_high": ("double", "Upper end"),
+    "replaces": ("double", "Random mixtures that rank as well; at least or at most, at the ends"),
+    "verdict": ("text", "What the numbers say, in one of the section's words; null: no question"),
+    "note": ("text", "The same as a sentence"),
 }
+_TEXTS = ("section", "item", "verdict", "note")
 
 
-class Finding(NamedTuple):
-    """One row; see COLUMNS. Numbers that are not defined are None, or NaN, and become null."""
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """One row. Numbers that are not defined are None, NaN or infinite, and become null."""
 
-    section: str
+    section: ClassVar[str]
     item: str
     x: float | None = None
     value: float | None = None
     low: float | None = None
     high: float | None = None
-    note: str = ""
+
+    @property
+    def verdict(self) -> str | None:
+        """What the numbers say, in one of the section's words; None: they answer no question."""
+        return None
+
+    @property
+    def note(self) -> str:
+        """The finding as a sentence; empty where the numbers say it all."""
+        return ""
+
+    def row(self) -> dict[str, object]:
+        """The values of COLUMNS; None for those that this kind of finding does not have."""
+        return {column: getattr(self, column, None) for column in COLUMNS}
 
 
 def findings_table(findings: Iterable[Finding]) -> pd.DataFrame:
     """The findings as a table with the columns of COLUMNS."""
-    frame = pd.DataFrame(list(findings), columns=list(COLUMNS))
-    numbers = ["x", "value", "low", "high"]
+    frame = pd.DataFrame([finding.row() for finding in findings], columns=list(COLUMNS))
+    numbers = [column for column in COLUMNS if column not in _TEXTS]
     frame[numbers] = frame[numbers].astype("float64").replace([np.inf, -np.inf], np.nan)
-    return frame.astype({"section": "string", "item": "string", "note": "string"})
+    return frame.astype(dict.fromkeys(_TEXTS, "string"))
 
 
 def interval(values: np.ndarray, confidence: float) -> tuple[float | None, float | None]:

@@ -7,6 +7,7 @@ keeps the indicators which the measured losses chose would count their choice as
 import numpy as np
 
 from im_assets.evidence.findings import Finding, generator, interval
+from im_assets.evidence.kinds import Inclusion, Permutation, ResampledCoefficient
 from im_assets.rule.choosing import Mixtures, selections, weighted_fits
 from im_assets.rule.model import Rule
 from im_assets.rule.regression import EXACT
@@ -27,19 +28,24 @@ def bootstrap(mixtures: Mixtures, rule: Rule, settings: RuleSettings) -> list[Fi
     masks = selections(mixtures, weights, settings)
     _, slopes = weighted_fits(mixtures, weights, masks)
     estimates = {c.name: c.estimate for c in rule.coefficients}
-    found = []
+    found: list[Finding] = []
     for i, name in enumerate(mixtures.names):
         count = int(masks[:, i].sum())
         low, high = proportion_confint(count, resamples, 1 - settings.confidence, method="wilson")
-        note = "in the rule" if name in estimates else "not in the rule"
-        found.append(Finding("inclusion", name, None, count / resamples, low, high, note))
+        share = count / resamples
+        found.append(
+            Inclusion(item=name, value=share, low=low, high=high, in_rule=name in estimates)
+        )
     for i, name in enumerate(mixtures.names):
         if name not in estimates:
             continue
-        low_, high_ = interval(slopes[:, i], settings.confidence)
+        low, high = interval(slopes[:, i], settings.confidence)
         same = float(np.mean(slopes[:, i] * estimates[name] > 0))
-        note = f"of the same sign in {same:.0%} of the resamples; 0 where it is not chosen"
-        found.append(Finding("coefficient", name, same, estimates[name], low_, high_, note))
+        found.append(
+            ResampledCoefficient(
+                item=name, value=estimates[name], low=low, high=high, same_sign=same
+            )
+        )
     return found
 
 
@@ -47,25 +53,23 @@ def permutation(mixtures: Mixtures, settings: RuleSettings) -> list[Finding]:
     """Section ``permutation``: the fit of the best rule against that of shuffled log losses.
 
     ``r2`` and ``loo_r2`` (1 less the left-out error's share of that of the mean), each with the 5
-    and 95 % points of its null and p = (1 + shuffles at least as good) / (1 + shuffles) in ``x``
-    (Phipson and Smyth 2010, doi:10.2202/1544-6115.1585).
+    and 95 % points of its null and p = (1 + shuffles at least as good) / (1 + shuffles) (Phipson
+    and Smyth 2010, doi:10.2202/1544-6115.1585).
     """
     n = len(mixtures)
     shuffled = generator(2).permuted(np.tile(mixtures.y, (settings.permutations, 1)), axis=1)
     losses = np.vstack([mixtures.y, shuffled])
     masks = selections(mixtures, np.ones((1, n), dtype=int), settings, losses)
     fits = _fits(mixtures.x, losses, masks)
-    found = []
+    found: list[Finding] = []
     for item, values in zip(("r2", "loo_r2"), fits, strict=True):
         observed, null = values[0], values[1:]
         # Equal fits of equal models may differ by rounding, and equal is as good.
         p = (1 + np.sum(null >= observed - 1e-12)) / (1 + len(null))
         low, high = np.quantile(null, [0.05, 0.95])
-        note = (
-            f"{'chance alone rarely' if p <= 0.05 else 'chance alone often'} reaches this: "
-            f"p = {p:.3g} of {len(null)} shuffles with the choice of indicators redone"
+        found.append(
+            Permutation(item=item, value=observed, low=low, high=high, p=p, shuffles=len(null))
         )
-        found.append(Finding("permutation", item, p, observed, low, high, note))
     return found
 
 

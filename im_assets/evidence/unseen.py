@@ -9,55 +9,53 @@ import numpy as np
 
 from im_assets.common.correlation import correlation
 from im_assets.evidence.findings import Finding, generator, interval
+from im_assets.evidence.kinds import FEWEST, CurvePoint, CurveVerdict, LeftOut, SourceLeftOut
 from im_assets.rule.choosing import Mixtures, predictions, selections
 from im_resources.study import RuleSettings
 
-FEWEST = 4  # mixtures for a rank correlation, and for a fit
 SPLITS = 60
 SIZES = 7
-WORTH = 0.05  # a gain in Spearman below this is not worth finetuning twice as many mixtures
 
 
-def leave_one_source_out(
-    mixtures: Mixtures, source_of: Mapping[str, str], settings: RuleSettings
+def leave_one_group_out(
+    mixtures: Mixtures,
+    group_of: Mapping[str, str],
+    settings: RuleSettings,
+    kind: type[LeftOut] = SourceLeftOut,
 ) -> list[Finding]:
-    """Section ``leave_one_source_out``: value Spearman, x mixtures, one item a source and ``all``.
+    """The section of ``kind``: value Spearman, x mixtures, one item a group and ``all``.
 
-    The mixtures that a source dominates are predicted by a rule fitted on the others. Mixtures of
-    the same sources are near to each other, so leaving one mixture out leaves its likes in.
+    The mixtures of a group are predicted by a rule fitted on the others. Mixtures of the same
+    sources, and points of the same experiment, are near to each other, so leaving one mixture out
+    leaves its likes in.
+
+    Args:
+        group_of: the group of each seed, e.g. the largest source of its mixture.
     """
-    sources = np.array([source_of[seed] for seed in mixtures.seeds])
+    groups = np.array([group_of[seed] for seed in mixtures.seeds])
     predicted, sloped = np.full(len(mixtures), np.nan), np.zeros(len(mixtures), dtype=bool)
-    found = []
-    for source in sorted(set(source_of.values())):
-        out = sources == source
+    found: list[Finding] = []
+    for group in sorted(set(group_of.values())):
+        out = groups == group
         count = int(out.sum())
         if count and (~out).sum() >= FEWEST:
             weights = (~out).astype(int)[None]
             values, slope = predictions(mixtures, weights, selections(mixtures, weights, settings))
             predicted[out], sloped[out] = values[0, out], slope[0]
-        note = f"{count} mixtures have most examples from it; "
         if count < FEWEST or np.isnan(predicted[out]).any():
-            note += f"too few in or outside for a rank correlation ({FEWEST} are needed)"
-            found.append(Finding("leave_one_source_out", source, count, note=note))
-            continue
-        note += (
-            "ranked by a rule of the others"
-            if sloped[out].all()
-            else "the rule of the others has no indicator and ranks nothing"
-        )
-        r = correlation(predicted[out], mixtures.y[out], "spearman", seed=3)
-        row = (r.value, r.low, r.high) if sloped[out].all() else (None, None, None)
-        found.append(Finding("leave_one_source_out", source, count, *row, note))
+            found.append(kind(item=group, x=count, few=True))
+        elif not sloped[out].all():
+            found.append(kind(item=group, x=count, sloped=False))
+        else:
+            r = correlation(predicted[out], mixtures.y[out], "spearman", seed=3)
+            found.append(kind(item=group, x=count, value=r.value, low=r.low, high=r.high))
     known = np.isfinite(predicted)
-    count, note = int(known.sum()), "all of these predictions together"
-    ranked = np.where(sloped, predicted, mixtures.y.mean())[known]  # no slope: one tie
+    count = int(known.sum())
     if count < FEWEST:
-        return [*found, Finding("leave_one_source_out", "all", count, note="too few mixtures")]
+        return [*found, kind(item="all", x=count, few=True)]
+    ranked = np.where(sloped, predicted, mixtures.y.mean())[known]  # no slope: one tie
     r = correlation(ranked, mixtures.y[known], "spearman", seed=3)
-    return [
-        *found, Finding("leave_one_source_out", "all", count, r.value, r.low, r.high, note)
-    ]  # fmt: skip
+    return [*found, kind(item="all", x=count, value=r.value, low=r.low, high=r.high)]
 
 
 def splits(rows: int) -> tuple[np.ndarray, list[int]]:
@@ -103,27 +101,35 @@ def learning_curve(mixtures: Mixtures, settings: RuleSettings) -> list[Finding]:
     n = len(mixtures)
     orders, sizes = splits(n)
     if not sizes:
-        note = f"Cannot tell: {n} mixtures are too few for a learning curve (12 are needed)."
-        return [Finding("learning_curve", "verdict", note=note)]
+        return [CurveVerdict(mixtures=n)]
     tests = orders[:, sizes[-1] :]
+    unseen, confidence = tests.shape[1], settings.confidence
     curves = np.empty((SPLITS, len(sizes)))
     for i, size in enumerate(sizes):
         weights = np.zeros((SPLITS, n), dtype=int)
         np.put_along_axis(weights, orders[:, :size], 1, axis=1)
         curves[:, i] = split_spearman(mixtures, weights, tests, settings)
-    note = f"mean and {settings.confidence:.0%} range over {SPLITS} splits, {tests.shape[1]} unseen"
-    found = [
-        Finding("learning_curve", "spearman", size, curve.mean(),
-                *interval(curve, settings.confidence), note)
-        for size, curve in zip(sizes, curves.T, strict=True)
-    ]  # fmt: skip
-    return [*found, verdict(curves, sizes, tests.shape[1], n, settings.confidence)]
+    found: list[Finding] = []
+    for size, curve in zip(sizes, curves.T, strict=True):
+        low, high = interval(curve, confidence)
+        found.append(
+            CurvePoint(
+                x=size,
+                value=curve.mean(),
+                low=low,
+                high=high,
+                splits=SPLITS,
+                unseen=unseen,
+                confidence=confidence,
+            )
+        )
+    return [*found, verdict(curves, sizes, unseen, n, confidence)]
 
 
 def verdict(
     curves: np.ndarray, sizes: list[int], unseen: int, mixtures: int, confidence: float
-) -> Finding:
-    """What twice as many mixtures would add to Spearman, and what that says (Finding.note).
+) -> CurveVerdict:
+    """What twice as many mixtures would add to Spearman, and what that says.
 
     Each split's curve (splits, sizes) is fitted by a - b/m; the gain from n to 2n is b/2n. Splits
     share their mixtures, so that their mean's variance does not fall with their number: it is
@@ -136,24 +142,17 @@ def verdict(
         slope / (2 * mixtures), unseen / sizes[-1], confidence
     )
     rho, rho_low, rho_high = corrected_mean(curves[:, -1], unseen / sizes[-1], confidence)
-    rho_high = min(rho_high, 1.0)
-    if rho_low <= 0:
-        answer = (
-            "Cannot tell: these mixtures do not show that the rule ranks unseen ones at all, so "
-            "the curve says nothing about more of them."
-        )
-    elif gain_high < WORTH:
-        answer = f"No: twice as many mixtures would hardly rank better (by less than {WORTH})."
-    elif gain_low > 0 and gain >= WORTH:
-        answer = f"Yes: twice as many mixtures are expected to raise the Spearman by {gain:.2f}."
-    else:
-        answer = "Cannot tell: the curve is too uncertain to say what more mixtures would add."
-    answer += (
-        f" Spearman on unseen mixtures is {rho:.2f} ({rho_low:.2f} to {rho_high:.2f}) from "
-        f"{sizes[-1]} mixtures; from {mixtures} to {2 * mixtures} a curve a - b/m gives a change "
-        f"of {gain:+.2f} ({gain_low:+.2f} to {gain_high:+.2f})."
+    return CurveVerdict(
+        x=2 * mixtures,
+        value=gain,
+        low=gain_low,
+        high=gain_high,
+        mixtures=mixtures,
+        fitted_on=sizes[-1],
+        spearman=rho,
+        spearman_low=rho_low,
+        spearman_high=min(rho_high, 1.0),
     )
-    return Finding("learning_curve", "verdict", 2 * mixtures, gain, gain_low, gain_high, answer)
 
 
 def corrected_mean(

@@ -1,9 +1,8 @@
 """Random mixtures of the candidate sources (paper, section on the experiment's datasets).
 
 Every source gets a random number r_i, uniform on (0, 1), and N · r_i / Σr of the mixture's N
-examples.
-All randomness is SHA-256 of the seed and a name: the same seed gives the same mixture on every
-platform and library version, whatever the order of the rows.
+examples. All randomness is SHA-256 of the seed and a name: the same seed gives the same mixture on
+every platform and library version, whatever the order of the rows.
 """
 
 from collections.abc import Mapping

@@ -19,7 +19,10 @@ COLUMNS: dict[str, Sequence[str]] = {
         "log_loss",
     ),
     "base_losses": ("eval_id", "nll", "tokens", "loss"),
-    "rule_evidence": ("section", "item", "x", "value", "low", "high", "note", "rule_id"),
+    "rule_evidence": (
+        "section", "item", "x", "value", "low", "high", "p", "same_sign", "leverage",
+        "cooks_distance", "verdict", "note",
+    ),
     "univariate_bins": ("indicator", "bin", "examples", "mean", "loss", "log_loss"),
     "univariate_study": (
         "indicator", "bins", "pearson", "pearson_low", "pearson_high", "spearman",
@@ -126,6 +129,8 @@ def gather(study: Study, warehouse: Warehouse, with_rows: bool) -> Gathered:
             tables[name] = frame
     for name, (statement, needed) in SUMMARIES.items():
         if all(warehouse.has_table(table) for table in needed):
+            if name == "quarantined":
+                _columns(warehouse, "quarantined_examples", ("kind",), "candidate_datasets")
             tables[name] = warehouse.query(statement)
     found = Gathered(study, tables)
     pools = {pool: _pool(found, pool, warehouse, with_rows) for pool in study.pools}

@@ -159,7 +159,7 @@ def quality_rule(
     else:
         rule = published_rule(study.rule.source)
     for warning in rule.warnings:
-        context.log.warning(warning)
+        context.log.warning(warning.note)
     path = study.folder / RULE_FILE
     write_rule(rule, path)
     return table(
@@ -215,7 +215,7 @@ def _views(rule: Rule, table: pd.DataFrame, indicators: list[str]) -> dict[str, 
         path = pd.DataFrame([s.model_dump() for s in rule.path])
         views["path"] = preview(path, rows=len(path))
     if rule.warnings:
-        views["warnings"] = dg.MetadataValue.md("\n".join(f"- {w}" for w in rule.warnings))
+        views["warnings"] = dg.MetadataValue.md("\n".join(f"- {w.note}" for w in rule.warnings))
     panels = indicator_figure(table, indicators, rule.indicators)
     return views | {
         "predicted_against_actual": png_markdown(fit_figure(rule, table), "predicted and actual"),

@@ -67,7 +67,7 @@ def choose(mixtures: Mixtures, settings: RuleSettings) -> Selected:
     limit = indicator_limit(rows, settings.max_indicators)
     found = search_subsets(x, mixtures.y, np.ones((1, rows)), limit)
     names = list(columns)
-    path = [Step(step=0, action="drop", indicator=n, note=why) for n, why in dropped.items()]
+    path = [Step.of_dropped(name, why) for name, why in dropped.items()]
     sizes = np.array([len(subset) for subset in found.subsets])
     for size in range(sizes.max() + 1):
         places = np.flatnonzero(sizes == size)

@@ -17,7 +17,8 @@ from pydantic import ValidationError
 from im_assets.rule.model import Coefficient, Rule
 
 FORMAT = "instruction-mining/rule"
-VERSION = 1
+VERSION = 2  # 1 held its warnings as sentences, without their kind
+READABLE = (1, 2)
 
 TERM_NUMBERS = [f for f in Coefficient.model_fields if f != "name"]
 RULE_NUMBERS = [
@@ -52,9 +53,10 @@ def from_json(text: str) -> Rule:
         raise ValueError(f"not a JSON document: {error}") from error
     if not isinstance(document, dict) or document.get("format") != FORMAT:
         raise ValueError(f"not a rule document: expected `format` to be {FORMAT!r}")
-    if document.get("version") != VERSION:
+    if document.get("version") not in READABLE:
         raise ValueError(
-            f"a rule document of version {document.get('version')!r}; this platform reads {VERSION}"
+            f"a rule document of version {document.get('version')!r}; this platform reads "
+            f"{' and '.join(map(str, READABLE))}"
         )
     try:
         return Rule.model_validate(document.get("rule"))

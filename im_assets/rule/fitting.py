@@ -12,7 +12,7 @@ import pandas as pd
 
 from im_assets.common.numbers import finite
 from im_assets.rule.choosing import TARGET, Mixtures, choose, left_out
-from im_assets.rule.model import CONSTANT, Coefficient, Rule
+from im_assets.rule.model import CONSTANT, Caution, Coefficient, Rule
 from im_assets.rule.regression import inflation_factors, least_squares, term_statistics
 from im_assets.rule.stepwise import Selected, indicator_limit
 from im_resources.study import RuleSettings
@@ -123,26 +123,34 @@ def _warnings(
     selected: Selected,
     terms: Sequence[Coefficient],
     sloped: np.ndarray,
-) -> list[str]:
-    found = [f"{name} was dropped: {why}" for name, why in selected.dropped.items()]
+) -> list[Caution]:
+    found = [
+        Caution(kind="dropped", indicator=name, note=f"{name} was dropped: {why.note}")
+        for name, why in selected.dropped.items()
+    ]
     if not terms:
-        found.append("no indicator entered: the rule is the mean log loss and ranks nothing")
+        note = "no indicator entered: the rule is the mean log loss and ranks nothing"
+        found.append(Caution(kind="no_indicator", note=note))
     else:
-        found.append("p-values and intervals are optimistic: they ignore the selection")
+        note = "p-values and intervals are optimistic: they ignore the selection"
+        found.append(Caution(kind="selection_ignored", note=note))
     if candidates and rows < FEW_ROWS * candidates:
-        found.append(
+        note = (
             f"few mixtures: {rows} for {candidates} candidate indicators ({rows / candidates:.1f} "
             f"each; {FEW_ROWS} or more is a common minimum)"
         )
+        found.append(Caution(kind="few_mixtures", note=note))
     for term in terms:
         if term.vif is not None and term.vif > HIGH_VIF:
-            found.append(
+            note = (
                 f"{term.name} is collinear with the other indicators (VIF {term.vif:.1f}): its "
                 "coefficient and sign are not reliable alone"
             )
+            found.append(Caution(kind="collinear", indicator=term.name, note=note))
     if terms and not sloped.all():
-        found.append(
+        note = (
             f"unstable selection: in {int((~sloped).sum())} of {rows} leave-one-out folds no "
             "indicator entered"
         )
+        found.append(Caution(kind="unstable_selection", note=note))
     return found

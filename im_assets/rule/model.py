@@ -7,13 +7,14 @@ accident.
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from im_assets.common.numbers import numeric
+from im_assets.rule.regression import Dropped, Uselessness
 from im_resources.study import fingerprint
 
 CONSTANT = "constant"
@@ -58,7 +59,24 @@ class Step(Record):
     aic: Number | None = None
     bic: Number | None = None
     r2: Number | None = None
+    reason: Uselessness | None = Field(None, description="Why a dropped indicator adds nothing")
     note: str = ""
+
+    @classmethod
+    def of_dropped(cls, indicator: str, why: Dropped) -> Self:
+        """The line of an indicator that was dropped before the search."""
+        return cls(step=0, action="drop", indicator=indicator, reason=why.kind, note=why.note)
+
+
+class Caution(Record):
+    """A reason to distrust a rule: its ``kind``, the indicator that it is about, and a sentence."""
+
+    kind: Literal[
+        "dropped", "no_indicator", "selection_ignored", "few_mixtures", "collinear",
+        "unstable_selection", "published", "unspecified",
+    ]  # fmt: skip
+    indicator: str | None = None
+    note: str
 
 
 class Rule(Record):
@@ -95,7 +113,13 @@ class Rule(Record):
     loo_predictions: Mapping[str, Number] = Field(default_factory=dict)
     candidates: tuple[str, ...] = Field((), description="The indicators that could have entered")
     path: tuple[Step, ...] = ()
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[Caution, ...] = ()
+
+    @field_validator("warnings", mode="before")
+    @classmethod
+    def _of_sentences(cls, warnings: Any) -> Any:
+        # Documents of version 1 hold sentences only.
+        return [Caution(kind="unspecified", note=w) if isinstance(w, str) else w for w in warnings]
 
     @property
     def intercept(self) -> float:

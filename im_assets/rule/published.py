@@ -6,7 +6,7 @@ length and nearest-neighbour distance; versions 2 and 3 on reward and three UniE
 
 from typing import Literal
 
-from im_assets.rule.model import CONSTANT, Coefficient, Rule
+from im_assets.rule.model import CONSTANT, Caution, Coefficient, Rule
 
 _CAVEAT = (
     "A published rule: it holds only with the paper's reward model "
@@ -35,7 +35,7 @@ def _rule(
         constant=Coefficient(name=CONSTANT, estimate=constant),
         coefficients=tuple(Coefficient(name=n, estimate=b) for n, b in slopes.items()),
         candidates=tuple(slopes),
-        warnings=(_CAVEAT,),
+        warnings=(Caution(kind="published", note=_CAVEAT),),
     )
 
 

@@ -1,7 +1,7 @@
 """Ordinary least squares for the rule: which columns can be fitted at all, and the fit itself."""
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -13,6 +13,22 @@ from im_assets.common.numbers import numeric
 COLLINEAR = 1e-7
 # Variation below this share is rounding; fitting it would select noise.
 EXACT = 1e-12
+
+Uselessness = Literal["constant", "combination"]
+
+
+class Dropped(NamedTuple):
+    """Why a column adds nothing: it is constant, or a linear combination ``of`` these columns."""
+
+    kind: Uselessness
+    of: tuple[str, ...] = ()
+
+    @property
+    def note(self) -> str:
+        """The same in words."""
+        if self.kind == "constant":
+            return "constant over the mixtures"
+        return f"an exact linear combination of {', '.join(self.of)}"
 
 
 def least_squares(y: np.ndarray, x: np.ndarray) -> Any:
@@ -57,18 +73,18 @@ def is_constant(values: np.ndarray) -> bool:
 
 def independent_columns(
     table: pd.DataFrame, names: Sequence[str]
-) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+) -> tuple[dict[str, np.ndarray], dict[str, Dropped]]:
     """Standardised columns (mean 0, norm 1), and ``{name: reason}`` of those that add nothing.
 
     A column is compared with those before it, so of two copies the first is kept. Raises ValueError
     for values that are missing or not finite.
     """
     kept: dict[str, np.ndarray] = {}
-    dropped: dict[str, str] = {}
+    dropped: dict[str, Dropped] = {}
     basis = np.empty((len(table), 0))
     for name, raw in zip(names, numeric(table, names).T, strict=True):
         if is_constant(raw):
-            dropped[name] = "constant over the mixtures"
+            dropped[name] = Dropped("constant")
             continue
         x = raw / np.abs(raw).max()  # first to size 1, so that no square overflows
         x = x - x.mean()
@@ -76,7 +92,7 @@ def independent_columns(
         rest = x - basis @ (basis.T @ x)
         rest = rest - basis @ (basis.T @ rest)  # twice: the first pass leaves rounding behind
         if np.linalg.norm(rest) <= COLLINEAR:
-            dropped[name] = f"an exact linear combination of {', '.join(kept)}"
+            dropped[name] = Dropped("combination", tuple(kept))
             continue
         kept[name] = x
         basis = np.column_stack([basis, rest / np.linalg.norm(rest)])

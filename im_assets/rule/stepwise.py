@@ -14,7 +14,13 @@ import pandas as pd
 
 from im_assets.common.numbers import finite, numeric
 from im_assets.rule.model import Step
-from im_assets.rule.regression import EXACT, independent_columns, is_constant, least_squares
+from im_assets.rule.regression import (
+    EXACT,
+    Dropped,
+    independent_columns,
+    is_constant,
+    least_squares,
+)
 
 Criterion = Literal["p_value", "aic", "bic"]
 Direction = Literal["forward", "backward", "both"]
@@ -27,7 +33,7 @@ class Selected:
 
     chosen: Model
     path: tuple[Step, ...]
-    dropped: dict[str, str]
+    dropped: dict[str, Dropped]
 
     @property
     def table(self) -> pd.DataFrame:
@@ -70,7 +76,7 @@ def stepwise(
     limit = indicator_limit(rows, max_indicators)
     search = _Search(y, columns, criterion, direction, p_enter, p_remove, limit)
     model = tuple(columns) if direction == "backward" else ()
-    path = [Step(step=0, action="drop", indicator=n, note=why) for n, why in dropped.items()]
+    path = [Step.of_dropped(name, why) for name, why in dropped.items()]
     path.append(search.describe(Step(step=0, action="start"), model))
     visited = {model}
     # Entering and leaving use different thresholds, so no model should come twice; rounding at a

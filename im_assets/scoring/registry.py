@@ -2,8 +2,7 @@
 
 A backend is a function in a module of ``im_assets/scoring/indicators/`` under the ``@indicator``
 decorator; a profile line ``scoring.indicators.<name>: <backend>`` puts it to use. Adding an
-indicator
-is one file and one line.
+indicator is one file and one line.
 """
 
 import hashlib

@@ -35,8 +35,10 @@ STUDY_COLUMNS = {
     "spearman_low": ("double", "Lower end of its 95 % bootstrap interval; null: not defined"),
     "spearman_high": ("double", "Upper end"),
     "paper_sign": ("bigint", "1: rises with the loss in the paper, -1: falls, null: not named"),
+    "sign": ("bigint", "1: rises with the loss here, -1: falls, null: not clear"),
     "agrees": ("boolean", "Whether the sign is the paper's; null where it is not clear"),
-    "note": ("text", "The same in words"),
+    "verdict": ("text", "Where the sign stands: as_in_paper, against_paper, no_paper_sign, …"),
+    "note": ("text", "The same as a sentence"),
 }
 
 

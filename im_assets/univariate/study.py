@@ -7,6 +7,7 @@ counts as the paper's only if the interval leaves out zero.
 
 import math
 from collections.abc import Mapping
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -15,6 +16,11 @@ from im_assets.common.correlation import Correlation, correlation
 
 # By the usual names of a profile's indicators: +1 rises with the loss, -1 falls.
 PAPER_SIGNS = {"ppl": 1, "mtld": 1, "nat": 1, "und": 1, "reward": -1, "coh": -1}
+
+Verdict = Literal[
+    "as_in_paper", "against_paper", "no_paper_sign", "holds_zero", "no_interval", "no_correlation"
+]
+CLEAR: tuple[Verdict, ...] = ("as_in_paper", "against_paper", "no_paper_sign")
 
 
 def bin_table(samples: pd.DataFrame, losses: Mapping[str, float]) -> pd.DataFrame:
@@ -45,8 +51,9 @@ def univariate_correlations(bins: pd.DataFrame, resamples: int) -> pd.DataFrame:
 
     Returns:
         indicator, bins, pearson, pearson_low, pearson_high, spearman, spearman_low, spearman_high,
-        paper_sign (1, -1, or null: the paper names none), agrees (null: no sign to compare with, or
-        the interval of Spearman's correlation holds zero), note.
+        paper_sign (1, -1, or null: the paper names none), sign (here; null: not clear, as when the
+        interval of Spearman's correlation holds zero), agrees (null: one of the signs is), verdict
+        (a `Verdict`), note.
     """
     rows = []
     for name, group in bins.groupby("indicator", sort=False):
@@ -54,7 +61,8 @@ def univariate_correlations(bins: pd.DataFrame, resamples: int) -> pd.DataFrame:
         pearson = correlation(x, y, "pearson", resamples=resamples)
         spearman = correlation(x, y, "spearman", resamples=resamples)
         paper = PAPER_SIGNS.get(str(name))
-        agrees, note = _compare(spearman, len(group), paper)
+        verdict = _compare(spearman, len(group), paper)
+        sign = _sign(spearman) if verdict in CLEAR else None
         rows.append(
             {
                 "indicator": str(name),
@@ -66,30 +74,46 @@ def univariate_correlations(bins: pd.DataFrame, resamples: int) -> pd.DataFrame:
                 "spearman_low": spearman.low,
                 "spearman_high": spearman.high,
                 "paper_sign": paper,
-                "agrees": agrees,
-                "note": note,
+                "sign": sign,
+                "agrees": None if paper is None or sign is None else sign == paper,
+                "verdict": verdict,
+                "note": _note(verdict, sign, len(group)),
             }
         )
     numbers = [c for c in rows[0] if c.startswith(("pearson", "spearman"))]
     return pd.DataFrame(rows).astype(
-        dict.fromkeys(numbers, "float64") | {"paper_sign": "Int64", "agrees": "boolean"}
+        dict.fromkeys(numbers, "float64")
+        | {"paper_sign": "Int64", "sign": "Int64", "agrees": "boolean"}
     )
 
 
-def _compare(found: Correlation, bins: int, paper: int | None) -> tuple[bool | None, str]:
-    """Whether the sign is the paper's, and that in words."""
-    value = found.value
-    if value is None:
-        return None, "no correlation: the bins do not differ"
-    word = "rises" if value > 0 else "falls"
+def _compare(found: Correlation, bins: int, paper: int | None) -> Verdict:
+    """Whether the sign is clear, and the paper's."""
+    if found.value is None:
+        return "no_correlation"
     if found.low is None or found.high is None:
         # Points in perfect order have no interval; among few that order comes about by chance.
-        if abs(value) < 1 - 1e-9 or 2 / math.factorial(bins) >= 0.05:
-            return None, f"no clear sign: {bins} bins give no interval"
+        if abs(found.value) < 1 - 1e-9 or 2 / math.factorial(bins) >= 0.05:
+            return "no_interval"
     elif found.low * found.high <= 0:
-        return None, "no clear sign: the interval holds zero"
+        return "holds_zero"
     if paper is None:
-        return None, f"the loss {word} with it; the paper gives no sign"
-    if (value > 0) == (paper > 0):
-        return True, f"the loss {word} with it, as in the paper"
-    return False, f"the loss {word} with it; in the paper it {'rises' if paper > 0 else 'falls'}"
+        return "no_paper_sign"
+    return "as_in_paper" if _sign(found) == paper else "against_paper"
+
+
+def _sign(found: Correlation) -> int:
+    return 1 if found.value is not None and found.value > 0 else -1
+
+
+def _note(verdict: Verdict, sign: int | None, bins: int) -> str:
+    """The verdict as a sentence."""
+    here, other = ("rises", "falls") if sign == 1 else ("falls", "rises")
+    return {
+        "as_in_paper": f"the loss {here} with it, as in the paper",
+        "against_paper": f"the loss {here} with it; in the paper it {other}",
+        "no_paper_sign": f"the loss {here} with it; the paper gives no sign",
+        "holds_zero": "no clear sign: the interval holds zero",
+        "no_interval": f"no clear sign: {bins} bins give no interval",
+        "no_correlation": "no correlation: the bins do not differ",
+    }[verdict]

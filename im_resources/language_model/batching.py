@@ -2,10 +2,8 @@
 
 Right padding under causal attention needs no mask. An instruction with several reference outputs is
 laid out as ``prompt, output 1, output 2, …`` in one row: every output continues the positions of
-the
-prompt and attends to the prompt and to itself only, so its loss equals that of a row of its own
-while
-the prompt is computed once.
+the prompt and attends to the prompt and to itself only, so its loss equals that of a row of its own
+while the prompt is computed once.
 """
 
 from collections.abc import Iterator, Sequence
@@ -20,12 +18,10 @@ from im_resources.language_model.prompts import Encoded
 class Batch:
     """Padded rows and where their response tokens are predicted.
 
-    Shapes: ``input_ids`` and ``position_ids`` [rows, width]; ``mask`` [rows, 1, width, width]
-    bool, or
-    None where plain causal attention is right; ``row``, ``predictor``, ``target``, ``item`` and
+    Shapes: ``input_ids`` and ``position_ids`` [rows, width]; ``mask`` [rows, 1, width, width] bool,
+    or None where plain causal attention is right; ``row``, ``predictor``, ``target``, ``item`` and
     ``output`` [response tokens]: the token ``target`` of output ``output`` of the batch's item
-    ``item``
-    is predicted from the hidden state at (``row``, ``predictor``).
+    ``item`` is predicted from the hidden state at (``row``, ``predictor``).
     """
 
     input_ids: torch.Tensor
@@ -112,9 +108,8 @@ def shuffled(
     """The training batches of all epochs: random, yet similar in length inside a batch.
 
     Each epoch is a fresh permutation; inside windows of eight batches the items are sorted by
-    length
-    before they are cut into batches, and the batches are shuffled again (random batches would spend
-    nearly half of their tokens on padding).
+    length before they are cut into batches, and the batches are shuffled again (random batches
+    would spend nearly half of their tokens on padding).
     """
     plan: list[list[int]] = []
     window = 8 * batch_size

@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from im_resources.language_model.batching import Batch, by_length, collate
 from im_resources.language_model.prompts import Encoded
 
-# Response positions projected to the vocabulary at once: bounds the logits (49k × 512 × 4 B = 100
-# MB).
+# Response positions projected to the vocabulary at once: bounds the logits (49k × 512 × 4 B are
+# 100 MB).
 HEAD_CHUNK = 512
 
 

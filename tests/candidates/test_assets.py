@@ -96,6 +96,9 @@ def test_a_clean_study_materializes_and_passes_its_checks(tmp_path: Path) -> Non
         "no output",
         "empty output",
     ]
+    assert tables.quarantine["eval_set"]["kind"].tolist() == [
+        "exact duplicate", "no output", "empty"
+    ]  # fmt: skip
     assert result.output_for_node("dolly_dataset")["category"].tolist() == ["qa"]
     assert tables.quarantine["dolly_dataset"]["reason"][0].startswith("leaks evaluation row")
     assert tables.quarantine["candidate_datasets"].empty

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from im_assets.candidates.cleaning import KEPT_COLUMNS, clean, example_id, reason_kind
+from im_assets.candidates.cleaning import KEPT_COLUMNS, clean, example_id
 from im_assets.candidates.reading import REJECTED_COLUMNS
 from im_resources.study import PROJECT_ROOT, CleaningSettings
 
@@ -58,7 +58,7 @@ def test_identity_is_the_same_for_ever() -> None:
 @given(st.lists(st.tuples(TEXT, TEXT, TEXT), max_size=12), st.integers(0, 3))
 def test_every_row_is_kept_or_quarantined(texts: list[tuple[str, str, str]], bad: int) -> None:
     rejected = pd.DataFrame(
-        [("s", 100 + i, "bad JSON", "") for i in range(bad)], columns=REJECTED_COLUMNS
+        [("s", 100 + i, "unreadable", "bad JSON", "") for i in range(bad)], columns=REJECTED_COLUMNS
     )
     kept, out = clean(_rows(*texts), rejected, CleaningSettings(), None)
     lines = kept["line"].tolist() + out["line"].tolist()
@@ -175,15 +175,13 @@ def test_the_result_does_not_depend_on_the_process() -> None:
     assert outputs[0] == outputs[1] != b""
 
 
-def test_reasons_are_counted_by_kind() -> None:
-    reasons = [
-        "exact duplicate of s line 1",
-        "too long: 9",
-        "bad JSON: x",
-        "leaks evaluation row e",
-    ]
-    kinds = ["exact duplicate", "too long", "unreadable", "leaks"]
-    assert [reason_kind(reason) for reason in reasons] == kinds
+def test_every_reason_has_a_kind() -> None:
+    rows = _rows(("", "", "x"), ("Go", "", "y" * 200), ("Add", "", "3"), ("Add", "", "3"))
+    rejected = pd.DataFrame([("s", 9, "unreadable", "bad JSON", "")], columns=REJECTED_COLUMNS)
+    _, out = clean(rows, rejected, CleaningSettings(max_chars=100), _evaluation("Sum"))
+    assert dict(zip(out["line"], out["kind"], strict=True)) == {
+        9: "unreadable", 1: "empty", 2: "too long", 4: "exact duplicate"
+    }  # fmt: skip
 
 
 def test_two_questions_about_one_long_passage_are_no_duplicates() -> None:

@@ -1,4 +1,5 @@
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -8,12 +9,13 @@ from scipy.stats import binom, rankdata
 from im_assets.evidence.diagnostics import residual_diagnostics
 from im_assets.evidence.evidence import rule_findings
 from im_assets.evidence.fewer_mixtures import design_value
-from im_assets.evidence.findings import COLUMNS, Finding
+from im_assets.evidence.findings import COLUMNS, Finding, findings_table
+from im_assets.evidence.kinds import ChosenMixtures, RandomMixtures
 from im_assets.evidence.resampling import bootstrap, permutation
 from im_assets.evidence.unseen import (
     largest_source,
     learning_curve,
-    leave_one_source_out,
+    leave_one_group_out,
     row_spearman,
     verdict,
 )
@@ -38,6 +40,12 @@ def by_item(found: Sequence[Finding], section: str) -> dict[str, Finding]:
 def number(value: float | None) -> float:
     assert value is not None
     return value
+
+
+def p_of(finding: Finding) -> float:
+    p = finding.row()["p"]
+    assert isinstance(p, float)
+    return p
 
 
 def within(hits: int, draws: int, probability: float) -> bool:
@@ -105,7 +113,7 @@ def test_permutation_p_values_are_uniform_under_the_null() -> None:
     settings = RuleSettings(permutations=19, max_indicators=2)
     for seed in range(draws):
         table = random_study(rows=20, slopes=(0.0, 0.0, 0.0), noise=1, seed=seed)
-        p.append(number(permutation(Mixtures.of(table, NAMES), settings)[0].x))
+        p.append(p_of(permutation(Mixtures.of(table, NAMES), settings)[0]))
     # Above, ties pile up: a rule without an indicator has R2 = 0, as such shuffles have.
     for level in (0.05, 0.1, 0.2, 0.3):
         assert within(int(np.sum(np.array(p) <= level + 1e-9)), draws, level), level
@@ -116,7 +124,8 @@ def test_the_permutation_redoes_the_choice_and_sees_a_signal() -> None:
     found = by_item(permutation(Mixtures.of(table, NAMES), QUICK), "permutation")
     rule = fit_rule(table, NAMES, QUICK)
     assert found["r2"].value == pytest.approx(rule.r2)
-    assert found["r2"].x == pytest.approx(1 / 40)
+    assert p_of(found["r2"]) == pytest.approx(1 / 40)
+    assert found["r2"].verdict == "beyond_chance"
     assert number(found["r2"].high) < number(found["r2"].value)
     best = min(s.value for s in rule.path if s.value is not None)
     y = table["log_loss"].to_numpy()
@@ -137,7 +146,7 @@ def test_a_source_is_predicted_by_a_rule_of_the_others() -> None:
     out = table["seed"].map(sources) == "b"
     table.loc[out, "log_loss"] = 2 - table.loc[out, "log_loss"]  # where the rule is upside down
     found = by_item(
-        leave_one_source_out(Mixtures.of(table, NAMES), sources, QUICK), "leave_one_source_out"
+        leave_one_group_out(Mixtures.of(table, NAMES), sources, QUICK), "leave_one_source_out"
     )
     rule = fit_rule(table[~out].reset_index(drop=True), NAMES, QUICK)
     ranks = [rankdata(v) for v in (rule.predict(table[out]), table.loc[out, "log_loss"])]
@@ -152,13 +161,33 @@ def test_a_source_with_few_mixtures_gets_no_number() -> None:
     table = random_study(rows=20)
     sources = {seed: "rare" if i < 3 else "common" for i, seed in enumerate(table["seed"])}
     found = by_item(
-        leave_one_source_out(Mixtures.of(table, NAMES), sources, QUICK), "leave_one_source_out"
+        leave_one_group_out(Mixtures.of(table, NAMES), sources, QUICK), "leave_one_source_out"
     )
     for name in ("rare", "common"):  # of the rare ones no rule can be fitted
         assert found[name].value is None
+        assert found[name].verdict == "too_few"
         assert "too few" in found[name].note
     assert (found["rare"].x, found["common"].x) == (3, 17)
     assert found["all"].x == 3
+
+
+def test_an_experiment_is_left_out_where_there_are_several() -> None:
+    table = random_study(rows=24, slopes=(0.5, -0.3, 0.0))
+    rule = fit_rule(table, NAMES, QUICK)
+    sources = sources_of(table)
+    of = {seed: "bins" if i % 3 == 2 else "mixtures" for i, seed in enumerate(table["seed"])}
+    found = rule_findings(table, sources, rule, QUICK, of)
+    rows = found[found["section"] == "leave_one_experiment_out"].set_index("item")
+    assert rows["x"].to_dict() == {"bins": 8, "mixtures": 16, "all": 24}
+    assert set(rows["verdict"]) == {"ranked"}
+    assert rows.loc["bins", "note"] == "8 mixtures are its points; ranked by a rule of the others"
+    # What "bins" are predicted by is what the source that stands for the same points is.
+    left = found[found["section"] == "leave_one_source_out"].set_index("item")
+    assert rows.loc["bins", "value"] == left.loc["c", "value"]
+    one = rule_findings(table, sources, rule, QUICK, dict.fromkeys(of, "mixtures"))
+    pd.testing.assert_frame_equal(one, rule_findings(table, sources, rule, QUICK))
+    with pytest.raises(ValueError, match=r"no experiment is given for .* seed-000"):
+        rule_findings(table, sources, rule, QUICK, {})
 
 
 def test_the_largest_source_is_that_of_most_examples() -> None:
@@ -191,8 +220,8 @@ def test_diagnostics_equal_their_definitions() -> None:
         beta = np.linalg.lstsq(np.delete(design, i, 0), np.delete(y, i), rcond=None)[0]
         cook.append(((hat @ y - design @ beta) ** 2).sum() / (k * s2))
     assert tests["max_cooks_distance"].value == pytest.approx(max(cook))
-    assert [f.high for f in residuals.values()] == pytest.approx(cook)
-    assert [f.low for f in residuals.values()] == pytest.approx(list(np.diag(hat)))
+    assert [f.row()["cooks_distance"] for f in residuals.values()] == pytest.approx(cook)
+    assert [f.row()["leverage"] for f in residuals.values()] == pytest.approx(list(np.diag(hat)))
     assert [f.value for f in residuals.values()] == pytest.approx(list(e))
 
 
@@ -202,11 +231,13 @@ def test_growing_errors_and_a_rule_without_indicators_are_said() -> None:
     table["log_loss"] += np.exp(table["x0"]) * 0.2 * rng.normal(size=80)
     rule = fit_rule(table, ["x0"], QUICK)
     found = by_item(residual_diagnostics(Mixtures.of(table, ["x0"]), rule), "diagnostics")
-    assert number(found["breusch_pagan"].x) < 0.05
+    assert p_of(found["breusch_pagan"]) < 0.05
+    assert found["breusch_pagan"].verdict == "doubt"
     assert "classical standard errors do not hold" in found["breusch_pagan"].note
     empty = rule.model_copy(update={"coefficients": ()})
     found = by_item(residual_diagnostics(Mixtures.of(table, ["x0"]), empty), "diagnostics")
     assert found["breusch_pagan"].value is None
+    assert found["breusch_pagan"].verdict == "undefined"
     assert "no indicator" in found["breusch_pagan"].note
 
 
@@ -238,14 +269,19 @@ def curves(start: float, slope: float, spread: float) -> np.ndarray:
 def test_the_verdict_claims_no_more_than_the_curves_hold() -> None:
     sizes = [10, 20, 40]
     flat = verdict(curves(0.9, 0.1, 0.02), sizes, 10, 50, 0.95)
+    assert flat.verdict == "no"
     assert flat.note.startswith("No: ")
     steep = verdict(curves(0.9, 8.0, 0.02), sizes, 10, 50, 0.95)
+    assert steep.verdict == "yes"
     assert steep.note.startswith("Yes: twice as many mixtures are expected to raise")
     assert steep.value == pytest.approx(8 / 50 - 8 / 100)  # of a - b/m from 50 to 100
     assert steep.x == 100
     wild = curves(0.9, 4.0, 0.02) + 0.3 * np.random.default_rng(1).normal(size=(60, 3))
-    assert verdict(wild, sizes, 10, 50, 0.95).note.startswith("Cannot tell: the curve is too")
+    unsure = verdict(wild, sizes, 10, 50, 0.95)
+    assert unsure.verdict == "cannot_tell"
+    assert unsure.note.startswith("Cannot tell: the curve is too")
     none = verdict(curves(0.0, 0.0, 0.4), sizes, 10, 50, 0.95)
+    assert none.verdict == "cannot_tell"
     assert none.note.startswith("Cannot tell: these mixtures do not show")
     # More splits of the same mixtures are no more mixtures: the interval hardly narrows.
     many = verdict(np.tile(wild, (20, 1)), sizes, 10, 50, 0.95)
@@ -259,6 +295,23 @@ def test_row_spearman_is_spearman_with_ties_and_0_for_a_constant() -> None:
     expected = [np.corrcoef(rankdata(r), rankdata(s))[0, 1] for r, s in zip(a, b, strict=True)]
     assert row_spearman(a, b) == pytest.approx(expected)
     assert list(row_spearman(np.ones((2, 5)), b[:2, :5])) == [0, 0]
+
+
+def test_what_chosen_mixtures_save_is_said_where_the_gain_is_beyond_chance() -> None:
+    found = ChosenMixtures(
+        x=8, gain=0.2, gain_low=0.05, gain_high=0.35, replaces=12.4, bound=None
+    )  # fmt: skip
+    numbers = "(Spearman +0.20, +0.05 to +0.35, against 8 random ones)"
+    assert found.verdict == "better"
+    assert found.note == f"8 chosen mixtures do as well as 12 random ones {numbers}"
+    least = replace(found, bound="at_least")
+    assert least.note == f"8 chosen mixtures do as well as 12 random ones or more {numbers}"
+    unsure = replace(found, gain_low=-0.1)
+    assert unsure.verdict == "not_distinguishable"
+    assert unsure.note.startswith("8 chosen mixtures are not distinguishable from random ones (")
+    table = findings_table([found, RandomMixtures(x=8, value=0.3)])
+    assert table["replaces"].tolist()[0] == 12.4
+    assert table["verdict"].isna().tolist() == [False, True]
 
 
 def test_chosen_mixtures_replace_more_random_ones_where_a_few_are_extreme() -> None:
@@ -276,4 +329,8 @@ def test_chosen_mixtures_replace_more_random_ones_where_a_few_are_extreme() -> N
     smallest = min(k or 0 for k in chosen)
     assert number(chosen[smallest].value) > number(random[smallest].value) + 0.1
     assert f"against {smallest:.0f} random ones" in chosen[smallest].note
+    best = chosen[smallest]
+    assert isinstance(best, ChosenMixtures)
+    assert best.gain == pytest.approx(number(best.value) - number(random[smallest].value))
+    assert smallest < best.replaces <= max(k or 0 for k in random)
     assert design_value(Mixtures.of(STACKLOSS[:11], ["air"]), 0.95) == []

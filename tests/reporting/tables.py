@@ -160,6 +160,7 @@ def tables(study: Study) -> Mapping[str, pd.DataFrame]:
             {
                 "dataset": ["candidate_datasets"] * 3 + ["dolly_dataset"],
                 "source": ["a", "a", "b", "unseen"],
+                "kind": ["exact duplicate", "too long", "empty", None],
                 "reason": ["exact duplicate of line 2", "too long: 9", "empty output", "too long"],
             }
         ),

@@ -110,7 +110,8 @@ def test_published_rules_are_the_paper_s() -> None:
     v2 = 0.0274 - 0.0078 * 2 + 0.4421 * 0.9 - 0.3212 * 0.8 - 0.1520 * 0.7
     rule = published_rule("published_v2")
     assert rule.predict(row) == pytest.approx([v2])
-    assert "reward model" in rule.warnings[0]
+    assert [w.kind for w in rule.warnings] == ["published"]
+    assert "reward model" in rule.warnings[0].note
     assert rule.r2 is None
     assert rule.formula.startswith("log_loss = 0.0274 - 0.0078 reward + 0.4421 und")
 

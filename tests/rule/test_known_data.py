@@ -133,11 +133,13 @@ def test_collinear_indicators_are_named() -> None:
     printed = {"deflator": 135.53, "gnp": 1788.51, "unemployed": 33.62, "forces": 3.59}
     assert {n: found[n].value for n in printed} == pytest.approx(printed, abs=5e-3)
     assert found["gnp"].note.startswith("collinear: the other indicators explain 99.9%")
-    assert found["forces"].note == ""
+    assert found["gnp"].verdict == "collinear"
+    assert (found["forces"].verdict, found["forces"].note) == ("ok", "")
     few = collinearity(Mixtures.of(LONGLEY[:6], LONGLEY_NAMES))
-    assert {f.value for f in few} == {None}
+    assert {(f.value, f.verdict) for f in few} == {(None, "undefined")}
     copy = random_study().assign(copy=lambda t: 2 * t.x0)
     [first, second] = collinearity(Mixtures.of(copy, ["x0", "copy"]))
     assert first.value == pytest.approx(1)
     assert second.value is None
+    assert second.verdict == "combination"
     assert second.note == "an exact linear combination of x0"

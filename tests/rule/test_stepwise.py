@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from im_assets.rule.regression import Dropped
 from im_assets.rule.stepwise import Criterion, Direction, Selected, stepwise
 from tests.rule.data import LONGLEY, LONGLEY_NAMES, STACKLOSS, random_study
 
@@ -78,10 +79,14 @@ def test_useless_columns_are_dropped_with_a_reason() -> None:
     table = random_study().assign(flat=0.1 + 0.2, copy=lambda t: 3 * t.x0 - 2)
     table["mix"] = table.x0 * 2 + table.x1
     result = stepwise(table, "log_loss", ["flat", "x0", "copy", "x1", "mix"])
-    assert set(result.dropped) == {"flat", "copy", "mix"}
-    assert "constant" in result.dropped["flat"]
-    assert "x0" in result.dropped["copy"]
-    assert [s.indicator for s in result.path if s.action == "drop"] == ["flat", "copy", "mix"]
+    assert result.dropped == {
+        "flat": Dropped("constant"),
+        "copy": Dropped("combination", ("x0",)),
+        "mix": Dropped("combination", ("x0", "x1")),
+    }
+    dropped = {s.indicator: (s.reason, s.note) for s in result.path if s.action == "drop"}
+    assert dropped["flat"] == ("constant", "constant over the mixtures")
+    assert dropped["mix"] == ("combination", "an exact linear combination of x0, x1")
     assert result.chosen == ("x0", "x1")
 
 

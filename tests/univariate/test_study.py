@@ -77,6 +77,7 @@ def test_a_clear_sign_is_compared_with_the_papers(
 ) -> None:
     row = univariate_correlations(table(slope, 0.3, name), 200).iloc[0]
     assert words in row["note"]
+    assert row["sign"] == slope
     assert row["agrees"] is pd.NA if agrees is None else row["agrees"] == agrees
     assert np.sign(row["spearman"]) == np.sign(slope)
 
@@ -85,12 +86,15 @@ def test_noise_has_no_sign() -> None:
     row = univariate_correlations(table(0.0, 1.0, "ppl"), 500).iloc[0]
     assert row["spearman_low"] < 0 < row["spearman_high"]
     assert row["agrees"] is pd.NA
+    assert row["verdict"] == "holds_zero"
+    assert row["sign"] is pd.NA
     assert "no clear sign" in row["note"]
 
 
 def test_bins_that_do_not_differ_have_no_correlation() -> None:
     row = univariate_correlations(table(0.0, 0.0, "ppl"), 100).iloc[0]
     assert np.isnan(row["spearman"])
+    assert row["verdict"] == "no_correlation"
     assert "do not differ" in row["note"]
 
 
@@ -106,4 +110,5 @@ def test_a_perfect_order_of_four_bins_may_be_chance() -> None:
     row = univariate_correlations(four, 100).iloc[0]
     assert row["spearman"] == pytest.approx(1)
     assert row["agrees"] is pd.NA
+    assert row["verdict"] == "no_interval"
     assert "4 bins give no interval" in row["note"]

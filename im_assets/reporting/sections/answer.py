@@ -4,7 +4,7 @@ import pandas as pd
 
 from im_assets.reporting.blocks import Fact, Facts, Section, Text
 from im_assets.reporting.gather import Gathered
-from im_assets.reporting.numbers import plain, shown
+from im_assets.reporting.numbers import shown
 from im_assets.reporting.sections.validation import verdict_sentence
 
 KEY, TITLE = "answer", "The question, and the answer"
@@ -51,9 +51,8 @@ def rule_sentence(found: Gathered) -> str:
         )  # fmt: skip
         tail = f"it ranks mixtures that it has not seen {how} (Spearman {shown(rank, 'two')})"
     evidence = found.evidence("permutation")
-    chance = evidence.loc[evidence["item"] == "r2", "x"]
-    p = plain(chance.iloc[0]) if len(chance) else None
-    doubt = ", and its fit is not distinguishable from chance" if p is not None and p > 0.05 else ""
+    chance = (evidence.loc[evidence["item"] == "r2", "verdict"] == "chance").any()
+    doubt = ", and its fit is not distinguishable from chance" if chance else ""
     return f"{basis or 'The study'} finds lower loss with {prefers}; {tail}{doubt}."
 
 

@@ -1,6 +1,5 @@
 """The data: what came in, what was put aside and why, and what it is measured on."""
 
-from im_assets.candidates.cleaning import reason_kind
 from im_assets.reporting.blocks import Block, Column, Fact, Facts, Section, Table, Text
 from im_assets.reporting.gather import Gathered
 from im_assets.reporting.sections.absent import not_made
@@ -55,8 +54,7 @@ def _quarantine(found: Gathered) -> Block:
     frame = found.get("quarantined")
     if frame is None:
         return Text("No row was put into quarantine.")
-    kinds = frame.assign(kind=frame["reason"].map(reason_kind))
-    counts = kinds.groupby(["dataset", "kind"])["examples"].sum().reset_index()
+    counts = frame.groupby(["dataset", "kind"])["examples"].sum().reset_index()
     columns = (
         Column("dataset", "Table", "text"),
         Column("kind", "Reason", "text"),

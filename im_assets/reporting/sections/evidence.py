@@ -34,6 +34,7 @@ def section(found: Gathered) -> Section:
         ("inclusion", _inclusion),
         ("coefficient", _resampled),
         ("leave_one_source_out", _left_out),
+        ("leave_one_experiment_out", _experiments_left_out),
         ("learning_curve", _learning_curve),
         ("design", _design),
         ("vif", _inflation),
@@ -50,21 +51,23 @@ def _permutation(rows: pd.DataFrame) -> list[Block]:
     row = next((r for r in rows_of(rows) if r.item == "r2"), None)
     if row is None:
         return []
-    chance = row.x is not None and row.x > 0.05
-    end = "The fit is what chance alone gives." if chance else "Chance alone rarely fits so well."
+    end = {
+        "chance": "The fit is what chance alone gives.",
+        "beyond_chance": "Chance alone rarely fits so well.",
+    }[row.verdict]
     columns = (
         Column("item", "Fit", "text"),
         Column("value", "This study", "two"),
         Column("low", "Shuffled, 5\u00a0% point", "two"),
         Column("high", "95\u00a0% point", "two"),
-        Column("x", "p", "p"),
+        Column("p", "p", "p"),
     )
     named = rows.assign(item=rows["item"].replace(NAMES))
     return [
         Text(
             "With the losses shuffled, so that no indicator means anything, the best rule still "
             f"reaches an R² of {between(row.low, row.high, 'two')}; this study's has "
-            f"{shown(row.value, 'two')} (p = {shown(row.x, 'p')}). {end}"
+            f"{shown(row.value, 'two')} (p = {shown(row.p, 'p')}). {end}"
         ),
         Table.of("permutation", "Against shuffled losses", columns, named),
     ]
@@ -99,7 +102,7 @@ def _resampled(rows: pd.DataFrame) -> list[Block]:
         Column("value", "Estimate"),
         Column("low", "Bootstrap interval from"),
         Column("high", "to"),
-        Column("x", "Resamples of the same sign", "percent"),
+        Column("same_sign", "Resamples of the same sign", "percent"),
     )
     caption = "Coefficients over the resamples, the choice of indicators redone"
     return [Table.of("resampled_coefficients", caption, columns, rows)]
@@ -139,6 +142,20 @@ def _left_out(rows: pd.DataFrame) -> list[Block]:
             ),
         )
     ]
+
+
+def _experiments_left_out(rows: pd.DataFrame) -> list[Block]:
+    named = rows.assign(item=rows["item"].mask(rows["item"] == "all", "all experiments together"))
+    columns = (
+        Column("item", "Experiment left out", "text"),
+        Column("x", "Points", "int"),
+        Column("value", "Spearman", "two"),
+        Column("low", "interval from", "two"),
+        Column("high", "to", "two"),
+        Column("note", "In words", "text"),
+    )
+    caption = "Ranking of an experiment's points by a rule of the other experiments"
+    return [Table.of("leave_one_experiment_out", caption, columns, named)]
 
 
 def _learning_curve(rows: pd.DataFrame) -> list[Block]:
@@ -203,10 +220,10 @@ def _design(rows: pd.DataFrame) -> list[Block]:
         Line(s.name, tuple(p.x for p in s.points), tuple(p.y for p in s.points), look=s.look)
         for s in series
     )
-    told = [str(note) for note in rows["note"].dropna().unique() if note]
+    told = rows.dropna(subset=["verdict"]).sort_values("x")
     # The fewest that are clearly better than random say most; if none are, the most mixtures do.
-    gains = [note for note in told if "do as well as" in note]
-    notes = [Text(f"{(gains[:1] or told[-1:])[0]}.")] if told else []
+    gains = list(told.loc[told["verdict"] == "better", "note"])
+    notes = [Text(f"{note}.") for note in gains[:1] or list(told["note"])[-1:]]
     if not series:
         return [*notes]
     columns = (
@@ -244,7 +261,7 @@ def _diagnostics(rows: pd.DataFrame) -> list[Block]:
     columns = (
         Column("item", "Test", "text"),
         Column("value", "Statistic"),
-        Column("x", "p", "p"),
+        Column("p", "p", "p"),
         Column("note", "Meaning", "text"),
     )
     named = rows.assign(item=rows["item"].replace(NAMES))
@@ -254,15 +271,16 @@ def _diagnostics(rows: pd.DataFrame) -> list[Block]:
 def _residuals(rows: pd.DataFrame) -> list[Block]:
     points = tuple(
         Point(float(r.x), float(r.value), f"{r.item}: residual {shown(r.value, 'signed')}, "
-              f"leverage {shown(r.low, 'two')}, Cook's distance {shown(r.high, 'two')}")
+              f"leverage {shown(r.leverage, 'two')}, "
+              f"Cook's distance {shown(r.cooks_distance, 'two')}")
         for r in rows_of(rows.dropna(subset=["x", "value"]))
     )  # fmt: skip
     columns = (
         Column("item", "Mixture", "text"),
         Column("x", "Fitted log loss", "loss"),
         Column("value", "Residual", "signed"),
-        Column("low", "Leverage", "two"),
-        Column("high", "Cook's distance", "two"),
+        Column("leverage", "Leverage", "two"),
+        Column("cooks_distance", "Cook's distance", "two"),
     )
     return [
         Figure(

@@ -23,7 +23,7 @@ def section(found: Gathered) -> Section:
         Text(f"Source: {rule.reference}. Lower predicted log loss means better data."),
         Facts(_facts(rule)),
         _coefficients(rule),
-        *(Text(warning, "warning") for warning in rule.warnings),
+        *(Text(warning.note, "warning") for warning in rule.warnings),
     ]
     if set(rule.indicators) <= set(table.columns):
         blocks.append(_fit(rule, table))

@@ -24,18 +24,15 @@ def section(found: Gathered) -> Section:
     names = [str(name) for name in table["indicator"]]
     rows = table.assign(
         paper=[SIGNS.get(plain(s) or 0, "not named") for s in table["paper_sign"]],
-        verdict=[
-            "–" if plain(a) is None else "agrees" if plain(a) else "contradicts"
-            for a in table["agrees"]
-        ],
+        here=table["agrees"].map({True: "agrees", False: "contradicts"}).fillna("–"),
         note=table["note"].fillna(""),
     )
-    verdicts = rows["verdict"].value_counts()
-    clear = int(verdicts.get("agrees", 0) + verdicts.get("contradicts", 0))
-    against = ", ".join(rows.loc[rows["verdict"] == "contradicts", "indicator"])
+    compared = rows.dropna(subset=["agrees"])
+    agrees = compared["agrees"].astype(bool)
+    against = ", ".join(compared.loc[~agrees, "indicator"])
     summary = (
-        f"Indicators: {len(rows)}. With a clear direction where the paper names one: {clear}; "
-        f"with the paper's own direction: {int(verdicts.get('agrees', 0))}"
+        f"Indicators: {len(rows)}. With a clear direction where the paper names one: "
+        f"{len(compared)}; with the paper's own direction: {int(agrees.sum())}"
         + (f". Contradicting it: {against}." if against else ".")
     )
     figure = Figure(
@@ -73,7 +70,7 @@ def section(found: Gathered) -> Section:
         Column("spearman_low", "from", "two"),
         Column("spearman_high", "to", "two"),
         Column("paper", "Loss in the paper", "text"),
-        Column("verdict", "Here", "text"),
+        Column("here", "Here", "text"),
         Column("note", "In words", "text"),
     )
     correlations = Table.of(

@@ -37,9 +37,8 @@ def expected_distance(
     """What KNN-i a pool's example would have inside a random mixture of ``size`` examples.
 
     The rule was fitted on mixtures of that size, and neighbours come closer the denser a set is:
-    the
-    neighbours inside the whole pool would be an extrapolation. Averages ``draws`` random reference
-    sets of ``size`` - 1 others; the cost is linear in the pool.
+    the neighbours inside the whole pool would be an extrapolation. Averages ``draws`` random
+    reference sets of ``size`` - 1 others; the cost is linear in the pool.
 
     Args:
         embeddings: unit vectors of the pool, [examples, dimensions].

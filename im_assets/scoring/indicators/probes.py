@@ -4,8 +4,7 @@ UniEval (Zhong et al. 2022) trains its evaluator on synthetic corruptions of goo
 follow that recipe in small: logistic regression on the mean hidden state of the response, good
 answers against shuffled words (naturalness), answers to another question (coherence), and dropped
 words (understandability). ``im_assets/scoring/train_probes.py`` makes them; docs/indicators.md
-gives
-their measured discrimination.
+gives their measured discrimination.
 """
 
 from functools import cache
