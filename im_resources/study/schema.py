@@ -5,9 +5,10 @@ profile alone.
 """
 
 import re
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -19,9 +20,23 @@ PoolName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$")]  # begins a
 
 
 class Settings(BaseModel):
-    """Base of every settings block: typed, immutable, no unknown keys."""
+    """Base of every settings block: typed, immutable, no unknown keys.
+
+    A field that is added when results exist already goes into ``ADDED``, with the value under which
+    results are what they were without it; the fingerprint leaves it out at that value, so that
+    nothing is trained again. ``ADDED`` of a base class holds for its subclasses too.
+    """
+
+    ADDED: ClassVar[Mapping[str, Any]] = {}
 
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
+        super().__pydantic_init_subclass__(**kwargs)
+        cls.ADDED = {**super(cls, cls).ADDED, **cls.ADDED}
+        if unknown := sorted(cls.ADDED.keys() - cls.model_fields.keys()):
+            raise TypeError(f"{cls.__name__}.ADDED names fields that there are not: {unknown}")
 
 
 class DataSource(Settings):
@@ -166,7 +181,7 @@ class ModelSettings(Settings):
     prompt: Literal["plain", "alpaca", "chat"] = Field(
         "plain",
         description="Prompt template of the base model (the paper does not print its own). plain: "
-        "the bare text; alpaca: Alpaca's headings; chat: the tokenizer's own",
+        "Question and Answer; alpaca: Alpaca's headings; chat: the tokenizer's own",
     )
     max_length: Annotated[int, Field(ge=16)] = Field(
         512,
@@ -181,12 +196,12 @@ class MixtureSettings(Settings):
     seeds: int | tuple[int, ...] = Field(
         78,
         description="How many mixtures, with seeds from 0, or a list of distinct seed numbers "
-        "(paper: 78); each is one finetune and one row of the regression",
+        "(at least 4; paper: 78); each is one finetune and one row of the regression",
     )
     candidate_seeds: Annotated[int, Field(ge=10, le=100_000)] = Field(
         500,
-        description="Seeds that seed_design looks at for the most informative mixtures; drawn and "
-        "scored, not finetuned on",
+        description="Seeds that seed_design looks at for the most informative mixtures, by "
+        "their expected indicators; none is finetuned on",
     )
     size: Positive = Field(2000, description="Examples in a mixture (paper: 2000)")
 
@@ -582,7 +597,13 @@ class Study(Settings):
 
     @property
     def warehouse(self) -> Path:
+        """The DuckDB file with the study's tables."""
         return self.folder / "warehouse.duckdb"
+
+    @property
+    def history(self) -> Path:
+        """Dagster's storage of this study: its runs, events and what is materialized."""
+        return self.folder / "dagster"
 
 
 def _expanded(value: Any, key: str) -> Any:
