@@ -1,7 +1,7 @@
 # make demo   the whole demo study, on any laptop, without a download of a model or of data
 # make demo-full   the same study with all of its evidence
 # make dev    the Dagster UI on http://127.0.0.1:3000
-# make test · make check · make lock · make clean · make distclean
+# make test · make check · make settings · make lock · make clean · make distclean
 # eval "$(make -s env)" gives a shell the same settings, for dagster commands by hand.
 
 # The first Python that is new enough; 3.11 first, because every locked package has a wheel for it.
@@ -34,7 +34,7 @@ export TOKENIZERS_PARALLELISM ?= false
 SETTINGS := DAGSTER_HOME IM_HOME DAGSTER_STATE OMP_WAIT_POLICY MALLOC_MMAP_THRESHOLD_ \
 	MALLOC_TRIM_THRESHOLD_ TOKENIZERS_PARALLELISM VIRTUAL_ENV
 
-.PHONY: demo demo-full dev test check install lock env clean distclean
+.PHONY: demo demo-full dev test check settings install lock env clean distclean
 
 # The demo's models come from packages: offline, so that a lapse fails instead of downloading.
 demo: export IM_PROFILE := demo
@@ -53,7 +53,12 @@ check: install
 	ruff check
 	ruff format --check
 	mypy
+	python -m im_resources.study.documentation --check
 	dg check defs
+
+# docs/settings.md, from the descriptions of the settings.
+settings: install
+	python -m im_resources.study.documentation
 
 install: .venv/.installed
 

@@ -12,7 +12,7 @@ from typing import Any, get_args, get_origin
 
 import dagster as dg
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from im_resources.study.places import PROFILES, ProfileError
 from im_resources.study.schema import Study
@@ -140,7 +140,7 @@ def did_you_mean(word: str, known: list[str]) -> str:
 class StudyResource(dg.ConfigurableResource[Study]):
     """Gives assets the study's settings, read once when the code location loads."""
 
-    profile: str
+    profile: str = Field(description="Name of a profile, or the path of one")
 
     def create_resource(self, context: dg.InitResourceContext) -> Study:
         return load_study(self.profile)
