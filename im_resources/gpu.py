@@ -1,8 +1,7 @@
 """The GPU resource: where models run, in which precision, within which memory; owns what is loaded.
 
 A model is loaded once in a process and shared by every asset and every seed of the run. Without a
-GPU
-the same code runs on the CPU.
+GPU the same code runs on the CPU.
 """
 
 import os
@@ -46,7 +45,7 @@ class GpuResource(dg.ConfigurableResource["GpuResource"]):
         """How many adapters are worked on at once."""
         if self.side_by_side:
             return self.side_by_side
-        return len(os.sched_getaffinity(0)) if self.torch_device().type == "cpu" else 1
+        return usable_cores() if self.torch_device().type == "cpu" else 1
 
     def torch_device(self) -> "torch.device":
         """The device in use. Raises RuntimeError when a CUDA device is asked for and absent."""
@@ -104,3 +103,9 @@ class GpuResource(dg.ConfigurableResource["GpuResource"]):
             if key not in _LOADED:
                 _LOADED[key] = load()
             return _LOADED[key]
+
+
+def usable_cores() -> int:
+    """How many CPU cores this process may use; on macOS, which has no affinity, all there are."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count() or 1

@@ -10,9 +10,8 @@ import os
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
-import dagster as dg
 import yaml
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, ValidationError
 
 from im_resources.study.places import PROFILES, ProfileError
 from im_resources.study.schema import Study
@@ -135,12 +134,3 @@ def _keys_at(location: tuple[int | str, ...]) -> list[str]:
 def did_you_mean(word: str, known: list[str]) -> str:
     close = difflib.get_close_matches(word, known, n=1)
     return f"; did you mean {close[0]!r}?" if close else ""
-
-
-class StudyResource(dg.ConfigurableResource[Study]):
-    """Gives assets the study's settings, read once when the code location loads."""
-
-    profile: str = Field(description="Name of a profile, or the path of one")
-
-    def create_resource(self, context: dg.InitResourceContext) -> Study:
-        return load_study(self.profile)

@@ -20,11 +20,11 @@ from im_resources.study import (
     ProfileError,
     Settings,
     Study,
-    StudyResource,
     load_study,
     resolve_path,
     state_home,
 )
+from im_resources.study.resource import StudyResource
 
 MINIMAL: dict[str, Any] = {
     "name": "tiny",
