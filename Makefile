@@ -1,7 +1,8 @@
 # make demo   the whole demo study, on any laptop, without a download of a model or of data
 # make demo-full   the same study with all of its evidence
-# make dev    the Dagster UI on http://127.0.0.1:3000
-# make test · make check · make lock · make clean · make distclean
+# make dev    the Dagster UI of that study on http://127.0.0.1:3000
+#             make dev IM_PROFILE=mine.yaml PORT=3001   that of another one
+# make test · make check · make settings · make lock · make clean · make distclean
 # eval "$(make -s env)" gives a shell the same settings, for dagster commands by hand.
 
 # The first Python that is new enough; 3.11 first, because every locked package has a wheel for it.
@@ -19,7 +20,6 @@ export VIRTUAL_ENV := $(CURDIR)/.venv
 export PATH := $(BIN):$(PATH)
 export DAGSTER_HOME := $(CURDIR)
 export IM_HOME ?= $(CURDIR)/var
-export DAGSTER_STATE ?= $(IM_HOME)/dagster
 # Idle OpenMP threads sleep instead of spinning; spinning ones took a step from 1.3 s to 30 s on a
 # busy machine. Read once, when torch is imported.
 export OMP_WAIT_POLICY ?= PASSIVE
@@ -31,29 +31,35 @@ export MALLOC_TRIM_THRESHOLD_ ?= 4294967296
 # The tokenizer's own threads do not survive the fork of a Dagster step, and warn about it.
 export TOKENIZERS_PARALLELISM ?= false
 
-SETTINGS := DAGSTER_HOME IM_HOME DAGSTER_STATE OMP_WAIT_POLICY MALLOC_MMAP_THRESHOLD_ \
-	MALLOC_TRIM_THRESHOLD_ TOKENIZERS_PARALLELISM VIRTUAL_ENV
+SETTINGS := OMP_WAIT_POLICY MALLOC_MMAP_THRESHOLD_ MALLOC_TRIM_THRESHOLD_ \
+	TOKENIZERS_PARALLELISM VIRTUAL_ENV
 
-.PHONY: demo demo-full dev test check install lock env clean distclean
+.PHONY: demo demo-full dev test check settings install lock env clean distclean
 
+# Commands are called by their path: versions of make differ in whose PATH they look one up in.
 # The demo's models come from packages: offline, so that a lapse fails instead of downloading.
-demo: export IM_PROFILE := demo
-demo-full: export IM_PROFILE := demo_full
-demo demo-full test: export HF_HUB_OFFLINE := 1
-demo demo-full: install
-	python -m im_assets.run
+demo: install
+	IM_PROFILE=demo HF_HUB_OFFLINE=1 $(BIN)/python -m im_assets.run
+
+demo-full: install
+	IM_PROFILE=demo_full HF_HUB_OFFLINE=1 $(BIN)/python -m im_assets.run
 
 dev: install
-	dagster dev -h 127.0.0.1 -p 3000
+	$(BIN)/python -m im_assets.dev
 
 test: install
-	python -m pytest -q
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -q
 
 check: install
-	ruff check
-	ruff format --check
-	mypy
-	dg check defs
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/python -m im_resources.study.documentation --check
+	eval "$$($(BIN)/python -m im_resources.study.environment)" && $(BIN)/dg check defs
+
+# docs/settings.md, from the descriptions of the settings.
+settings: install
+	$(BIN)/python -m im_resources.study.documentation
 
 install: .venv/.installed
 
@@ -85,11 +91,14 @@ lock:
 	   cat requirements.lock.new; } > requirements.lock
 	@rm requirements.lock.new
 
+# The study's own variables (IM_PROFILE, DAGSTER_STATE and so on) come from the module, quoted.
 env:
+	@test -x $(BIN)/python || { echo "first: make install" >&2; exit 1; }
+	@$(BIN)/python -m im_resources.study.environment
 	@$(foreach name,$(SETTINGS),echo 'export $(name)="$($(name))"';)
 	@echo 'export PATH="$(BIN):$$PATH"'
 
-# var/ holds the studies' results and the Dagster history; logs/ and .logs_queue/ are empty folders
+# var/ holds the studies' results, each with its Dagster history; logs/ and .logs_queue/ are empty folders
 # that Dagster makes although its telemetry is off. What `make install` made stays: .venv/ and the
 # converted model in .cache/; `make distclean` takes these too.
 clean:

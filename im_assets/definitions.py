@@ -25,7 +25,9 @@ from im_assets.univariate import assets as univariate
 from im_assets.validation import assets as validation
 from im_resources.adapter_store import AdapterStoreResource
 from im_resources.gpu import GpuResource
-from im_resources.study import Study, StudyResource, load_study
+from im_resources.study import Study, load_study
+from im_resources.study.environment import check_history
+from im_resources.study.resource import StudyResource
 from im_resources.warehouse import WarehouseIOManager, WarehouseResource
 
 ROOMS = (
@@ -101,4 +103,6 @@ def jobs(assets: Sequence[dg.AssetsDefinition], study: Study) -> list[Any]:
 
 
 PROFILE = os.environ.get("IM_PROFILE") or "demo"
-defs = definitions(load_study(PROFILE), PROFILE)
+STUDY = load_study(PROFILE)
+check_history(STUDY)
+defs = definitions(STUDY, PROFILE)

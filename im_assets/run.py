@@ -1,39 +1,41 @@
-"""``python -m im_assets.run [job …]``: the whole study, into the Dagster instance of the UI.
+"""``python -m im_assets.run [job …]``: the whole study, into its own history, which the UI shows.
 
 One run a job, in order: mixtures to selection, then each part of the evidence over its own
 partitions. Names of jobs run these alone.
 """
 
 import argparse
+import os
 import sys
 import time
 
 import dagster as dg
 
-from im_assets.definitions import PROFILE, defs
 from im_assets.reporting.assets import FOLDER as REPORT_FOLDER
 from im_assets.reporting.report import PAGE
 from im_assets.rule.assets import RULE_FILE
 from im_assets.selection.assets import selection_file
-from im_resources.study import load_study
+from im_resources.study.environment import enter_study
 
 
 def main() -> int:
     """Materialize the study in ``IM_PROFILE``; 1 if a step failed."""
+    study = enter_study()
+    from im_assets.definitions import defs  # reads the environment of the study
+
     known = [job.name for job in defs.jobs or ()]
     parser = argparse.ArgumentParser(prog="python -m im_assets.run", description=__doc__)
     parser.add_argument("jobs", nargs="*", metavar="job", help=f"default: {', '.join(known)}")
     chosen = parser.parse_args().jobs or known
     if unknown := [name for name in chosen if name not in known]:
         parser.error(f"no job {', '.join(unknown)}; this study has: {', '.join(known)}")
-    study = load_study(PROFILE)
     size = study.mixtures.size
     print(f"study {study.name!r}: {len(study.mixtures.seed_numbers)} mixtures of {size} examples")
     start = time.monotonic()
     with dg.DagsterInstance.get() as instance:
         # A job that fails (a rule that ranks nothing, a judge that cannot be reached) does not keep
         # the others from being reported on.
-        failed = [name for name in chosen if not run_job(name, instance)]
+        failed = [name for name in chosen if not run_job(defs, name, instance)]
     seconds = time.monotonic() - start
     if failed:
         print(f"FAILED: {', '.join(failed)}; after {seconds:.0f} s")
@@ -43,11 +45,11 @@ def main() -> int:
     for pool in study.pools:
         print(f"selection: {selection_file(study, pool)}")
     print(f"report:    {study.folder / REPORT_FOLDER / PAGE}")
-    print("look at it with `make dev`: http://127.0.0.1:3000")
+    print(f"look at it with: make dev IM_PROFILE={os.environ['IM_PROFILE']}")
     return 0
 
 
-def run_job(name: str, instance: dg.DagsterInstance) -> bool:
+def run_job(defs: dg.Definitions, name: str, instance: dg.DagsterInstance) -> bool:
     """Run one job over all its partitions, in one run; False when a step failed, which is told."""
     job = defs.resolve_job_def(name)
     keys = list(job.partitions_def.get_partition_keys()) if job.partitions_def else []

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
+from pydantic import Field
 
 MANIFEST = "manifest.json"
 
@@ -119,7 +120,7 @@ class AdapterStore:
 class AdapterStoreResource(dg.ConfigurableResource[AdapterStore]):
     """Gives assets the adapter store of the study."""
 
-    root: str
+    root: str = Field(description="Folder of the study's adapters")
 
     def create_resource(self, context: dg.InitResourceContext) -> AdapterStore:
         return AdapterStore(Path(self.root))

@@ -45,7 +45,7 @@ class GpuResource(dg.ConfigurableResource["GpuResource"]):
         """How many adapters are worked on at once."""
         if self.side_by_side:
             return self.side_by_side
-        return len(os.sched_getaffinity(0)) if self.torch_device().type == "cpu" else 1
+        return usable_cores() if self.torch_device().type == "cpu" else 1
 
     def torch_device(self) -> "torch.device":
         """The device in use. Raises RuntimeError when a CUDA device is asked for and absent."""
@@ -103,3 +103,9 @@ class GpuResource(dg.ConfigurableResource["GpuResource"]):
             if key not in _LOADED:
                 _LOADED[key] = load()
             return _LOADED[key]
+
+
+def usable_cores() -> int:
+    """How many CPU cores this process may use; on macOS, which has no affinity, all there are."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count() or 1

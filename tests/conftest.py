@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 _HOME = tempfile.mkdtemp(prefix="im-tests-")
-os.environ["IM_HOME"] = _HOME
+os.environ["IM_HOME"] = f"{_HOME}/var"
 os.environ["DAGSTER_HOME"] = str(Path(__file__).resolve().parent.parent)
+# Outside of IM_HOME, where every study has its own history.
 os.environ["DAGSTER_STATE"] = f"{_HOME}/dagster"
 os.environ.pop("IM_PROFILE", None)
 os.environ["HF_HUB_OFFLINE"] = "1"

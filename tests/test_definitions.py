@@ -164,6 +164,16 @@ def test_another_study_has_its_own_seeds_and_warehouse() -> None:
     assert other.resources["io_manager"].database.endswith("/other/warehouse.duckdb")
 
 
+def test_jobs_and_definitions_name_their_study() -> None:
+    study = load_study("demo").model_copy(update={"name": "other"})
+    other = definitions(study, "mine.yaml")
+    tags = {job.name: dict(other.resolve_job_def(job.name).tags) for job in other.jobs or ()}
+    assert len(tags) > 1
+    assert all(found["study"] == "other" for found in tags.values())
+    said = {name: value.value for name, value in other.metadata.items()}
+    assert said == {"study": "other", "label": study.label, "profile": "mine.yaml"}
+
+
 def test_loading_the_definitions_imports_no_model_library() -> None:
     code = (
         "import json, sys, im_assets.definitions; "

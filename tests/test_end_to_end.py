@@ -42,12 +42,10 @@ def run_study(home: Path) -> str:
     profile["judge"] = {"backend": "local", "instructions": 2, "answer_tokens": 8}
     path = home / "small.yaml"
     path.write_text(yaml.safe_dump(profile), encoding="utf-8")
-    (home / "dagster").mkdir(exist_ok=True)
     result = subprocess.run(
         [sys.executable, "-m", "im_assets.run"],
         cwd=PROJECT_ROOT,
-        env=os.environ
-        | {"IM_PROFILE": str(path), "IM_HOME": str(home), "DAGSTER_STATE": str(home / "dagster")},
+        env=os.environ | {"IM_PROFILE": str(path), "IM_HOME": str(home)},
         capture_output=True,
         text=True,
         check=False,
@@ -72,6 +70,7 @@ def test_the_study_runs_from_candidates_to_a_selection(first_run: str, home: Pat
     assert len(lines) == 40
     assert {"instruction", "input", "output"} <= set(json.loads(lines[0]))
     assert str(home / "demo" / "selection.jsonl") in first_run
+    assert (home / "demo" / "dagster" / "history" / "runs.db").is_file()
 
 
 def test_good_data_has_lower_loss_than_curt_data(first_run: str, home: Path) -> None:

@@ -8,7 +8,7 @@ from im_resources.study.places import (
     resolve_path,
     state_home,
 )
-from im_resources.study.reading import StudyResource, did_you_mean, load_study
+from im_resources.study.reading import did_you_mean, load_study
 from im_resources.study.schema import (
     CleaningSettings,
     DataSettings,
@@ -53,7 +53,6 @@ __all__ = [
     "Settings",
     "StrategySettings",
     "Study",
-    "StudyResource",
     "TransferSettings",
     "UnivariateSettings",
     "ValidationSettings",

@@ -2,16 +2,47 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic import BaseModel
 
+from im_resources.study.schema import Settings
+
 
 def fingerprint(*parts: Any) -> str:
-    """SHA-256 (first 16 hex digits) of settings or plain values, stable across processes."""
+    """SHA-256 (first 16 hex digits) of settings or plain values, stable across processes.
+
+    Every field of settings counts, one at its default too: a default that changes later changes
+    what is computed, and so has to change the key of it. Only a field that was added when results
+    existed already (``Settings.ADDED``) is left out at the value that computes what they are.
+    """
 
     def plain(part: Any) -> Any:
-        return part.model_dump(mode="json") if isinstance(part, BaseModel) else part
+        if isinstance(part, BaseModel):
+            return part.model_dump(mode="json", exclude=_as_before(part))
+        return str(part)
 
-    text = json.dumps([plain(p) for p in parts], sort_keys=True, ensure_ascii=False, default=str)
+    text = json.dumps(parts, sort_keys=True, ensure_ascii=False, default=plain)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _as_before(value: Any) -> dict[Any, Any]:
+    """Where in ``value`` fields are as if they had not been added, as pydantic's ``exclude``."""
+    added: Mapping[str, Any] = {}
+    if isinstance(value, BaseModel):
+        added = value.ADDED if isinstance(value, Settings) else {}
+        items: Mapping[Any, Any] = dict(value)
+    elif isinstance(value, Mapping):
+        items = value
+    elif isinstance(value, list | tuple):
+        items = dict(enumerate(value))
+    else:
+        return {}
+    left_out: dict[Any, Any] = {}
+    for key, item in items.items():
+        if key in added and item == added[key]:
+            left_out[key] = True
+        elif nested := _as_before(item):
+            left_out[key] = nested
+    return left_out

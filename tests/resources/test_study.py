@@ -2,8 +2,6 @@
 
 import copy
 import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,17 +17,14 @@ from im_resources.study import (
     PROFILES,
     PROJECT_ROOT,
     DataSource,
-    FinetuningSettings,
-    ModelSource,
     ProfileError,
     Settings,
     Study,
-    StudyResource,
-    fingerprint,
     load_study,
     resolve_path,
     state_home,
 )
+from im_resources.study.resource import StudyResource
 
 MINIMAL: dict[str, Any] = {
     "name": "tiny",
@@ -311,41 +306,3 @@ def test_a_variable_that_is_not_set_is_named() -> None:
 def test_what_a_variable_holds_is_not_expanded_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ODD", "/data/${HOME}")
     assert resolve_path("${ODD}") == Path("/data/${HOME}")
-
-
-# -- fingerprints --------------------------------------------------------------------------------
-
-plain_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
-    max_leaves=8,
-)
-
-
-@given(st.dictionaries(st.text(), plain_values, min_size=2, max_size=5))
-def test_a_fingerprint_ignores_the_order_of_keys(settings: dict[str, Any]) -> None:
-    assert fingerprint(settings) == fingerprint(dict(reversed(settings.items())))
-
-
-@given(st.floats(1e-6, 0.5), st.floats(1e-6, 0.5))
-def test_settings_share_a_fingerprint_only_when_equal(one: float, other: float) -> None:
-    first, second = (FinetuningSettings(learning_rate=rate) for rate in (one, other))
-    assert (fingerprint(first) == fingerprint(second)) == (one == other)
-
-
-def test_a_fingerprint_is_the_same_in_another_process() -> None:
-    code = "from im_resources.study import *; print(fingerprint(load_study('demo'), 'x', 1.5))"
-    other = subprocess.run(
-        [sys.executable, "-c", code],
-        env=os.environ | {"PYTHONHASHSEED": "7", "IM_HOME": "/elsewhere"},
-        cwd=PROJECT_ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert other.stdout.strip() == fingerprint(load_study("demo"), "x", 1.5)
-
-
-def test_a_default_written_out_does_not_change_the_fingerprint() -> None:
-    assert fingerprint(ModelSource(hub="a")) == fingerprint(ModelSource(hub="a", revision=None))
-    assert fingerprint(ModelSource(hub="a")) != fingerprint(ModelSource(hub="b"))

@@ -1,0 +1,95 @@
+"""Each study has its own history: the environment in which Dagster works on one study.
+
+Dagster keeps runs, events and what is materialized below ``$DAGSTER_STATE`` (``dagster.yaml``).
+That is the folder ``dagster`` of the study, so that one study's green partitions and plots never
+stand for another's. ``python -m im_resources.study.environment`` prints the variables for the study
+in ``IM_PROFILE`` as lines for a shell, which ``eval "$(make -s env)"`` reads. Imports no Dagster.
+"""
+
+import os
+import shlex
+from pathlib import Path
+
+from im_resources.study.places import PROJECT_ROOT, ProfileError, state_home
+from im_resources.study.reading import load_study
+from im_resources.study.schema import Study
+
+STATE = "DAGSTER_STATE"
+# Where the history of all studies was before each had its own.
+SHARED = "dagster"
+
+
+class HistoryError(RuntimeError):
+    """Dagster would write into the history of another study; says whose, and what mends it."""
+
+
+def check_history(study: Study) -> None:
+    """Raises HistoryError when ``$DAGSTER_STATE`` is in ``$IM_HOME``, but not the study's own."""
+    chosen = os.environ.get(STATE)
+    found = Path(chosen).resolve() if chosen else study.history
+    if found == study.history or not found.is_relative_to(state_home()):
+        return
+    within = found.relative_to(state_home()).parts
+    whose = f"of the study {within[0]!r}" if len(within) > 1 else "of no one study"
+    raise HistoryError(
+        f"{STATE} is {found}, the history {whose}, but IM_PROFILE names the study {study.name!r}, "
+        f"whose history is {study.history}. In a shell, with IM_PROFILE exported, this sets it: "
+        f'eval "$(make -s env)"'
+    )
+
+
+def environment() -> tuple[Study, dict[str, str]]:
+    """The study in ``IM_PROFILE``, and the variables under which Dagster works on it.
+
+    Raises SystemExit with the message for a profile that is wrong: this is for commands.
+    """
+    profile = os.environ.get("IM_PROFILE") or "demo"
+    try:
+        study = load_study(profile)
+    except ProfileError as error:
+        raise SystemExit(str(error)) from error
+    if profile.endswith((".yaml", ".yml")):
+        profile = str(Path(profile).resolve())  # a process elsewhere has to find it too
+    return study, {
+        "DAGSTER_HOME": os.environ.get("DAGSTER_HOME") or str(PROJECT_ROOT),
+        "IM_HOME": str(state_home()),
+        "IM_PROFILE": profile,
+        STATE: str(study.history),
+    }
+
+
+def enter_study() -> Study:
+    """Make this process, and those that it starts, work on the study in ``IM_PROFILE``.
+
+    Whatever a shell has set, it is never another study's history that is written. Says so when
+    there is a history from before each study had its own.
+    """
+    study, variables = environment()
+    os.environ |= variables
+    if note := earlier_history(study):
+        print(note)
+    study.history.mkdir(parents=True, exist_ok=True)
+    return study
+
+
+def earlier_history(study: Study) -> str | None:
+    """What to do with a history from before each study had its own; None when there is none."""
+    old = state_home() / SHARED
+    if not (old / "history").is_dir():
+        return None
+    keep = (
+        f"move it in the place of {study.history}"
+        if study.history.exists()
+        else f"mv {shlex.quote(str(old))} {shlex.quote(str(study.history))}"
+    )
+    return f"{old} is a history of all studies, which nothing reads any more; to keep it: {keep}"
+
+
+def main() -> None:
+    """Print ``export NAME=value`` for the study in ``IM_PROFILE``."""
+    for name, value in environment()[1].items():
+        print(f"export {name}={shlex.quote(value)}")
+
+
+if __name__ == "__main__":
+    main()
