@@ -21,7 +21,7 @@ COLUMNS: dict[str, Sequence[str]] = {
     "base_losses": ("eval_id", "nll", "tokens", "loss"),
     "rule_evidence": (
         "section", "item", "x", "value", "low", "high", "p", "same_sign", "leverage",
-        "cooks_distance", "verdict", "note",
+        "cooks_distance", "verdict", "note", "rule_id",
     ),
     "univariate_bins": ("indicator", "bin", "examples", "mean", "loss", "log_loss"),
     "univariate_study": (
@@ -142,15 +142,21 @@ def _table(
 ) -> pd.DataFrame | None:
     if not warehouse.has_table(name):
         return None
-    frame = warehouse.query(f'SELECT * FROM "{name}" LIMIT 0')
     wanted = [c for c in columns if with_rows or c not in TEXTS]
-    if missing := [c for c in wanted if c not in frame]:
-        raise ReportError(
-            f"table {name!r} lacks the column(s) {', '.join(missing)}; it has: "
-            f"{', '.join(frame.columns)}; materialize {name} again"
-        )
-    kept = [c for c in frame.columns if c not in ANSWERS and (with_rows or c not in TEXTS)]
+    found = _columns(warehouse, name, wanted, name)
+    kept = [c for c in found if c not in ANSWERS and (with_rows or c not in TEXTS)]
     return warehouse.read_table(name, kept)
+
+
+def _columns(warehouse: Warehouse, table: str, wanted: Sequence[str], asset: str) -> list[str]:
+    """The table's columns. Raises ReportError when one that is wanted is not among them."""
+    columns = list(warehouse.query(f'SELECT * FROM "{table}" LIMIT 0').columns)
+    if missing := [c for c in wanted if c not in columns]:
+        raise ReportError(
+            f"table {table!r} lacks the column(s) {', '.join(missing)}; it has: "
+            f"{', '.join(columns)}; materialize {asset} again"
+        )
+    return columns
 
 
 def _pool(found: Gathered, pool: str, warehouse: Warehouse, with_rows: bool) -> PoolTables:
