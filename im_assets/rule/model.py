@@ -133,8 +133,9 @@ class Rule(Record):
 
     @property
     def id(self) -> str:
-        """The rule's fingerprint: what verdicts about it carry."""
-        return fingerprint(self)
+        """The rule's fingerprint: of what it predicts. Verdicts about it carry it."""
+        terms = [(term.name, term.estimate) for term in (self.constant, *self.coefficients)]
+        return fingerprint("rule", self.source, terms)
 
     @property
     def formula(self) -> str:

@@ -1,0 +1,189 @@
+"""A whole study in seconds: small texts, a tiny random model, every asset of the real definitions.
+
+What a user does with the platform (materialize, change a setting, take a file away) is done with it
+in a process, and what the catalog then says is looked at.
+"""
+
+import copy
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pandas as pd
+import yaml
+from dagster._core.definitions.data_version import CachingStaleStatusResolver, StaleStatus
+from dagster._core.loader import LoadingContextForTest
+
+from im_assets.definitions import definitions
+from im_resources.study import Study, load_study
+from im_resources.warehouse import Warehouse
+
+PLACES = ["France", "Peru", "Japan", "Kenya", "Norway", "Chile", "Ghana", "Nepal", "Cuba", "Oman"]
+QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+KINDS = {
+    "capitals": "The capital of {place} is a fine city with many old houses near its river.",
+    "weather": "It rains.",
+    "food": "People in {place} like to cook with fresh things from the market, every single day.",
+}
+
+
+def write_data(folder: Path) -> dict[str, Any]:
+    """Three candidate sources, an unseen pool and an evaluation set; the profile's ``data``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    sources = {}
+    for kind, answer in KINDS.items():
+        rows = [
+            {"instruction": f"Tell me about {kind} of {place}.", "output": answer.format(place=place)}
+            for place in PLACES
+        ]
+        rows = [r | {"output": f"{r['output']} Number {i}."} for i, r in enumerate(rows)]
+        sources[kind] = {"path": str(_write(folder / f"{kind}.jsonl", rows))}
+    unseen = [
+        {"instruction": f"Why {word}?", "context": "", "response": f"Because {word} is {i} " * (1 + i % 5)}
+        for i, word in enumerate(f"reason{n}" for n in range(24))
+    ]
+    evaluation = [
+        {"instruction": f"What is thing {i}?", "outputs": [f"It is {i}.", f"Thing {i}, of course."]}
+        for i in range(6)
+    ]
+    return {
+        "candidates": sources,
+        "unseen": {"path": str(_write(folder / "unseen.jsonl", unseen)), "format": "dolly"},
+        "evaluation": {
+            "path": str(_write(folder / "evaluation.jsonl", evaluation)),
+            "outputs": "outputs",
+        },
+    }
+
+
+def write_profile(folder: Path, model: Path, name: str = "tiny", **blocks: Any) -> Path:
+    """A profile of such a study; ``blocks`` replace whole blocks, or keys of one (a mapping)."""
+    source = {"path": str(model)}
+    profile: dict[str, Any] = {
+        "name": name,
+        "data": write_data(folder / "data"),
+        "models": {"base": source, "embedding": source, "precision": "fp32", "max_length": 48},
+        "mixtures": {"seeds": 8, "size": 6},
+        "finetuning": {"epochs": 1, "batch_size": 3, "learning_rate": 2e-3},
+        "scoring": {
+            "score": "all",
+            "indicators": {
+                "len_in": "instruction_length",
+                "len_out": "response_length",
+                "ppl": "perplexity",
+            },
+        },
+        "rule": {"bootstrap": 10, "permutations": 10, "choose": "stepwise", "p_enter": 0.9,
+                 "p_remove": 0.95, "max_indicators": 2},
+        "selection": {"size": 6},
+    }  # fmt: skip
+    for block, value in blocks.items():
+        old = profile.get(block)
+        both = isinstance(value, Mapping) and isinstance(old, dict)
+        profile[block] = {**old, **value} if both else value
+    path = folder / f"{name}.yaml"
+    path.write_text(yaml.safe_dump(copy.deepcopy(profile)), encoding="utf-8")
+    return path
+
+
+class Platform:
+    """The definitions of one profile, and the instance that its runs go into."""
+
+    def __init__(self, profile: Path, instance: dg.DagsterInstance) -> None:
+        self.profile, self.instance = profile, instance
+
+    @property
+    def study(self) -> Study:
+        return load_study(str(self.profile))
+
+    @property
+    def definitions(self) -> dg.Definitions:
+        return definitions(self.study, str(self.profile))
+
+    @property
+    def warehouse(self) -> Warehouse:
+        return Warehouse(self.study.warehouse)
+
+    def change(self, **blocks: Any) -> None:
+        """Edit the profile: a mapping changes keys of a block, None removes the block."""
+        content = yaml.safe_load(self.profile.read_text(encoding="utf-8"))
+        for block, value in blocks.items():
+            if value is None:
+                content.pop(block, None)
+            elif isinstance(value, Mapping) and isinstance(content.get(block), dict):
+                content[block] = {**content[block], **value}
+            else:
+                content[block] = value
+        self.profile.write_text(yaml.safe_dump(content), encoding="utf-8")
+
+    def run(self, job: str, keys: Sequence[str] | None = None) -> dg.ExecuteInProcessResult:
+        """Run a job over all its partitions, or over the range of ``keys``."""
+        found = self.definitions.resolve_job_def(job)
+        if found.partitions_def and keys is None:
+            keys = found.partitions_def.get_partition_keys()
+        return found.execute_in_process(
+            instance=self.instance, raise_on_error=False, tags=_range(keys), run_config=QUIET
+        )
+
+    def run_all(self) -> None:
+        """Every job of the study; each has to succeed."""
+        for job in self.definitions.jobs or ():
+            result = self.run(job.name)
+            failed = [e.step_key for e in result.filter_events(lambda e: e.is_step_failure)]
+            assert result.success, (job.name, failed)
+
+    def materialize(
+        self, *names: str, keys: Sequence[str] | None = None
+    ) -> dg.ExecuteInProcessResult:
+        """Materialize these assets, with their checks, and nothing else."""
+        definitions_ = self.definitions
+        partitions = None
+        graph = definitions_.resolve_asset_graph()
+        for name in names:
+            partitions = graph.get(dg.AssetKey(name)).partitions_def or partitions
+        if partitions is not None and keys is None:
+            keys = partitions.get_partition_keys()
+        job = dg.define_asset_job("some", selection=dg.AssetSelection.assets(*names))
+        loaded = dg.Definitions(
+            assets=definitions_.assets,
+            asset_checks=definitions_.asset_checks,
+            resources=definitions_.resources,
+            jobs=[job],
+            executor=dg.in_process_executor,
+        )
+        return loaded.resolve_job_def("some").execute_in_process(
+            instance=self.instance, raise_on_error=False, tags=_range(keys), run_config=QUIET
+        )
+
+    def table(self, name: str) -> pd.DataFrame:
+        return self.warehouse.read_table(name)
+
+    def stale(self) -> set[str]:
+        """The assets that the catalog shows as stale, any partition of them."""
+        graph = self.definitions.resolve_asset_graph()
+        resolver = CachingStaleStatusResolver(
+            self.instance, graph, LoadingContextForTest(self.instance)
+        )
+        found = set()
+        for key in graph.get_all_asset_keys():
+            partitions = graph.get(key).partitions_def
+            for partition in partitions.get_partition_keys() if partitions else [None]:
+                if resolver.get_status(key, partition) == StaleStatus.STALE:
+                    found.add(key.to_user_string())
+        return found
+
+
+def _range(keys: Sequence[str] | None) -> dict[str, str]:
+    if not keys:
+        return {}
+    return {
+        "dagster/asset_partition_range_start": keys[0],
+        "dagster/asset_partition_range_end": keys[-1],
+    }
+
+
+def _write(path: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
