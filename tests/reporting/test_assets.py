@@ -6,11 +6,14 @@ import pytest
 import yaml
 
 from im_assets.reporting.assets import report_assets, report_dependencies
+from im_assets.reporting.blocks import Text
 from im_assets.reporting.export import main
 from im_assets.reporting.gather import ReportError, gather
 from im_assets.reporting.report import write_report
+from im_assets.reporting.sections.answer import rule_sentence
+from im_assets.reporting.sections.evidence import section as evidence
 from im_resources.warehouse import Warehouse
-from tests.reporting.tables import HOSTILE, fill, make_study, without_parts
+from tests.reporting.tables import HOSTILE, fill, make_study, tables, without_parts
 
 
 @pytest.fixture(autouse=True)
@@ -57,6 +60,40 @@ def test_a_table_that_lacks_a_column_is_an_error_that_names_both(tmp_path: Path)
     warehouse.replace_table("noise_floor", frame)
     with pytest.raises(ReportError, match=r"'noise_floor' lacks the column\(s\) sd"):
         gather(study, warehouse, with_rows=True)
+
+
+def test_a_quarantine_without_kinds_says_what_to_materialize(tmp_path: Path) -> None:
+    study = make_study()
+    warehouse = fill(tmp_path / "w.duckdb", study)
+    kinds = warehouse.query("report_quarantined.sql")
+    assert kinds.loc[kinds["dataset"] == "dolly_dataset", "kind"].tolist() == [
+        "not recorded: materialize dolly_dataset again"
+    ]
+    frame = warehouse.read_table("quarantined_examples").drop(columns="kind")
+    warehouse.replace_table("quarantined_examples", frame)
+    with pytest.raises(
+        ReportError, match=r"lacks .* kind; .* materialize candidate_datasets again"
+    ):
+        gather(study, warehouse, with_rows=True)
+
+
+def test_the_answer_and_the_evidence_follow_the_verdicts(tmp_path: Path) -> None:
+    study = make_study()
+    findings = tables(study)["rule_evidence"]
+    chosen = findings["item"] == "d_optimal"
+    assert chosen.sum() > 1
+    first = findings["x"][chosen].min()
+    findings = findings.assign(
+        verdict=findings["verdict"].mask(chosen, "better").replace("beyond_chance", "chance"),
+        note=findings["note"].mask(chosen, "saves " + findings["x"].astype("string")),
+    )
+    warehouse = fill(tmp_path / "w.duckdb", study)
+    warehouse.replace_table("rule_evidence", findings)
+    found = gather(study, warehouse, with_rows=False)
+    assert rule_sentence(found).endswith("and its fit is not distinguishable from chance.")
+    said = [block.text for block in evidence(found).blocks if isinstance(block, Text)]
+    assert any("The fit is what chance alone gives." in text for text in said)
+    assert f"saves {first}." in said
 
 
 def test_an_export_holds_no_text_of_the_data(

@@ -80,8 +80,8 @@ def test_foreign_documents_are_refused() -> None:
         from_json(to_json(FITTED).replace('"r2": ', '"r2": NaN, "x": '))
     with pytest.raises(ValueError, match="format"):
         from_json("[]")
-    with pytest.raises(ValueError, match="version 2"):
-        from_json(json.dumps(document | {"version": 2}))
+    with pytest.raises(ValueError, match="version 3"):
+        from_json(json.dumps(document | {"version": 3}))
     with pytest.raises(ValueError, match="damaged"):
         from_json(json.dumps(document | {"rule": {"source": "fitted"}}))
     with pytest.raises(ValueError, match="found 0"):
@@ -100,6 +100,16 @@ def test_a_failed_write_keeps_the_old_rule(tmp_path: Path, monkeypatch: pytest.M
         write_rule(EMPTY, path)
     assert read_rule(path) == FITTED
     assert [p.name for p in tmp_path.iterdir()] == ["quality_rule.json"]
+
+
+def test_a_document_of_version_1_is_read_with_its_warnings() -> None:
+    document = json.loads(to_json(EMPTY))
+    document["version"] = 1
+    document["rule"]["warnings"] = ["no indicator entered"]
+    for step in document["rule"]["path"]:
+        del step["reason"]
+    [warning] = from_json(json.dumps(document)).warnings
+    assert (warning.kind, warning.note) == ("unspecified", "no indicator entered")
 
 
 def test_published_rules_are_the_paper_s() -> None:
