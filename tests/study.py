@@ -35,13 +35,20 @@ def write_data(folder: Path) -> dict[str, Any]:
     sources = {}
     for kind, answer in KINDS.items():
         rows = [
-            {"instruction": f"Tell me about {kind} of {place}.", "output": answer.format(place=place)}
+            {
+                "instruction": f"Tell me about {kind} of {place}.",
+                "output": answer.format(place=place),
+            }
             for place in PLACES
         ]
         rows = [r | {"output": f"{r['output']} Number {i}."} for i, r in enumerate(rows)]
         sources[kind] = {"path": str(_write(folder / f"{kind}.jsonl", rows))}
     unseen = [
-        {"instruction": f"Why {word}?", "context": "", "response": f"Because {word} is {i} " * (1 + i % 5)}
+        {
+            "instruction": f"Why {word}?",
+            "context": "",
+            "response": f"Because {word} is {i} " * (1 + i % 5),
+        }
         for i, word in enumerate(f"reason{n}" for n in range(24))
     ]
     evaluation = [

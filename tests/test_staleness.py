@@ -1,0 +1,127 @@
+"""Stale is stale in the catalog: what a changed setting marks, and what it does not."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from im_assets.common.versions import READS, content_version, settings_read
+from tests.study import Platform, write_profile
+
+UPSTREAM = {"eval_set", "candidate_datasets", "dolly_dataset", "mixed_samples", "base_losses",
+            "example_scores", "dolly_scores", "seed_design"}  # fmt: skip
+TRAINED = {"finetuned_adapters", "univariate_adapters"}
+FITTED = {"quality_rule", "rule_evidence", "dolly_selection", "study_report"}
+
+
+@pytest.fixture(scope="module")
+def platform(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path) -> Iterator[Platform]:
+    home = tmp_path_factory.mktemp("stale")
+    bins = {"indicators": ["len_out"], "bins": 4, "size": 4}
+    with pytest.MonkeyPatch.context() as patch, dg.DagsterInstance.ephemeral() as instance:
+        patch.setenv("IM_HOME", str(home))
+        profile = write_profile(home, tiny_folder, mixtures={"seeds": 6}, univariate=bins)
+        found = Platform(profile, instance)
+        found.run_all()
+        yield found
+
+
+@pytest.fixture(autouse=True)
+def restored(platform: Platform) -> Iterator[None]:
+    before = platform.profile.read_text(encoding="utf-8")
+    yield
+    platform.profile.write_text(before, encoding="utf-8")
+
+
+def test_a_finished_study_is_fresh(platform: Platform) -> None:
+    assert platform.stale() == set()
+
+
+def test_a_training_setting_marks_the_adapters_and_what_follows(platform: Platform) -> None:
+    platform.change(finetuning={"learning_rate": 1e-3})
+    stale = platform.stale()
+    assert stale >= TRAINED | FITTED | {"eval_losses", "univariate_losses", "indicator_table"}
+    assert not stale & UPSTREAM
+
+
+def test_a_setting_of_the_rule_marks_the_rule_and_no_adapter(platform: Platform) -> None:
+    platform.change(rule={"confidence": 0.9})
+    assert platform.stale() == FITTED
+
+
+def test_a_setting_of_the_selection_marks_the_selection(platform: Platform) -> None:
+    platform.change(selection={"size": 5})
+    assert platform.stale() == {"dolly_selection", "study_report"}
+
+
+def test_settings_of_speed_mark_nothing(platform: Platform) -> None:
+    platform.change(evaluation={"tokens_per_batch": 512})
+    assert platform.stale() == set()
+
+
+def test_a_change_and_back_marks_nothing(platform: Platform) -> None:
+    platform.change(finetuning={"learning_rate": 1e-3})
+    platform.change(finetuning={"learning_rate": 2e-3})
+    assert platform.stale() == set()
+
+
+def test_a_file_written_again_with_the_same_rows_marks_nothing(platform: Platform) -> None:
+    source = Path(platform.study.data.candidates["weather"].path or "")
+    source.write_text(source.read_text(encoding="utf-8") + "\n", encoding="utf-8")
+    assert platform.materialize("candidate_datasets").success
+    assert platform.stale() == set()
+
+
+def test_seeds_made_again_mark_nothing(platform: Platform) -> None:
+    names = ("mixed_samples", "finetuned_adapters", "eval_losses")
+    assert platform.materialize(*names, keys=["seed-002", "seed-003"]).success
+    assert platform.materialize(*names, keys=["seed-004"]).success
+    assert platform.stale() == set()
+
+
+def test_a_row_more_marks_what_is_made_from_it(platform: Platform) -> None:
+    source = Path(platform.study.data.unseen["dolly"].path or "")
+    text = source.read_text(encoding="utf-8")
+    row = '{"instruction": "Why not?", "context": "", "response": "For no reason at all."}\n'
+    source.write_text(text + row, encoding="utf-8")
+    assert platform.materialize("dolly_dataset").success
+    assert platform.stale() == {"dolly_scores", "dolly_selection", "study_report"}
+    source.write_text(text, encoding="utf-8")
+    assert platform.materialize("dolly_dataset").success
+    assert platform.stale() == set()
+
+
+def test_every_setting_that_an_asset_reads_is_there(platform: Platform) -> None:
+    study = platform.study
+    graph = platform.definitions.resolve_asset_graph()
+    for key in graph.get_all_asset_keys():
+        settings_read(study, graph.get(key).metadata.get(READS, ()))
+
+
+def test_tables_carry_the_version_of_their_content(platform: Platform) -> None:
+    for name in ("candidate_datasets", "example_scores", "indicator_table", "quality_rule"):
+        event = platform.instance.get_latest_materialization_event(dg.AssetKey(name))
+        assert event is not None
+        assert event.asset_materialization is not None
+        tags = event.asset_materialization.tags or {}
+        assert len(tags["dagster/data_version"]) == 16
+        before = tags["dagster/data_version"]
+        assert platform.materialize(name).success
+        again = platform.instance.get_latest_materialization_event(dg.AssetKey(name))
+        assert again is not None
+        assert again.asset_materialization is not None
+        assert (again.asset_materialization.tags or {})["dagster/data_version"] == before
+
+
+def test_a_content_version_covers_columns_rows_and_their_order(platform: Platform) -> None:
+    frame = platform.table("candidate_datasets")
+    same = content_version(frame)
+    assert content_version(frame.copy()) == same
+    others = [
+        frame.iloc[::-1],
+        frame.iloc[1:],
+        frame.rename(columns={"output": "response"}),
+        frame.assign(output=frame["output"].where(frame.index != 3, "x")),
+    ]
+    assert len({same, *map(content_version, others)}) == 5
