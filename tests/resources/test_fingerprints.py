@@ -114,7 +114,7 @@ def test_an_added_field_is_found_in_nested_blocks() -> None:
     def key(settings: FinetuningSettings) -> str:
         kind: Any = type(settings)
         fields: dict[str, Any] = {"one": kind, "many": dict[str, kind], "row": tuple[kind, ...]}
-        block = create_model("Block", __base__=Settings, **fields)
+        block: Any = create_model("Block", __base__=Settings, **fields)
         return fingerprint(block(one=settings, many={"a": settings}, row=(settings,)))
 
     assert key(Longer(dropout=0.0)) == key(FinetuningSettings())
