@@ -34,7 +34,9 @@ class Settings(BaseModel):
     @classmethod
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
         super().__pydantic_init_subclass__(**kwargs)
-        cls.ADDED = {**super(cls, cls).ADDED, **cls.ADDED}
+        for base in cls.__bases__:
+            if issubclass(base, Settings):
+                cls.ADDED = {**base.ADDED, **cls.ADDED}
         if unknown := sorted(cls.ADDED.keys() - cls.model_fields.keys()):
             raise TypeError(f"{cls.__name__}.ADDED names fields that there are not: {unknown}")
 

@@ -115,7 +115,8 @@ def test_an_added_field_is_found_in_nested_blocks() -> None:
         kind: Any = type(settings)
         fields: dict[str, Any] = {"one": kind, "many": dict[str, kind], "row": tuple[kind, ...]}
         block = create_model("Block", __base__=Settings, **fields)
-        return fingerprint(block(one=settings, many={"a": settings}, row=(settings,)))
+        values = {"one": settings, "many": {"a": settings}, "row": (settings,)}
+        return fingerprint(block.model_validate(values))
 
     assert key(Longer(dropout=0.0)) == key(FinetuningSettings())
     assert key(Longer(dropout=0.3)) != key(FinetuningSettings())

@@ -106,7 +106,7 @@ def test_a_file_that_is_not_a_mapping_is_refused_by_name(tmp_path: Path, text: s
         ("mixturs", "mixtures"),
         ("finetuning.learning_rat", "learning_rate"),
         ("data.unsen", "unseen"),
-        ("data.unseen.pth", "path"),
+        ("data.evaluation.pth", "path"),
         ("data.candidates.careful.pth", "path"),
         ("models.base.packge", "package"),
         ("models.reward.revison", "revision"),
@@ -213,21 +213,21 @@ def test_a_selections_size_is_a_number_a_fraction_or_searched(load: Load, value:
 @pytest.mark.parametrize(
     ("place", "value", "message"),
     [
-        ("data.unseen", {}, "exactly one of `path`"),
-        ("data.unseen", {"path": "a", "hub": "b"}, "exactly one of `path`"),
-        ("data.unseen", {"path": "a", "format": "fields"}, "goes with `format: fields`"),
+        ("data.evaluation", {}, "exactly one of `path`"),
+        ("data.evaluation", {"path": "a", "hub": "b"}, "exactly one of `path`"),
+        ("data.evaluation", {"path": "a", "format": "fields"}, "goes with `format: fields`"),
         (
-            "data.unseen",
+            "data.evaluation",
             {"path": "a", "fields": {"instruction": "q"}},
             "goes with `format: fields`",
         ),
         (
-            "data.unseen",
+            "data.evaluation",
             {"path": "a", "format": "fields", "fields": {"output": "a"}},
             "at least `instruction`",
         ),
         (
-            "data.unseen",
+            "data.evaluation",
             {"path": "a", "format": "fields", "fields": {"instruction": "q"}},
             "map `output`",
         ),
