@@ -1,7 +1,7 @@
 """A rule is never fitted on mixtures that are not the ones that were trained and measured.
 
-Each test does what a user may do to a finished study, materializes the table and the rule, and looks
-for the check that says which seeds' parts disagree and what to materialize.
+Each test does what a user may do to a finished study, materializes the table and the rule, and
+looks for the check that says which seeds' parts disagree and what to materialize.
 """
 
 import json
