@@ -142,7 +142,7 @@ class Platform:
             assert result.success, (job.name, failed)
 
     def materialize(
-        self, *names: str, keys: Sequence[str] | None = None
+        self, *names: str, keys: Sequence[str] | None = None, checks: bool = True
     ) -> dg.ExecuteInProcessResult:
         """Materialize these assets, with their checks, and nothing else."""
         definitions_ = self.definitions
@@ -152,7 +152,9 @@ class Platform:
             partitions = graph.get(dg.AssetKey(name)).partitions_def or partitions
         if partitions is not None and keys is None:
             keys = partitions.get_partition_keys()
-        job = dg.define_asset_job("some", selection=dg.AssetSelection.assets(*names))
+        selection: dg.AssetSelection = dg.AssetSelection.assets(*names)
+        selection = selection if checks else selection.without_checks()
+        job = dg.define_asset_job("some", selection=selection)
         loaded = dg.Definitions(
             assets=definitions_.assets,
             asset_checks=definitions_.asset_checks,

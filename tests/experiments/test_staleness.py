@@ -1,12 +1,16 @@
 """Stale is stale in the catalog: what a changed setting marks, and what it does not."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
+import pandas as pd
 import pytest
 
 from im_assets.common.versions import READS, content_version, settings_read
+from im_resources.warehouse import SQL, Warehouse
 from tests.study import Platform, write_profile
 
 UPSTREAM = {"eval_set", "candidate_datasets", "dolly_dataset", "mixed_samples", "base_losses",
@@ -125,3 +129,47 @@ def test_a_content_version_covers_columns_rows_and_their_order(platform: Platfor
         frame.assign(output=frame["output"].where(frame.index != 3, "x")),
     ]
     assert len({same, *map(content_version, others)}) == 5
+
+
+# Tables that are no assets: who writes them, so that a reader depends on one of these.
+CACHES = {
+    "score_cache": {"example_scores", "dolly_scores"},
+    "embedding_cache": {"example_scores", "dolly_scores"},
+    "quarantined_examples": {"eval_set", "candidate_datasets", "dolly_dataset"},
+    "eval_loss_cache": {"base_losses", "eval_losses", "univariate_losses"},
+}
+# A message before the training says which partitions have no losses yet; no result is read.
+TOLD = {("mixed_samples", "eval_losses"), ("univariate_samples", "univariate_losses")}
+
+
+def test_every_table_that_an_asset_reads_is_a_dependency(
+    platform: Platform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: set[str] = set()
+    query, read_table = Warehouse.query, Warehouse.read_table
+
+    def queried(self: Warehouse, statement: str, parameters: Any = ()) -> pd.DataFrame:
+        text = (SQL / statement).read_text("utf-8") if statement.endswith(".sql") else statement
+        values = parameters.values() if isinstance(parameters, dict) else parameters
+        words = set(re.findall(r"\w+", re.sub(r"--.*", "", text))) | set(map(str, values))
+        read.update(words & tables)
+        return query(self, statement, parameters)
+
+    def read_whole(self: Warehouse, table: str, *rest: Any, **more: Any) -> pd.DataFrame:
+        read.add(table)
+        return read_table(self, table, *rest, **more)
+
+    names = platform.warehouse.query("SELECT table_name FROM duckdb_tables()")["table_name"]
+    tables = set(names)
+    monkeypatch.setattr(Warehouse, "query", queried)
+    monkeypatch.setattr(Warehouse, "read_table", read_whole)
+    graph = platform.definitions.resolve_asset_graph()
+    for key in sorted(graph.get_all_asset_keys()):
+        name = key.to_user_string()
+        read.clear()
+        assert platform.materialize(name, checks=False).success
+        parents = {parent.to_user_string() for parent in graph.get(key).parent_keys} | {name}
+        undeclared = {table for table in read if not CACHES.get(table, {table}) & parents} - {
+            table for asset, table in TOLD if asset == name
+        }
+        assert not undeclared, f"{name} reads {undeclared} without depending on them"
