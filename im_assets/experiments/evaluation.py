@@ -59,7 +59,9 @@ def losses_frame(rows: pd.DataFrame, losses: Any) -> pd.DataFrame:
     """``OutputLosses`` as rows: eval_id, output_index, nll (nats, summed), tokens, loss (nats)."""
     groups = [group for _, group in rows.groupby("eval_id", sort=False)]
     ordered = pd.concat(groups)[["eval_id", "output_index"]].reset_index(drop=True)
-    return ordered.assign(nll=losses.nll, tokens=losses.tokens, loss=losses.nll / losses.tokens)
+    table = ordered.assign(nll=losses.nll, tokens=losses.tokens, loss=losses.nll / losses.tokens)
+    # As the cache gives them, so that a table measured and one found there are the same.
+    return table.sort_values(["eval_id", "output_index"], ignore_index=True)
 
 
 def evaluate_base(rows: pd.DataFrame, study: Study, gpu: GpuResource) -> pd.DataFrame:

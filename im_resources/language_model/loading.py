@@ -12,6 +12,7 @@ import os
 import shutil
 import tempfile
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -244,5 +245,12 @@ def _folder_hash(folder: Path) -> str:
 
 
 def _file_hash(path: Path) -> str:
+    """SHA-256 of a file, first 16 digits; a file that has not changed is read once a process."""
+    state = path.stat()
+    return _hash_of(path, state.st_mtime_ns, state.st_size)
+
+
+@cache
+def _hash_of(path: Path, _mtime: int, _size: int) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:16]
