@@ -24,7 +24,7 @@ def full(job: TrainingJob) -> Training:
 
     model = trainable_copy(job.base)
     if job.settings.gradient_checkpointing:
-        model.gradient_checkpointing_enable({"use_reentrant": False})
+        model.activation_checkpointing_enable({"use_reentrant": False})
     training = train(
         model,
         list(model.parameters()),
