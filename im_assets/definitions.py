@@ -14,6 +14,7 @@ from im_assets.candidates import assets as candidates
 from im_assets.common.versions import with_settings
 from im_assets.evidence import assets as evidence
 from im_assets.experiments import assets as experiments
+from im_assets.experiments.trainers import check_trainer
 from im_assets.judging import assets as judging
 from im_assets.mixtures import assets as mixtures
 from im_assets.reporting import assets as reporting
@@ -39,6 +40,7 @@ ROOMS = (
 def definitions(study: Study, profile: str) -> dg.Definitions:
     """All definitions of a study. One process runs all steps, so that the base is loaded once."""
     check_strategies(study)
+    check_trainer(study)
     rooms = dg.Definitions.merge(*(room.definitions(study) for room in ROOMS))
     assets = with_settings(
         [a for a in rooms.assets or () if isinstance(a, dg.AssetsDefinition)], study

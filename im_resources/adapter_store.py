@@ -71,6 +71,7 @@ class AdapterStore:
     ) -> dict[str, Any]:
         """Write an adapter with ``save(folder)`` and make it visible in one step.
 
+        ``save`` may train before it writes, and add to ``facts``, which are read after it.
         One that is there already stays, since others may be reading it. Returns the manifest:
         ``facts``, the trial's fingerprint, and the SHA-256 of every file.
         """

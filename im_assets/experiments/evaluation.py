@@ -82,8 +82,7 @@ def evaluate_adapters(
     on_batch: Callable[[str, int, int, int], None] | None = None,
 ) -> Iterator[tuple[str, pd.DataFrame]]:
     """Yield (partition, its losses) for every adapter folder, as they finish."""
-    from peft import PeftModel
-
+    from im_resources.language_model.finetuned import load_finetuned
     from im_resources.language_model.losses import output_losses
     from im_resources.language_model.side_by_side import run_side_by_side
 
@@ -91,11 +90,9 @@ def evaluate_adapters(
     encoded = encode_evaluation(rows, base.tokenizer, study)
 
     def one(partition: str) -> pd.DataFrame:
-        model = PeftModel.from_pretrained(base.replica(), str(folders[partition]))
+        model = load_finetuned(base, folders[partition])
         report = None if on_batch is None else lambda *done: on_batch(partition, *done)
-        losses = output_losses(
-            model.get_base_model(), encoded, study.evaluation.tokens_per_batch, on_batch=report
-        )
+        losses = output_losses(model, encoded, study.evaluation.tokens_per_batch, on_batch=report)
         return losses_frame(rows, losses)
 
     yield from run_side_by_side(one, list(folders), gpu)

@@ -6,12 +6,14 @@ experiments ask for is trained once, and a killed run goes on after the last one
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from im_assets.experiments.experiment import Experiment, seed_of, some
 from im_assets.experiments.lineage import LineageError, set_id_of
+from im_assets.experiments.trainers import TrainingJob, trainer_key, trainer_of
 from im_resources.adapter_store import AdapterStore
 from im_resources.gpu import GpuResource
 from im_resources.study import Study, fingerprint
@@ -42,7 +44,7 @@ class Finetune:
             base,
             study.models.prompt,
             study.models.max_length,
-            study.finetuning,
+            trainer_key(study.finetuning),
             self.seed,
             self.examples["example_id"].tolist(),
         )
@@ -61,7 +63,10 @@ class Trained:
 
 def training_settings_id(study: Study) -> str:
     """The fingerprint of what a trial depends on beside its set, base and seed."""
-    return fingerprint(CODE_VERSION, study.models.prompt, study.models.max_length, study.finetuning)
+    models = study.models
+    return fingerprint(
+        CODE_VERSION, models.prompt, models.max_length, trainer_key(study.finetuning)
+    )
 
 
 def finetunes(
@@ -135,33 +140,40 @@ def _train(
     store: AdapterStore,
     on_step: OnStep | None,
 ) -> Iterator[tuple[str, dict[str, Any]]]:
-    from im_resources.language_model.lora import add_adapter, train
-    from im_resources.language_model.prompts import encode_examples
+    from im_resources.language_model.finetuned import weights_file
     from im_resources.language_model.side_by_side import run_side_by_side
 
-    base = gpu.base_model(study)
+    base, (trainer, options) = gpu.base_model(study), trainer_of(study.finetuning)
 
     def one(trial_id: str) -> dict[str, Any]:
         finetune = work[trial_id]
-        encoded = encode_examples(base.tokenizer, study.models, finetune.examples)
-        adapter = add_adapter(base, study.finetuning, finetune.seed)
         report = None if on_step is None else lambda *step: on_step(finetune.partition, *step)
-        training = train(adapter, encoded, study.finetuning, finetune.seed, report)
-        return store.publish(
-            trial_id,
-            adapter.save_pretrained,
-            {
-                "seed": finetune.seed,
-                "set": finetune.set_id,
-                "examples": len(encoded),
-                "losses": [round(loss, 6) for loss in training.losses],
-                "tokens": training.tokens,
-                "seconds": round(training.seconds, 3),
-                "precision": base.precision,
-                "base": base.fingerprint,
-                "settings": training_settings_id(study),
-                "finetuning": study.finetuning.model_dump(mode="json"),
-            },
-        )
+        facts: dict[str, Any] = {
+            "seed": finetune.seed,
+            "set": finetune.set_id,
+            "examples": len(finetune.examples),
+            "precision": base.precision,
+            "base": base.fingerprint,
+            "settings": training_settings_id(study),
+            "finetuning": study.finetuning.model_dump(mode="json"),
+        }
+
+        def train(folder: Path) -> None:
+            job = TrainingJob(
+                base,
+                finetune.examples,
+                study.models,
+                study.finetuning,
+                finetune.seed,
+                folder,
+                report,
+            )
+            training = trainer.train(job, **options)
+            weights_file(folder)  # a trainer that wrote nothing is not published as a trial
+            facts["losses"] = [round(loss, 6) for loss in training.losses]
+            facts["tokens"] = training.tokens
+            facts["seconds"] = round(training.seconds, 3)
+
+        return store.publish(trial_id, train, facts)
 
     yield from run_side_by_side(one, list(work), gpu)

@@ -46,8 +46,7 @@ def answer_all(
 
     The answers have the columns eval_id, answer, tokens (generated), complete (ended by itself).
     """
-    from peft import PeftModel
-
+    from im_resources.language_model.finetuned import load_finetuned
     from im_resources.language_model.generation import greedy_answers
     from im_resources.language_model.prompts import encode
     from im_resources.language_model.side_by_side import run_side_by_side
@@ -67,10 +66,10 @@ def answer_all(
     ]
 
     def one(partition: str) -> pd.DataFrame:
-        model = PeftModel.from_pretrained(base.replica(), str(folders[partition]))
+        model = load_finetuned(base, folders[partition])
         report = None if on_batch is None else lambda *done: on_batch(partition, *done)
         answers = greedy_answers(
-            model.get_base_model(),
+            model,
             base.tokenizer,
             prompts,
             new_tokens,

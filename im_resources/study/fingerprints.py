@@ -20,11 +20,16 @@ def fingerprint(*parts: Any) -> str:
 
     def plain(part: Any) -> Any:
         if isinstance(part, BaseModel):
-            return part.model_dump(mode="json", exclude=_as_before(part))
+            return settings_content(part)
         return str(part)
 
     text = json.dumps(parts, sort_keys=True, ensure_ascii=False, default=plain)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def settings_content(settings: BaseModel) -> dict[str, Any]:
+    """What counts of settings in a fingerprint, as JSON values by field."""
+    return settings.model_dump(mode="json", exclude=_as_before(settings))
 
 
 def _as_before(value: Any) -> dict[Any, Any]:

@@ -229,8 +229,23 @@ class MixtureSettings(Settings):
 
 
 class FinetuningSettings(Settings):
-    """LoRA on the frozen base (Hu et al. 2021); the paper gives epochs and batch size."""
+    """How the base is finetuned; the paper gives LoRA (Hu et al. 2021), epochs and batch size."""
 
+    ADDED: ClassVar[Mapping[str, Any]] = {
+        "trainer": "lora",
+        "options": {},
+        "use_rslora": False,
+        "use_dora": False,
+    }
+
+    trainer: str = Field(
+        "lora",
+        description="How examples become a finetuned model (paper: LoRA). lora: an adapter over "
+        "the shared base; full: all weights of a small base in fp32 or bf16; or a plugin's",
+    )
+    options: dict[str, Any] = Field(
+        default_factory=dict, description="Options of a plugin's trainer, by name"
+    )
     epochs: Positive = Field(3, description="Passes over the examples (paper: 3)")
     batch_size: Positive = Field(8, description="Examples in one step (paper: 8)")
     learning_rate: Annotated[float, Field(gt=0, lt=1)] = Field(
@@ -256,6 +271,16 @@ class FinetuningSettings(Settings):
     )
     target_modules: tuple[str, ...] = Field(
         ("q_proj", "v_proj"), description="Names of the base's linear layers that get an adapter"
+    )
+    use_rslora: bool = Field(
+        False,
+        description="Scale LoRA's update by lora_alpha / √lora_rank instead (rank-stabilized, "
+        "arXiv 2312.03732)",
+    )
+    use_dora: bool = Field(
+        False,
+        description="LoRA learns the magnitude of each weight vector too (DoRA, arXiv "
+        "2402.09353): slower; over int8 on a GPU only",
     )
     gradient_checkpointing: bool = Field(
         False, description="Compute activations again in the backward pass: less memory, slower"

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from im_resources.gpu import GpuResource
-from im_resources.language_model.lora import add_adapter, train
+from im_resources.language_model.lora import add_adapter, train_adapter
 from im_resources.language_model.losses import output_losses
 from im_resources.study import FinetuningSettings, ModelSource, Study
 from tests.language_model.models import encoded_examples, plain_nll
@@ -95,7 +95,7 @@ def test_a_gpu_computes_the_same_losses_and_learns(
     assert losses.nll == pytest.approx(expected, rel=tolerance)
     settings = FinetuningSettings(epochs=8, batch_size=3, learning_rate=1e-2, warmup_fraction=0)
     adapters = [add_adapter(base, settings, 0) for _ in range(2)]
-    first, second = (train(adapter, encoded, settings, 0).losses for adapter in adapters)
+    first, second = (train_adapter(adapter, encoded, settings, 0).losses for adapter in adapters)
     assert first[-1] < 0.9 * first[0]
     assert second == pytest.approx(first, rel=1e-2)
 

@@ -9,9 +9,10 @@ from torch.nn.utils.rnn import pad_sequence
 from im_resources.gpu import GpuResource
 from im_resources.language_model.batching import shuffled
 from im_resources.language_model.loading import LoadedModel
-from im_resources.language_model.lora import Training, add_adapter, train
+from im_resources.language_model.lora import add_adapter, train_adapter
 from im_resources.language_model.losses import output_losses
 from im_resources.language_model.side_by_side import run_side_by_side
+from im_resources.language_model.training import Training
 from im_resources.study import FinetuningSettings
 from tests.language_model.models import encoded_examples, plain_model
 
@@ -35,7 +36,7 @@ def finetune(
     base: LoadedModel, seed: int, settings: FinetuningSettings = SETTINGS
 ) -> tuple[Training, dict[str, torch.Tensor]]:
     adapter = add_adapter(base, settings, seed)
-    training = train(adapter, encoded_examples(base.tokenizer), settings, seed)
+    training = train_adapter(adapter, encoded_examples(base.tokenizer), settings, seed)
     return training, lora_weights(adapter)
 
 
@@ -62,7 +63,7 @@ def test_a_real_model_learns_and_its_base_stays_as_it_was(smol_model: LoadedMode
     untrained = output_losses(smol_model.model, encoded, 2048)
     settings = SETTINGS.model_copy(update={"epochs": 1, "learning_rate": 5e-3})
     adapter = add_adapter(smol_model, settings, 0)
-    train(adapter, encoded, settings, 0)  # three steps
+    train_adapter(adapter, encoded, settings, 0)  # three steps
     trained = output_losses(adapter.get_base_model(), encoded, 2048)
     assert trained.nll.sum() < 0.9 * untrained.nll.sum()
     assert weights_hash(smol_model.model) == before
@@ -77,7 +78,7 @@ def test_training_is_a_plain_training_loop(tiny_model: LoadedModel, tiny_folder:
     adapter = add_adapter(tiny_model, settings, 3)
     plain = PeftModel(plain_model(tiny_folder), adapter.peft_config["default"])
     assert plain.load_state_dict(adapter.state_dict(), strict=True)
-    ours = train(adapter, encoded, settings, 3)
+    ours = train_adapter(adapter, encoded, settings, 3)
 
     weights = [p for p in plain.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(weights, lr=settings.learning_rate, weight_decay=0.1)
@@ -181,7 +182,7 @@ def test_progress_reports_every_step(tiny_model: LoadedModel) -> None:
     calls: list[tuple[int, int, int]] = []
     adapter = add_adapter(tiny_model, SETTINGS, 0)
     encoded = encoded_examples(tiny_model.tokenizer)
-    training = train(adapter, encoded, SETTINGS, 0, lambda *call: calls.append(call))
+    training = train_adapter(adapter, encoded, SETTINGS, 0, lambda *call: calls.append(call))
     assert [(step, steps) for step, steps, _ in calls] == [(k, 6) for k in range(1, 7)]
     assert len(training.losses) == 6
     assert sum(tokens for _, _, tokens in calls) == training.tokens
@@ -193,4 +194,4 @@ def test_a_loss_that_is_not_finite_stops_and_says_what_helps(tiny_model: LoadedM
     with torch.no_grad():
         next(p for p in adapter.parameters() if p.requires_grad).fill_(float("nan"))
     with pytest.raises(FloatingPointError, match=r"nan at step 1 of 6.*learning_rate than 0.002"):
-        train(adapter, encoded_examples(tiny_model.tokenizer), SETTINGS, 0)
+        train_adapter(adapter, encoded_examples(tiny_model.tokenizer), SETTINGS, 0)

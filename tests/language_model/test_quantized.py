@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from im_resources.language_model.loading import LoadedModel, load_base
-from im_resources.language_model.lora import add_adapter, train
+from im_resources.language_model.lora import add_adapter, train_adapter
 from im_resources.language_model.losses import output_losses
 from im_resources.study import FinetuningSettings, ModelSource
 from tests.language_model.models import encoded_examples
@@ -28,13 +28,13 @@ def quantized(request: pytest.FixtureRequest, tiny_folder: Path) -> LoadedModel:
 def test_a_quantized_base_learns_also_after_an_evaluation(quantized: LoadedModel) -> None:
     encoded = encoded_examples(quantized.tokenizer)
     fresh = add_adapter(quantized, SETTINGS, 0)
-    first = train(fresh, encoded, SETTINGS, 0)
+    first = train_adapter(fresh, encoded, SETTINGS, 0)
     before = output_losses(quantized.replica(), encoded, 2048)
     # Every state a model may be in when training starts: base and adapter have evaluated before.
     output_losses(quantized.model, encoded, 2048)
     adapter = add_adapter(quantized, SETTINGS, 0)
     output_losses(adapter.get_base_model(), encoded, 2048)
-    second = train(adapter, encoded, SETTINGS, 0)
+    second = train_adapter(adapter, encoded, SETTINGS, 0)
     after = output_losses(adapter.get_base_model(), encoded, 2048)
     assert after.nll.sum() < 0.9 * before.nll.sum()
     assert second.losses == pytest.approx(first.losses, rel=1e-3)
@@ -56,7 +56,8 @@ def test_quantized_gradient_checkpointing_trains_the_same(quantized: LoadedModel
     settings = SETTINGS.model_copy(update={"epochs": 2})
     checkpointed = settings.model_copy(update={"gradient_checkpointing": True})
     losses = [
-        train(add_adapter(quantized, s, 0), encoded, s, 0).losses for s in (settings, checkpointed)
+        train_adapter(add_adapter(quantized, s, 0), encoded, s, 0).losses
+        for s in (settings, checkpointed)
     ]
     assert losses[1] == pytest.approx(losses[0], rel=1e-3)
 

@@ -1,0 +1,119 @@
+"""The training loop, whatever weights it moves: those of an adapter, or all of a model's.
+
+The loss is the mean cross-entropy over the response tokens of a batch, as in the paper's setting.
+torch is imported by the loop, so that trainers can name ``Training`` without it.
+"""
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from im_resources.study import FinetuningSettings
+
+if TYPE_CHECKING:
+    import torch
+
+    from im_resources.language_model.prompts import Encoded
+
+OnStep = Callable[[int, int, int], None]
+
+
+@dataclass(frozen=True)
+class Training:
+    """What a finetune did: loss of each step (nats per response token), tokens, seconds."""
+
+    losses: list[float]
+    tokens: int
+    seconds: float
+
+    @property
+    def tokens_per_second(self) -> float:
+        return self.tokens / self.seconds
+
+
+def train(
+    model: Any,
+    parameters: Sequence["torch.Tensor"],
+    encoded: Sequence["Encoded"],
+    settings: FinetuningSettings,
+    seed: int,
+    on_step: OnStep | None = None,
+    compute: "torch.dtype | None" = None,
+) -> Training:
+    """Finetune the ``parameters`` of a causal language model in place, by AdamW.
+
+    Args:
+        model: the causal language model itself (of a PEFT model, its base with the adapter in it).
+        encoded: the examples, one response each.
+        seed: decides the order of the batches.
+        on_step: called after each step with (step, steps, tokens of the step).
+        compute: dtype of the matrix products where it is not that of the weights (mixed precision).
+
+    Raises:
+        FloatingPointError: the loss is not finite; says at which step, and what usually helps.
+    """
+    import torch
+
+    from im_resources.language_model.batching import collate, shuffled
+    from im_resources.language_model.losses import hidden_states, token_nll
+
+    weights = list(parameters)
+    optimizer = torch.optim.AdamW(
+        weights, lr=settings.learning_rate, weight_decay=settings.weight_decay
+    )
+    generator = torch.Generator().manual_seed(seed)
+    plan = shuffled(encoded, settings.batch_size, settings.epochs, generator)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, _multiplier(settings, len(plan)))
+    _without_dropout(model.train())
+    losses: list[float] = []
+    tokens, start = 0, time.perf_counter()
+    for step, items in enumerate(plan, 1):
+        batch = collate(items, encoded, model.device)
+        with torch.autocast(model.device.type, compute, enabled=compute is not None):
+            loss = token_nll(model, hidden_states(model, batch), batch.target).mean()
+        losses.append(loss.item())
+        if not torch.isfinite(loss):
+            raise FloatingPointError(
+                f"the training loss is {losses[-1]} at step {step} of {len(plan)}; a lower "
+                f"finetuning.learning_rate than {settings.learning_rate} usually helps"
+            )
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(weights, settings.max_grad_norm)
+        optimizer.step()
+        schedule.step()
+        optimizer.zero_grad(set_to_none=True)
+        tokens += batch.tokens
+        if on_step is not None:
+            on_step(step, len(plan), batch.tokens)
+    model.eval()
+    return Training(losses, tokens, time.perf_counter() - start)
+
+
+def _without_dropout(model: Any) -> None:
+    """Some bases (GPT-2, OPT) drop activations in training, by a generator that all threads share:
+    a seed's result would depend on what trains beside it."""
+    import torch
+
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+        for name, value in list(vars(module).items()):
+            if "dropout" in name and isinstance(value, float):
+                setattr(module, name, 0.0)
+
+
+def _multiplier(settings: FinetuningSettings, steps: int) -> Callable[[int], float]:
+    """Learning-rate factor of each step: linear warm-up, then the chosen schedule."""
+    warmup = round(settings.warmup_fraction * steps)
+
+    def factor(step: int) -> float:
+        if step < warmup:
+            return (step + 1) / (warmup + 1)
+        done = (step - warmup) / max(1, steps - warmup)
+        if settings.schedule == "linear":
+            return 1 - done
+        return 0.5 * (1 + math.cos(math.pi * done)) if settings.schedule == "cosine" else 1.0
+
+    return factor
