@@ -141,7 +141,7 @@ def _cached_scores(warehouse: Warehouse, keys: dict[str, str]) -> pd.DataFrame:
 
 
 def _needs_embeddings(indicators: Sequence[Indicator]) -> bool:
-    return any(i.backend.scope == "mixture" for i in indicators)
+    return any(i.backend.scope == "set" for i in indicators)
 
 
 def _embedded(warehouse: Warehouse, models: Models) -> set[str]:
