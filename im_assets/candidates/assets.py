@@ -9,6 +9,7 @@ from im_assets.candidates.cleaning import clean
 from im_assets.candidates.reading import SourceError, read_source
 from im_assets.candidates.references import references
 from im_assets.common.presentation import presentation, preview, table
+from im_assets.scoring.registry import columns_read
 from im_resources.study import DataSource, Study
 from im_resources.warehouse import Warehouse
 
@@ -55,7 +56,8 @@ def candidate_datasets(
 ) -> dg.Output[pd.DataFrame]:
     """Reads and cleans the candidates; raises SourceError when a source has no usable row."""
     sources = study.data.candidates
-    cleaned = clean(*_read(sources), study.cleaning, eval_set)
+    rows = _read(sources, columns_read(study.scoring))
+    cleaned = clean(*rows, study.cleaning, eval_set)
     return _store("candidate_datasets", sources, cleaned, warehouse)
 
 
@@ -76,15 +78,18 @@ def pool_asset(pool: str) -> dg.AssetsDefinition:
         """Reads and cleans the unseen pool; raises SourceError when it has no usable row."""
         # The single pool of an unnamed profile has always been the source "unseen".
         sources = {pool if pool != "dolly" else "unseen": study.data.unseen[pool]}
-        cleaned = clean(*_read(sources), study.cleaning, eval_set)
+        rows = _read(sources, columns_read(study.scoring))
+        cleaned = clean(*rows, study.cleaning, eval_set)
         return _store(f"{pool}_dataset", sources, cleaned, warehouse)
 
     return pool_dataset
 
 
-def _read(sources: Mapping[str, DataSource]) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """(rows, rejected) of all sources, in the order of the profile."""
-    rows, rejected = zip(*(read_source(*item) for item in sources.items()), strict=True)
+def _read(
+    sources: Mapping[str, DataSource], extra: Mapping[str, str] | None = None
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """(rows, rejected) of all sources, in the order of the profile, with these further columns."""
+    rows, rejected = zip(*(read_source(*item, extra) for item in sources.items()), strict=True)
     return pd.concat(rows, ignore_index=True), pd.concat(rejected, ignore_index=True)
 
 

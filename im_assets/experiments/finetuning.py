@@ -14,6 +14,7 @@ from im_assets.experiments.experiment import Experiment, seed_of, some
 from im_assets.experiments.lineage import LineageError, set_id_of
 from im_resources.adapter_store import AdapterStore
 from im_resources.gpu import GpuResource
+from im_resources.language_model.template_registry import template_key
 from im_resources.study import Study, fingerprint
 
 # Changes when the same set and settings would train to another adapter.
@@ -40,7 +41,7 @@ class Finetune:
         return fingerprint(
             CODE_VERSION,
             base,
-            study.models.prompt,
+            template_key(study.models.prompt),
             study.models.max_length,
             study.finetuning,
             self.seed,

@@ -6,6 +6,7 @@ A backend is a function under the ``@indicator`` decorator: in a module of
 """
 
 import hashlib
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,8 @@ Registered = TypeVar("Registered", bound=Score)
 Scope = Literal["example", "set"]
 Column = Literal["number", "text"]
 Columns = Callable[[Mapping[str, Any]], dict[str, Column]]
+# What the tables of examples have already.
+TAKEN = ("example_id", "source", "line", "instruction", "input", "output", "category")
 
 
 class IndicatorError(ValueError):
@@ -77,12 +80,13 @@ class Indicator:
     backend: Backend
     options: dict[str, Any]
 
-    def fingerprint(self, models: Models) -> str:
-        """The key of its cached scores: code version, options, and the models it reads."""
+    def fingerprint(self, models: Models, content: Any = None) -> str:
+        """The key of its scores: code version, options, the models it reads, and ``content``."""
         used = [models.fingerprint(name) for name in self.backend.uses]
         if self.backend.weights is not None:
             used.append(hashlib.sha256(self.backend.weights.read_bytes()).hexdigest())
-        return fingerprint(self.backend.name, self.backend.version, self.options, used)
+        parts = [] if content is None else [content]
+        return fingerprint(self.backend.name, self.backend.version, self.options, used, *parts)
 
     def score(self, batch: ScoringBatch) -> np.ndarray:
         """One finite number per example of the batch, float64 [examples].
@@ -199,6 +203,29 @@ def chosen(settings: ScoringSettings) -> list[Indicator]:
         backend = BACKENDS.get(wanted.backend, field)
         options = BACKENDS.options(backend.score, wanted.options, f"{field}.options", skip=1)
         found.append(Indicator(name, backend, options))
+    return found
+
+
+def columns_read(settings: ScoringSettings) -> dict[str, Column]:
+    """The columns of the sources' rows that the profile's indicators read, beside the texts.
+
+    Raises IndicatorError for one that cannot be kept beside the texts, or that is read as two
+    kinds.
+    """
+    found: dict[str, Column] = {}
+    for indicator in chosen(settings):
+        columns = indicator.backend.columns(indicator.options) if indicator.backend.columns else {}
+        for column, kind in columns.items():
+            if not re.fullmatch(r"\w[\w-]*", column, re.ASCII) or column.lower() in TAKEN:
+                raise IndicatorError(
+                    f"scoring.indicators.{indicator.name}: the column {column!r} cannot be kept: "
+                    f"its name may have letters, digits, _ and -, and none of {', '.join(TAKEN)}"
+                )
+            if found.setdefault(column, kind) != kind:
+                raise IndicatorError(
+                    f"scoring.indicators.{indicator.name}: the column {column!r} is read as "
+                    f"{kind}, and as {found[column]} by another indicator"
+                )
     return found
 
 
