@@ -62,7 +62,9 @@ class Trained:
 
 def training_settings_id(study: Study) -> str:
     """The fingerprint of what a trial depends on beside its set, base and seed."""
-    return fingerprint(CODE_VERSION, study.models.prompt, study.models.max_length, study.finetuning)
+    return fingerprint(
+        CODE_VERSION, template_key(study.models.prompt), study.models.max_length, study.finetuning
+    )
 
 
 def finetunes(

@@ -53,8 +53,8 @@ class Backend:
             ``expected(embeddings, size, **options)``, [examples]; default: an average over random
             sets.
         columns: gives the columns of the source's rows that it reads, from its options.
-        cached: whether scores are kept in the score cache. Off where they are read, not computed;
-            what they are known by is then their own values.
+        content: gives a hash of the files that its options name, which enters the cache key too.
+        cached: whether scores are kept in the score cache. Off where they are read, not computed.
     """
 
     name: str
@@ -66,6 +66,7 @@ class Backend:
     weights: Path | None = None
     expected: Callable[..., np.ndarray] | None = None
     columns: Columns | None = None
+    content: Callable[[Mapping[str, Any]], str] | None = None
     cached: bool = True
 
 
@@ -80,13 +81,14 @@ class Indicator:
     backend: Backend
     options: dict[str, Any]
 
-    def fingerprint(self, models: Models, content: Any = None) -> str:
-        """The key of its scores: code version, options, the models it reads, and ``content``."""
+    def fingerprint(self, models: Models) -> str:
+        """The key of its scores: code version, options, and the models and files it reads."""
         used = [models.fingerprint(name) for name in self.backend.uses]
         if self.backend.weights is not None:
             used.append(hashlib.sha256(self.backend.weights.read_bytes()).hexdigest())
-        parts = [] if content is None else [content]
-        return fingerprint(self.backend.name, self.backend.version, self.options, used, *parts)
+        if self.backend.content is not None:
+            used.append(self.backend.content(self.options))
+        return fingerprint(self.backend.name, self.backend.version, self.options, used)
 
     def score(self, batch: ScoringBatch) -> np.ndarray:
         """One finite number per example of the batch, float64 [examples].
@@ -170,6 +172,7 @@ def indicator(
     weights: Path | None = None,
     expected: Callable[..., np.ndarray] | None = None,
     columns: Columns | None = None,
+    content: Callable[[Mapping[str, Any]], str] | None = None,
     cached: bool = True,
 ) -> Callable[[Registered], Registered]:
     """Register the decorated function as the backend ``name`` (see Backend for the arguments).
@@ -183,7 +186,7 @@ def indicator(
 
     def register(score: Registered) -> Registered:
         backend = Backend(
-            name, score, version, uses, layer, scope, weights, expected, columns, cached
+            name, score, version, uses, layer, scope, weights, expected, columns, content, cached
         )
         BACKENDS.add(name, backend, score)
         return score

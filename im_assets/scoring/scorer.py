@@ -57,10 +57,9 @@ def score_missing(
 
 
 def _read(indicator: Indicator, examples: pd.DataFrame, models: Models) -> pd.DataFrame:
-    """Scores that are not cached, known by their own values."""
+    """Scores that are not cached, since nothing has to be computed for them."""
     values = indicator.score(ScoringBatch(examples.reset_index(drop=True), models))
-    content = sorted(zip(examples["example_id"], values.tolist(), strict=True))
-    return _rows(indicator, examples["example_id"], values, indicator.fingerprint(models, content))
+    return _rows(indicator, examples["example_id"], values, indicator.fingerprint(models))
 
 
 def _rows(indicator: Indicator, ids: pd.Series, values: np.ndarray, key: str) -> pd.DataFrame:

@@ -9,13 +9,12 @@ import dagster as dg
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.spatial.distance import pdist
 
 from im_assets.rule.document import coefficient_table
 from im_assets.rule.model import Coefficient, Rule
 from im_assets.scoring.batch import Models
 from im_assets.scoring.indicators.nearest_neighbour import expected_distance
-from im_assets.scoring.registry import BACKENDS, indicator
+from im_assets.scoring.registry import BACKENDS
 from im_assets.selection.assets import selection_assets
 from im_assets.selection.pool import pool_indicators
 from im_assets.selection.selecting import SelectionError
@@ -151,52 +150,3 @@ def test_a_pool_can_be_ranked_by_its_neighbours_alone(make_study: Callable[..., 
     assert list(frame.index) == IDS
     expected = expected_distance(vectors, study.mixtures.size, 2)
     np.testing.assert_allclose(frame["knn_2"], expected, atol=1e-6)
-
-
-def spread(embeddings: np.ndarray) -> np.ndarray:
-    """A second property of a set, a number for the whole: mean distance of two members."""
-    return np.asarray(pdist(embeddings).mean())
-
-
-def test_any_indicator_of_the_set_goes_through_the_selection(
-    make_study: Callable[..., Study],
-) -> None:
-    indicator("spread", version=1, scope="set")(spread)
-    study = make_study(len_out="response_length", knn_2=KNN, spread="spread")
-    study = study.model_copy(
-        update={"mixtures": study.mixtures.model_copy(update={"size": POOL // 4})}
-    )
-    warehouse, vectors = embed(study)
-    frame = pool_indicators(IDS, scores(len_out=LENGTHS), study, models_of(study), warehouse)
-    assert list(frame.columns) == ["len_out", "knn_2", "spread"]
-    # Brute force: random sets around each example.
-    within = [
-        np.mean([spread(vectors[[i, *others]]) for others in random_others(i, 400)])
-        for i in range(POOL)
-    ]
-    assert frame["spread"].mean() == pytest.approx(np.mean(within), rel=0.01)
-
-    result = materialize(study, warehouse, rule(spread=-1.0, len_out=0.01))
-    [event] = result.asset_materializations_for_node("dolly_selection")
-    chosen = [IDS.index(i) for i in result.output_for_node("dolly_selection")["example_id"]]
-    for name, value in (("spread", spread(vectors[chosen])), ("knn_2", None)):
-        shown = event.metadata[f"{name} within the selection"].value
-        assert value is None or shown == pytest.approx(float(value), rel=1e-5)
-        assert isinstance(event.metadata[f"{name} within a random set"].value, float)
-
-
-def random_others(member: int, draws: int) -> list[np.ndarray]:
-    generator = np.random.default_rng(member)
-    others = np.delete(np.arange(POOL), member)
-    return [generator.choice(others, POOL // 4 - 1, replace=False) for _ in range(draws)]
-
-
-def test_a_selection_too_small_for_a_property_says_so(make_study: Callable[..., Study]) -> None:
-    study = make_study(
-        len_out="response_length",
-        knn_6={"backend": "nearest_neighbour", "options": {"neighbour": 6}},
-    )
-    warehouse, _ = embed(study)
-    result = materialize(study, warehouse, rule(len_out=0.01))
-    [event] = result.asset_materializations_for_node("dolly_selection")
-    assert "more than 6 examples, got 5" in str(event.metadata["knn_6 within the selection"].value)

@@ -1,9 +1,10 @@
 """precomputed: numbers that somebody else computed, from the source's rows or from a file.
 
-They are read, not computed, so nothing of them is cached: with the next run another file or column
-gives other scores, under another fingerprint.
+They are read, not computed, so nothing of them is cached: with the next run another column or file
+gives other scores. What a file holds is part of the scores' fingerprint.
 """
 
+import hashlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -29,7 +30,16 @@ def _columns(options: Mapping[str, Any]) -> dict[str, Column]:
     return {} if key in (IDENTITY, CONTENT) else {key: "text"}
 
 
-@indicator("precomputed", version=1, columns=_columns, cached=False)
+def _content(options: Mapping[str, Any]) -> str:
+    if options.get("path") is None:
+        return ""
+    path = resolve_path(options["path"])
+    if not path.is_file():
+        raise IndicatorError(f"precomputed: no such file: {path}")
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@indicator("precomputed", version=1, columns=_columns, content=_content, cached=False)
 def precomputed(
     batch: ScoringBatch, column: str, path: str | None = None, key: str = IDENTITY
 ) -> np.ndarray:
