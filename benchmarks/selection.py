@@ -44,7 +44,6 @@ def synthetic_pool(rows: int, dimensions: int, seed: int = 0) -> Pool:
             coefficients=(slope,),
         ),
         embeddings=lambda: vectors,
-        neighbour=6,
         set_size=2000,
     )
 

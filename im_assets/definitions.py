@@ -11,6 +11,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 import dagster as dg
 
 from im_assets.candidates import assets as candidates
+from im_assets.candidates.format_registry import check_formats
 from im_assets.common.versions import with_settings
 from im_assets.evidence import assets as evidence
 from im_assets.experiments import assets as experiments
@@ -20,12 +21,15 @@ from im_assets.mixtures import assets as mixtures
 from im_assets.reporting import assets as reporting
 from im_assets.rule import assets as rule
 from im_assets.scoring import assets as scoring
+from im_assets.scoring.registry import columns_read
 from im_assets.selection import assets as selection
 from im_assets.selection.registry import check_strategies
 from im_assets.univariate import assets as univariate
 from im_assets.validation import assets as validation
 from im_resources.adapter_store import AdapterStoreResource
 from im_resources.gpu import GpuResource
+from im_resources.language_model.template_registry import template_of
+from im_resources.plugins import load_plugins
 from im_resources.study import Study, load_study
 from im_resources.study.environment import check_history
 from im_resources.study.resource import StudyResource
@@ -39,6 +43,11 @@ ROOMS = (
 
 def definitions(study: Study, profile: str) -> dg.Definitions:
     """All definitions of a study. One process runs all steps, so that the base is loaded once."""
+    load_plugins(study)
+    # An unknown name is an error here, not hours into a run.
+    check_formats(study.data)
+    template_of(study.models.prompt)
+    columns_read(study.scoring)
     check_strategies(study)
     check_trainer(study)
     rooms = dg.Definitions.merge(*(room.definitions(study) for room in ROOMS))

@@ -31,13 +31,14 @@ class Registry(Generic[Entry]):
         self.kind, self._package, self._error = kind, package, error
         self._entries: dict[str, Entry] = {}
         self._makers: dict[str, str] = {}
+        self._complete = False
 
     def add(self, name: str, entry: Entry, maker: Callable[..., Any]) -> None:
         """Register an entry made by the function or class ``maker``; the same one again is fine.
 
         Raises the registry's error when another function or class has the name already.
         """
-        place = f"{maker.__module__}.{maker.__qualname__}"
+        place = _place(maker)
         other = self._makers.get(name, place)
         if other != place:
             raise self._error(f"two entries are called {name!r} ({self.kind}): {other} and {place}")
@@ -45,9 +46,7 @@ class Registry(Generic[Entry]):
 
     def all(self) -> dict[str, Entry]:
         """All entries by name; imports the modules with the built-in ones."""
-        package = importlib.import_module(self._package)
-        for module in pkgutil.iter_modules(package.__path__):
-            importlib.import_module(f"{self._package}.{module.name}")
+        self._import_built_in()
         return dict(sorted(self._entries.items()))
 
     def get(self, name: str, field: str) -> Entry:
@@ -55,13 +54,23 @@ class Registry(Generic[Entry]):
 
         Raises the registry's error, with the nearest known name, when there is none.
         """
-        known = self.all()
-        if name not in known:
+        self._import_built_in()
+        if name not in self._entries:
+            known = self.all()
             raise self._error(
                 f"{field}: unknown {self.kind} {name!r}{did_you_mean(name, list(known))}; "
                 f"known: {', '.join(known)} (a plugin's has to be named in `plugins`)"
             )
-        return known[name]
+        return self._entries[name]
+
+    def _import_built_in(self) -> None:
+        """Once, also where a plugin was first: two entries of one name never go unnoticed."""
+        if self._complete:
+            return
+        package = importlib.import_module(self._package)
+        for module in pkgutil.iter_modules(package.__path__):
+            importlib.import_module(f"{self._package}.{module.name}")
+        self._complete = True
 
     def options(
         self, function: Callable[..., Any], given: Mapping[str, Any], field: str, skip: int
@@ -72,17 +81,24 @@ class Registry(Generic[Entry]):
         """
         accepted = list(inspect.signature(function).parameters.values())[skip:]
         names = [parameter.name for parameter in accepted]
+        makers = {place: name for name, place in self._makers.items()}
+        entry = makers.get(_place(function), function.__name__)
         for option in given:
             if option not in names:
                 known = f"known: {', '.join(names)}" if names else "it has none"
                 raise self._error(
-                    f"{field}.{option}: {function.__name__} has no such option"
+                    f"{field}.{option}: {entry} has no such option"
                     f"{did_you_mean(option, names)}; {known}"
                 )
         for parameter in accepted:
             if parameter.default is inspect.Parameter.empty and parameter.name not in given:
-                raise self._error(f"{field}.{parameter.name}: this option has to be given")
-        kinds = get_type_hints(function, include_extras=True)
+                raise self._error(f"{field}.{parameter.name}: {entry} needs this option")
+        try:
+            kinds = get_type_hints(function, include_extras=True)
+        except NameError as error:  # a type that is imported for type checkers only
+            raise self._error(
+                f"{field}: the types of {_place(function)} cannot be read: {error}"
+            ) from error
         checked = {}
         for option, value in given.items():
             try:
@@ -91,3 +107,7 @@ class Registry(Generic[Entry]):
                 message = error.errors()[0]["msg"]
                 raise self._error(f"{field}.{option}: {message} (found {value!r})") from error
         return checked
+
+
+def _place(maker: Callable[..., Any]) -> str:
+    return f"{maker.__module__}.{maker.__qualname__}"

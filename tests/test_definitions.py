@@ -203,6 +203,9 @@ def test_an_unknown_indicator_stops_the_code_location_and_names_the_right_one(
 
 
 def test_an_unknown_option_of_an_indicator_is_named() -> None:
-    wanted = {"knn_6": {"backend": "nearest_neighbour", "options": {"neighbor": 6}}}
+    wanted: dict[str, Any] = {"knn_6": {"backend": "nearest_neighbour", "options": {"neighbor": 6}}}
     with pytest.raises(IndicatorError, match="did you mean 'neighbour'"):
+        chosen(ScoringSettings.model_validate({"indicators": wanted}))
+    wanted["knn_6"]["options"] = {"neighbour": "six"}
+    with pytest.raises(IndicatorError, match=r"knn_6\.options\.neighbour: .*found 'six'"):
         chosen(ScoringSettings.model_validate({"indicators": wanted}))

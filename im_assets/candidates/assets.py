@@ -8,8 +8,9 @@ import pandas as pd
 from im_assets.candidates.cleaning import clean
 from im_assets.candidates.reading import SourceError, read_source
 from im_assets.candidates.references import references
-from im_assets.common.presentation import presentation, preview, table
-from im_resources.study import DataSource, Study
+from im_assets.common.presentation import column_schema, presentation, preview, table
+from im_assets.scoring.registry import columns_read
+from im_resources.study import DataSource, Study, fingerprint
 from im_resources.warehouse import Warehouse
 
 _TEXTS = {
@@ -55,7 +56,8 @@ def candidate_datasets(
 ) -> dg.Output[pd.DataFrame]:
     """Reads and cleans the candidates; raises SourceError when a source has no usable row."""
     sources = study.data.candidates
-    cleaned = clean(*_read(sources), study.cleaning, eval_set)
+    rows = _read(sources, columns_read(study.scoring))
+    cleaned = clean(*rows, study.cleaning, eval_set)
     return _store("candidate_datasets", sources, cleaned, warehouse)
 
 
@@ -76,15 +78,18 @@ def pool_asset(pool: str) -> dg.AssetsDefinition:
         """Reads and cleans the unseen pool; raises SourceError when it has no usable row."""
         # The single pool of an unnamed profile has always been the source "unseen".
         sources = {pool if pool != "dolly" else "unseen": study.data.unseen[pool]}
-        cleaned = clean(*_read(sources), study.cleaning, eval_set)
+        rows = _read(sources, columns_read(study.scoring))
+        cleaned = clean(*rows, study.cleaning, eval_set)
         return _store(f"{pool}_dataset", sources, cleaned, warehouse)
 
     return pool_dataset
 
 
-def _read(sources: Mapping[str, DataSource]) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """(rows, rejected) of all sources, in the order of the profile."""
-    rows, rejected = zip(*(read_source(*item) for item in sources.items()), strict=True)
+def _read(
+    sources: Mapping[str, DataSource], extra: Mapping[str, str] | None = None
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """(rows, rejected) of all sources, in the order of the profile, with these further columns."""
+    rows, rejected = zip(*(read_source(*item, extra) for item in sources.items()), strict=True)
     return pd.concat(rows, ignore_index=True), pd.concat(rejected, ignore_index=True)
 
 
@@ -125,6 +130,22 @@ def _by_kind(quarantined: pd.DataFrame) -> dict[str, int]:
     return {str(kind): int(count) for kind, count in counts.items()}
 
 
+def with_columns(asset: dg.AssetsDefinition, extra: Mapping[str, str]) -> dg.AssetsDefinition:
+    """The asset of a table that keeps further columns of its sources: another version of it."""
+    if not extra:
+        return asset
+    types = {"number": "DOUBLE", "text": "VARCHAR"}
+    columns = {
+        name: (types[kind], "The source's own column, which an indicator reads")
+        for name, kind in extra.items()
+    }
+    return asset.map_asset_specs(
+        lambda spec: spec.replace_attributes(
+            code_version=f"{spec.code_version}+{fingerprint(extra)}"
+        ).merge_attributes(metadata=column_schema(_EXAMPLES | columns))
+    )
+
+
 def definitions(study: Study) -> dg.Definitions:
     """The assets and checks of this room."""
     from im_assets.candidates.checks import (
@@ -135,7 +156,13 @@ def definitions(study: Study) -> dg.Definitions:
     )
 
     return dg.Definitions(
-        assets=[eval_set, candidate_datasets, *map(pool_asset, study.pools)],
+        assets=[
+            eval_set,
+            *(
+                with_columns(asset, columns_read(study.scoring))
+                for asset in (candidate_datasets, *map(pool_asset, study.pools))
+            ),
+        ],
         asset_checks=[
             eval_set_usable,
             no_empty_source,

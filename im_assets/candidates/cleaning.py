@@ -21,7 +21,7 @@ import pandas as pd
 
 from im_assets.candidates.near_duplicates import NearDuplicates
 from im_assets.candidates.ngrams import Hashes, WordHashes, ngrams
-from im_assets.candidates.reading import excerpt_of
+from im_assets.candidates.reading import ROW_COLUMNS, excerpt_of
 from im_resources.study import CleaningSettings
 
 KEPT_COLUMNS = ["example_id", "source", "line", "instruction", "input", "output", "category"]
@@ -57,20 +57,21 @@ def clean(
 
     Args:
         rows: as from `read_source`, the sources in order, each in the order of its lines: of
-            duplicates, the first row here stays.
+            duplicates, the first row here stays. Further columns are carried through.
         rejected: rows that the readers could not use; they join the quarantine.
         settings: thresholds.
         evaluation: with columns eval_id, instruction, input, output; None skips the leak test.
 
     Returns:
-        (kept, quarantined) with `KEPT_COLUMNS` and `QUARANTINED_COLUMNS` (``dataset`` is ''); every
-        row given is in exactly one of them.
+        (kept, quarantined) with `KEPT_COLUMNS` and the further ones, and `QUARANTINED_COLUMNS`
+        (``dataset`` is ''); every row given is in exactly one of them.
     """
     hashes = WordHashes()
     leaks = None if evaluation is None else _Leaks(evaluation, settings.leak_ngram, hashes)
     near = NearDuplicates(settings.near_duplicate_similarity)
     first_with: dict[str, int] = {}
     places = [f"{s} line {n}" for s, n in zip(rows["source"], rows["line"], strict=True)]
+    extra = [column for column in rows.columns if column not in ROW_COLUMNS]
     kept: list[tuple[object, ...]] = []
     dropped: list[tuple[object, ...]] = []
 
@@ -98,11 +99,13 @@ def clean(
         identity = example_id(*texts)
         reason = fault(number, *texts, identity)
         if reason is None:
-            kept.append((identity, row["source"], row["line"], *texts, row["category"]))
+            further = (row[column] for column in extra)
+            kept.append((identity, row["source"], row["line"], *texts, row["category"], *further))
         else:
             excerpt = excerpt_of(" → ".join(filter(None, texts)))
             dropped.append(("", row["source"], row["line"], *reason, excerpt))
-    return pd.DataFrame(kept, columns=KEPT_COLUMNS), quarantine(dropped, rejected)
+    frame = pd.DataFrame(kept, columns=[*KEPT_COLUMNS, *extra])
+    return frame.astype({c: rows[c].dtype for c in extra}), quarantine(dropped, rejected)
 
 
 def quarantine(dropped: list[tuple[object, ...]], rejected: pd.DataFrame) -> pd.DataFrame:

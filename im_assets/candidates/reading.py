@@ -4,14 +4,15 @@ A row that cannot be used is not an error: it is returned beside the good ones w
 ends in quarantine. A source that cannot be used as a whole raises `SourceError`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import islice
 from typing import Any
 
 import pandas as pd
 
 from im_assets.candidates.files import Fault, Record, SourceError, read_records
-from im_assets.candidates.formats import Format, RowError
+from im_assets.candidates.format_registry import FormatError, RowReader
+from im_assets.candidates.rows import RowError
 from im_resources.study import DataSource, did_you_mean, resolve_path
 
 __all__ = ["REJECTED_COLUMNS", "ROW_COLUMNS", "SourceError", "excerpt_of", "read_source"]
@@ -21,25 +22,31 @@ REJECTED_COLUMNS = ["source", "line", "kind", "reason", "excerpt"]
 UNREADABLE = "unreadable"  # the kind of every reason that is given here
 
 
-def read_source(name: str, source: DataSource) -> tuple[pd.DataFrame, pd.DataFrame]:
+def read_source(
+    name: str, source: DataSource, extra: Mapping[str, str] | None = None
+) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Read a source.
 
     Args:
         name: the source's name in the profile; becomes the column ``source``.
         source: place, format and limit. ``limit`` counts rows of the file, usable or not.
+        extra: columns of the source that are kept beside the fields, "number" or "text" each.
 
     Returns:
         (rows, rejected): rows has `ROW_COLUMNS`, with ``outputs`` (a list of str) in place of
-        ``output`` when ``source.outputs`` is set; rejected has `REJECTED_COLUMNS`. ``line`` is
+        ``output`` when ``source.outputs`` is set, and the extra columns (float64, nan where there
+        is no number; text, None where there is none); rejected has `REJECTED_COLUMNS`. ``line`` is
         1-based: the line of JSONL and CSV, the position in JSON, Parquet and hub datasets.
 
     Raises:
         SourceError: missing or damaged file, unknown kind, unreachable hub, no row with a mapped
-            field, or no rows at all.
+            field, no rows at all, or a format that fails.
+        FormatError: an unknown format.
     """
     place = str(resolve_path(source.path)) if source.path else f"hub dataset {source.hub!r}"
     records = read_records(resolve_path(source.path)) if source.path else _hub_records(source)
-    format_ = Format(source)
+    extra = extra or {}
+    reader = RowReader(source, extra)
     rows: list[dict[str, Any]] = []
     rejected: list[tuple[str, int, str, str, str]] = []
     found: dict[str, None] = {}  # the columns of all rows, in the order of appearance
@@ -51,18 +58,23 @@ def read_source(name: str, source: DataSource) -> tuple[pd.DataFrame, pd.DataFra
             if isinstance(row, dict):
                 found |= dict.fromkeys(column for column, value in row.items() if value is not None)
             try:
-                rows.append({"source": name, "line": line} | format_.parse(row))
+                rows.append({"source": name, "line": line} | reader.parse(row))
             except RowError as error:
                 rejected.append((name, line, UNREADABLE, str(error), excerpt_of(str(row))))
+            except FormatError as error:
+                raise SourceError(f"line {line} of {place}: {error}") from error
     except SourceError as error:
         raise SourceError(f"source {name!r}: {error}") from error
     if not rows and not rejected:
         raise SourceError(f"source {name!r}: {place} is empty; give a file with at least one row")
     if found:
-        _check_mapping(name, place, format_.required, list(found), source.format)
+        _check_columns(name, place, reader.required, list(found), f"`format: {source.format}`")
+        _check_columns(name, place, set(extra), list(found), "an indicator of the profile")
     columns = [c if c != "output" or not source.outputs else "outputs" for c in ROW_COLUMNS]
+    columns += extra
     frames = pd.DataFrame(rows, columns=columns), pd.DataFrame(rejected, columns=REJECTED_COLUMNS)
-    return frames[0].astype({"line": "int64"}), frames[1].astype({"line": "int64"})
+    kinds = {c: "float64" if kind == "number" else "object" for c, kind in extra.items()}
+    return frames[0].astype({"line": "int64"} | kinds), frames[1].astype({"line": "int64"})
 
 
 def excerpt_of(text: str, width: int = 200) -> str:
@@ -71,13 +83,13 @@ def excerpt_of(text: str, width: int = 200) -> str:
     return text if len(text) <= width else text[: width - 1] + "…"
 
 
-def _check_mapping(name: str, place: str, needed: set[str], found: list[str], format_: str) -> None:
+def _check_columns(name: str, place: str, needed: set[str], found: list[str], by: str) -> None:
     for column in sorted(needed.difference(found)):
         hint = did_you_mean(column, found)
         raise SourceError(
             f"source {name!r}: no row of {place} has the field {column!r}, which "
-            f"`format: {format_}` reads{hint} (columns found: {', '.join(found)}); correct "
-            "`format`, `fields` or `outputs` in the profile"
+            f"{by} reads{hint} (columns found: {', '.join(found)}); correct "
+            "`format`, `fields`, `outputs` or the indicator's options in the profile"
         )
 
 

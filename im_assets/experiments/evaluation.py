@@ -10,6 +10,7 @@ import pandas as pd
 from im_assets.common.progress import Progress
 from im_resources.adapter_store import AdapterStore
 from im_resources.gpu import GpuResource
+from im_resources.language_model.template_registry import template_key
 from im_resources.study import EvaluationSettings, Study, fingerprint
 from im_resources.warehouse import Warehouse
 
@@ -33,7 +34,11 @@ def evaluation_fingerprint(rows: pd.DataFrame, study: Study) -> str:
     texts = rows[["eval_id", "output_index", "instruction", "input", "output"]].to_numpy().tolist()
     models, settings = study.models, study.evaluation
     return fingerprint(
-        CODE_VERSION, texts, models.prompt, models.max_length, settings.max_output_tokens
+        CODE_VERSION,
+        texts,
+        template_key(models.prompt),
+        models.max_length,
+        settings.max_output_tokens,
     )
 
 

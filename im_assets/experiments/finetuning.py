@@ -16,6 +16,7 @@ from im_assets.experiments.lineage import LineageError, set_id_of
 from im_assets.experiments.trainers import TrainingJob, trainer_key, trainer_of
 from im_resources.adapter_store import AdapterStore
 from im_resources.gpu import GpuResource
+from im_resources.language_model.template_registry import template_key
 from im_resources.study import Study, fingerprint
 
 # Changes when the same set and settings would train to another adapter.
@@ -42,7 +43,7 @@ class Finetune:
         return fingerprint(
             CODE_VERSION,
             base,
-            study.models.prompt,
+            template_key(study.models.prompt),
             study.models.max_length,
             trainer_key(study.finetuning),
             self.seed,
@@ -65,7 +66,10 @@ def training_settings_id(study: Study) -> str:
     """The fingerprint of what a trial depends on beside its set, base and seed."""
     models = study.models
     return fingerprint(
-        CODE_VERSION, models.prompt, models.max_length, trainer_key(study.finetuning)
+        CODE_VERSION,
+        template_key(models.prompt),
+        models.max_length,
+        trainer_key(study.finetuning),
     )
 
 

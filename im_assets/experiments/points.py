@@ -182,13 +182,7 @@ def _of_sets(parts: Parts, indicator: Indicator, models: Models, warehouse: Ware
     vectors = embeddings_of(list(ids), models, warehouse)
     return pd.Series(
         {
-            key: float(
-                np.mean(
-                    indicator.backend.score(
-                        vectors[place[members["example_id"]].to_numpy()], **indicator.options
-                    )
-                )
-            )
+            key: indicator.of_set(vectors[place[members["example_id"]].to_numpy()])
             for key, members in samples.sort_values("position").groupby(parts.experiment.column)
         }
     )

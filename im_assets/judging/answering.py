@@ -6,6 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from im_resources.gpu import GpuResource
+from im_resources.language_model.template_registry import template_key
 from im_resources.study import JudgeSettings, Study, fingerprint
 from im_resources.warehouse import Warehouse
 
@@ -28,7 +29,7 @@ def answers_fingerprint(adapter: str, instructions: pd.DataFrame, study: Study) 
         CODE_VERSION,
         adapter,
         instructions[["eval_id", "instruction", "input"]].to_numpy().tolist(),
-        models.prompt,
+        template_key(models.prompt),
         models.max_length,
         study.judge.answer_tokens,
         study.evaluation.tokens_per_batch,

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from im_resources.gpu import GpuResource
+from im_resources.language_model.template_registry import template_key
 from im_resources.study import Study, fingerprint
 
 # Changes when ScoringBatch.embeddings makes another vector of the same example.
@@ -46,9 +47,8 @@ class Models:
 
         models = self.study.models
         if name == "base":
-            return fingerprint(
-                self.gpu.base_fingerprint(self.study), models.prompt, models.max_length
-            )
+            base, prompt = self.gpu.base_fingerprint(self.study), template_key(models.prompt)
+            return fingerprint(base, prompt, models.max_length)
         source = getattr(models, "base" if name == "tokenizer" else name)
         if source is None:
             raise ValueError(f"an indicator needs models.{name}, which the profile does not set")

@@ -38,7 +38,9 @@ def score_missing(
         cached (see ``embeddings_of``).
     """
     keys = {i.name: i.fingerprint(models) for i in indicators}
-    per_example = [i for i in indicators if i.backend.scope == "example"]
+    single = [i for i in indicators if i.backend.scope == "example"]
+    per_example = [i for i in single if i.backend.cached]
+    read = [_read(i, examples, models) for i in single if not i.backend.cached]
     wanted: dict[str, tuple[str, ...]] = {}
     cached = _cached_scores(warehouse, keys)
     done = set(zip(cached["example_id"], cached["indicator"], strict=True))
@@ -50,7 +52,26 @@ def score_missing(
     _score(examples, wanted, embedded, per_example, keys, models, warehouse, on_chunk)
     scores = _cached_scores(warehouse, keys) if wanted else cached
     mine = scores["example_id"].isin(set(examples["example_id"]))
-    return scores[mine].sort_values(KEY, ignore_index=True), len(wanted)
+    whole = pd.concat([scores[mine], *read], ignore_index=True)
+    return whole.sort_values(KEY, ignore_index=True), len(wanted)
+
+
+def _read(indicator: Indicator, examples: pd.DataFrame, models: Models) -> pd.DataFrame:
+    """Scores that are not cached, since nothing has to be computed for them."""
+    values = indicator.score(ScoringBatch(examples.reset_index(drop=True), models))
+    return _rows(indicator, examples["example_id"], values, indicator.fingerprint(models))
+
+
+def _rows(indicator: Indicator, ids: pd.Series, values: np.ndarray, key: str) -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "example_id": ids.to_numpy(),
+            "indicator": indicator.name,
+            "backend": indicator.backend.name,
+            "fingerprint": key,
+            "value": values,
+        }
+    )
 
 
 def embeddings_of(example_ids: Sequence[str], models: Models, warehouse: Warehouse) -> np.ndarray:
@@ -100,14 +121,11 @@ def _score(
             layer: replace(batch, layer=layer) for layer in layers[1:]
         }
         rows = [
-            pd.DataFrame(
-                {
-                    "example_id": batch.examples["example_id"],
-                    "indicator": i.name,
-                    "backend": i.backend.name,
-                    "fingerprint": keys[i.name],
-                    "value": i.score(passes.get(i.backend.layer, batch)),
-                }
+            _rows(
+                i,
+                batch.examples["example_id"],
+                i.score(passes.get(i.backend.layer, batch)),
+                keys[i.name],
             )
             for i in lacking
         ]
@@ -141,7 +159,7 @@ def _cached_scores(warehouse: Warehouse, keys: dict[str, str]) -> pd.DataFrame:
 
 
 def _needs_embeddings(indicators: Sequence[Indicator]) -> bool:
-    return any(i.backend.scope == "mixture" for i in indicators)
+    return any(i.backend.scope == "set" for i in indicators)
 
 
 def _embedded(warehouse: Warehouse, models: Models) -> set[str]:

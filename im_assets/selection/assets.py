@@ -1,5 +1,6 @@
 """<pool>_selection: what to finetune on, by the profile's strategy; and how much of it."""
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from im_assets.experiments.checks import parts_agree_check
 from im_assets.experiments.experiment import Drawing
 from im_assets.experiments.points import Parts
 from im_assets.scoring.batch import Models
-from im_assets.scoring.indicators.nearest_neighbour import nearest_neighbour
+from im_assets.scoring.registry import Indicator, SetTooSmall, set_level
 from im_assets.selection.choosing import choose, resolve_size
 from im_assets.selection.experiment import size_experiment, size_key
 from im_assets.selection.figures import size_figure
@@ -191,23 +192,28 @@ def _selection_metadata(
         "best": preview(selection[shown], rows=8),
         "worst of the pool by the rule": preview(by_rule[shown[1:]].iloc[::-1], rows=8),
         "export": dg.MetadataValue.path(path),
-        **set_distances(pool, positions),
+        **set_properties(pool, positions, set_level(study.scoring)),
     }
 
 
-def set_distances(pool: Pool, positions: np.ndarray) -> dict[str, float]:
-    """Mean KNN-i of the selection as the set that it is, and of a random set of its size.
+def set_properties(
+    pool: Pool, positions: np.ndarray, indicators: Sequence[Indicator]
+) -> dict[str, float | str]:
+    """Set-level indicators of the selection as the set that it is, and of a random set of its size.
 
-    Empty where the profile has no KNN-i, or the selection too few examples.
+    Why there is none stands in its place where the selection has too few examples.
     """
-    if pool.knn is None or len(positions) <= pool.neighbour:
+    if not indicators:
         return {}
     vectors = pool.embeddings()
     generator = np.random.Generator(np.random.PCG64(0))
     random = generator.choice(len(pool), len(positions), replace=False)
-    return {
-        f"mean {pool.knn} within {name}": float(
-            nearest_neighbour(vectors[rows], pool.neighbour).mean()
-        )
-        for name, rows in (("the selection", positions), ("a random set", random))
-    }
+    found: dict[str, float | str] = {}
+    for indicator in indicators:
+        for name, rows in (("the selection", positions), ("a random set", random)):
+            try:
+                value: float | str = indicator.of_set(vectors[rows])
+            except SetTooSmall as error:
+                value = str(error)
+            found[f"{indicator.name} within {name}"] = value
+    return found

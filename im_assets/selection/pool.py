@@ -11,14 +11,11 @@ from im_assets.experiments.experiment import Drawing
 from im_assets.rule.document import load_rule
 from im_assets.rule.model import Rule
 from im_assets.scoring.batch import Models
-from im_assets.scoring.indicators.nearest_neighbour import expected_distance
-from im_assets.scoring.registry import chosen
+from im_assets.scoring.registry import chosen, set_level
 from im_assets.scoring.scorer import embeddings_of
 from im_assets.selection.selecting import SelectionError
 from im_resources.study import Study, did_you_mean
 from im_resources.warehouse import Warehouse
-
-NEIGHBOUR = 6  # of the paper's KNN-i
 
 
 @dataclass(frozen=True)
@@ -28,23 +25,20 @@ class Pool:
     Attributes:
         examples: example_id, instruction, input, output, and source and category where known; each
             example_id once.
-        indicators: index example_id in the order of ``examples``; one column for every indicator
-            that a single example has. KNN-i is here what the example would have in a random
-            mixture.
+        indicators: index example_id in the order of ``examples``; one column an indicator. A
+            set-level one (KNN-i) is here what the example would have in a random mixture.
         rule: the fitted or published rule that quality_rule holds.
         embeddings: gives unit vectors, float32 [examples, dimensions]; read only when asked for.
-        neighbour: the i of KNN-i.
         set_size: examples of the mixtures that the rule was fitted on.
-        knn: the name of KNN-i among the indicators; None where the profile has none.
+        set_level: those of the indicators that are properties of a set.
     """
 
     examples: pd.DataFrame
     indicators: pd.DataFrame
     rule: Rule
     embeddings: Callable[[], np.ndarray]
-    neighbour: int
     set_size: int
-    knn: str | None = None
+    set_level: frozenset[str] = frozenset()
 
     def __len__(self) -> int:
         return len(self.examples)
@@ -73,24 +67,14 @@ def pool_of(name: str, drawing: Drawing) -> Pool:
     dataset, scores = (drawing.tables[f"{name}_{kind}"] for kind in ("dataset", "scores"))
     study, models, warehouse = drawing.study, drawing.models, drawing.warehouse
     ids = dataset["example_id"].tolist()
-    knn = knn_indicator(study)
     return Pool(
         examples=dataset.reset_index(drop=True),
         indicators=pool_indicators(ids, scores, study, models, warehouse),
         rule=load_rule(drawing.tables["quality_rule"]),
         embeddings=cache(lambda: embeddings_of(ids, models, warehouse)),
-        neighbour=NEIGHBOUR if knn is None else knn[1],
         set_size=study.mixtures.size,
-        knn=None if knn is None else knn[0],
+        set_level=frozenset(indicator.name for indicator in set_level(study.scoring)),
     )
-
-
-def knn_indicator(study: Study) -> tuple[str, int] | None:
-    """Name and i of the profile's first KNN-i indicator."""
-    for indicator in chosen(study.scoring):
-        if indicator.backend.name == "nearest_neighbour":
-            return indicator.name, int(indicator.options.get("neighbour", NEIGHBOUR))
-    return None
 
 
 def pool_indicators(
@@ -98,9 +82,8 @@ def pool_indicators(
 ) -> pd.DataFrame:
     """Every indicator of the examples ``ids``: index example_id, one column an indicator.
 
-    KNN-i, a property of a set, is what the example would have in a random mixture of the study's
-    size (see expected_distance), the scale on which the rule was fitted. Any other set-level
-    indicator has no value for a single example, and no column.
+    A set-level indicator is what the example would have in a random mixture of the study's size
+    (see Indicator.expected), the scale on which the rule was fitted.
 
     Raises SelectionError when an example lacks a score.
     """
@@ -115,8 +98,7 @@ def pool_indicators(
                     "examples; materialize the pool's scores again"
                 )
             columns[indicator.name] = values.to_numpy()
-        elif indicator.backend.name == "nearest_neighbour":
+        else:
             vectors = embeddings_of(ids, models, warehouse)
-            neighbour = int(indicator.options.get("neighbour", NEIGHBOUR))
-            columns[indicator.name] = expected_distance(vectors, study.mixtures.size, neighbour)
+            columns[indicator.name] = indicator.expected(vectors, study.mixtures.size)
     return pd.DataFrame(columns, index=wide.index).astype(np.float64)

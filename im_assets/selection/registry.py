@@ -1,27 +1,23 @@
 """The registry of selection strategies.
 
-A strategy is a function in a module of ``im_assets/selection/strategies/`` under the ``@strategy``
-decorator; a profile line ``selection: {strategy: <name>, options: {…}}``, or an arm of
-``validation.strategies``, puts it to use. Adding a strategy is one file and one line.
+A strategy is a function under the ``@strategy`` decorator: in a module of
+``im_assets/selection/strategies/``, or in one that the profile names as a plugin. A profile line
+``selection: {strategy: <name>, options: {…}}``, or an arm of ``validation.strategies``, puts it to
+use (docs/extending.md).
 """
 
-import importlib
-import inspect
-import pkgutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, get_type_hints
+from typing import Any
 
 import numpy as np
-from pydantic import TypeAdapter, ValidationError
 
 from im_assets.rule.published import published_rule
-from im_assets.selection import strategies as modules
 from im_assets.selection.selecting import SelectionError
+from im_resources.registry import Registry
 from im_resources.study import StrategySettings, Study, did_you_mean
 
 Choose = Callable[..., np.ndarray]
-_STRATEGIES: dict[str, "Strategy"] = {}
 
 
 @dataclass(frozen=True)
@@ -38,6 +34,11 @@ class Strategy:
     needs: tuple[str, ...] = ()
 
 
+STRATEGIES = Registry[Strategy](
+    "selection strategy", "im_assets.selection.strategies", SelectionError
+)
+
+
 def strategy(name: str, *, needs: tuple[str, ...] = ()) -> Callable[[Choose], Choose]:
     """Register the decorated function as the strategy ``name`` (see Strategy).
 
@@ -45,26 +46,10 @@ def strategy(name: str, *, needs: tuple[str, ...] = ()) -> Callable[[Choose], Ch
     """
 
     def register(choose: Choose) -> Choose:
-        known = _STRATEGIES.get(name)
-        if known is not None and _place(known.choose) != _place(choose):
-            raise SelectionError(
-                f"two strategies are called {name!r}: {_place(known.choose)} and {_place(choose)}"
-            )
-        _STRATEGIES[name] = Strategy(name, choose, needs)
+        STRATEGIES.add(name, Strategy(name, choose, needs), choose)
         return choose
 
     return register
-
-
-def _place(choose: Choose) -> str:
-    return f"{choose.__module__}.{choose.__qualname__}"
-
-
-def strategies() -> dict[str, Strategy]:
-    """All strategies by name; imports the modules of the strategies folder."""
-    for module in pkgutil.iter_modules(modules.__path__):
-        importlib.import_module(f"{modules.__name__}.{module.name}")
-    return dict(sorted(_STRATEGIES.items()))
 
 
 def strategy_of(
@@ -78,38 +63,8 @@ def strategy_of(
     Raises SelectionError for an unknown strategy or option (with the nearest known name), an
     option that is missing, or a value of the wrong kind.
     """
-    known = strategies()
-    if settings.strategy not in known:
-        raise SelectionError(
-            f"{place}.strategy: unknown strategy {settings.strategy!r}"
-            f"{did_you_mean(settings.strategy, list(known))}; known: {', '.join(known)}"
-        )
-    found = known[settings.strategy]
-    return found, _options(found, settings.options, f"{place}.options")
-
-
-def _options(found: Strategy, given: Mapping[str, Any], place: str) -> dict[str, Any]:
-    accepted = list(inspect.signature(found.choose).parameters.values())[3:]
-    names = [parameter.name for parameter in accepted]
-    for option in given:
-        if option not in names:
-            known = f"known: {', '.join(names)}" if names else "it has none"
-            raise SelectionError(
-                f"{place}.{option}: {found.name} has no such option"
-                f"{did_you_mean(option, names)}; {known}"
-            )
-    for parameter in accepted:
-        if parameter.default is inspect.Parameter.empty and parameter.name not in given:
-            raise SelectionError(f"{place}.{parameter.name}: {found.name} needs this option")
-    kinds = get_type_hints(found.choose, include_extras=True)
-    checked = {}
-    for option, value in given.items():
-        try:
-            checked[option] = TypeAdapter(kinds[option]).validate_python(value)
-        except ValidationError as error:
-            message = error.errors()[0]["msg"]
-            raise SelectionError(f"{place}.{option}: {message} (found {value!r})") from error
-    return checked
+    found = STRATEGIES.get(settings.strategy, f"{place}.strategy")
+    return found, STRATEGIES.options(found.choose, settings.options, f"{place}.options", skip=3)
 
 
 def check_strategies(study: Study) -> None:

@@ -31,7 +31,9 @@ def ranked_table(
     Raises:
         ValueError: an example lacks an indicator of the rule.
     """
-    table = examples.iloc[list(positions)].merge(
+    # A source's own column may have been read into an indicator of the same name.
+    texts = examples.drop(columns=examples.columns.intersection(indicators.columns))
+    table = texts.iloc[list(positions)].merge(
         indicators, how="left", left_on="example_id", right_index=True, validate="1:1"
     )
     table = table.reset_index(drop=True)

@@ -28,15 +28,19 @@ def load_study(profile: str | None = None) -> Study:
     """
     profile = profile or os.environ.get("IM_PROFILE") or "demo"
     path = _profile_path(profile)
-    content = _read_profile(path, ())
+    content, files = _read_profile(path, ())
     try:
-        return Study.model_validate(content)
+        study = Study.model_validate(content)
     except ValidationError as error:
         raise ProfileError(f"{path}:\n" + "\n".join(_explain(error))) from error
+    study._profile_folders = tuple(dict.fromkeys(file.resolve().parent for file in files))
+    return study
 
 
-def _read_profile(path: Path, extended_by: tuple[Path, ...]) -> dict[str, Any]:
-    """The settings in a file, laid over those of the profile that it `extends`.
+def _read_profile(
+    path: Path, extended_by: tuple[Path, ...]
+) -> tuple[dict[str, Any], tuple[Path, ...]]:
+    """The settings in a file, laid over those of the profile that it `extends`; the files read.
 
     A block keeps the keys that the extending profile does not give; a key given replaces the whole
     value, so that `data: {candidates: …}` never mixes two lists of sources.
@@ -48,19 +52,19 @@ def _read_profile(path: Path, extended_by: tuple[Path, ...]) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ProfileError(f"{path}: expected settings as `key: value`, found {content!r}")
     if "extends" not in content:
-        return content
+        return content, (path,)
     chain = (*extended_by, path)
     base_path = _profile_path(str(content.pop("extends")))
     if base_path in chain:
         raise ProfileError(f"{path}: `extends` goes round in a circle: {base_path}")
-    base = _read_profile(base_path, chain)
+    base, files = _read_profile(base_path, chain)
     for key, value in content.items():
         old = base.get(key)
         if isinstance(old, dict) and isinstance(value, dict):
             base[key] = {**old, **value}
         else:
             base[key] = value
-    return base
+    return base, (path, *files)
 
 
 def _profile_path(profile: str) -> Path:

@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator, model_validator
 
 from im_resources.study.places import state_home
 
@@ -53,11 +53,11 @@ class DataSource(Settings):
     config: str | None = Field(None, description="Hugging Face dataset configuration")
     split: str = Field("train", description="Hugging Face dataset split")
     revision: str | None = Field(None, description="Hugging Face commit or tag; pins the data")
-    format: Literal["alpaca", "dolly", "messages", "sharegpt", "fields"] = Field(
+    format: str = Field(
         "alpaca",
         description="Shape of a row. alpaca: instruction, input, output; dolly: instruction, "
         "context, response; messages, sharegpt: the first user turn of a conversation and the "
-        "reply to it; fields: columns as `fields` names them",
+        "reply to it; fields: columns as `fields` names them; or a format of a plugin",
     )
     fields: dict[Literal["instruction", "input", "output", "category"], str] | None = Field(
         None,
@@ -180,10 +180,11 @@ class ModelSettings(Settings):
         description="Number format of the frozen base (paper: int8). auto: bf16 where the hardware "
         "multiplies it, else fp32; int8 and nf4 (QLoRA): less memory, through bitsandbytes",
     )
-    prompt: Literal["plain", "alpaca", "chat"] = Field(
+    prompt: str = Field(
         "plain",
         description="Prompt template of the base model (the paper does not print its own). plain: "
-        "Question and Answer; alpaca: Alpaca's headings; chat: the tokenizer's own",
+        "Question and Answer; alpaca: Alpaca's headings; chat: the tokenizer's own; or a template "
+        "of a plugin",
     )
     max_length: Annotated[int, Field(ge=16)] = Field(
         512,
@@ -590,6 +591,12 @@ class Study(Settings):
     )
     judge: JudgeSettings | None = Field(None, description="Left out: no pairwise judge")
     transfer: TransferSettings | None = Field(None, description="Left out: no proxy transfer")
+    plugins: tuple[Annotated[str, Field(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*$")], ...] = Field(
+        (),
+        description="Modules that add indicators, strategies, formats, …: installed ones, or files "
+        "beside the profile",
+    )
+    _profile_folders: tuple[Path, ...] = PrivateAttr(())
 
     @model_validator(mode="after")
     def _measured_points(self) -> Self:
@@ -611,6 +618,11 @@ class Study(Settings):
                 known = ", ".join(self.validation.strategies)
                 raise ValueError(f"judge: {arm!r} is no arm of validation.strategies ({known})")
         return self
+
+    @property
+    def profile_folders(self) -> tuple[Path, ...]:
+        """Folders of the profile and of those that it extends; none of a study made in code."""
+        return self._profile_folders
 
     @cached_property
     def folder(self) -> Path:

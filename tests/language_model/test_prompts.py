@@ -135,5 +135,5 @@ def test_all_responses_of_an_instruction_share_one_prompt(tokenizer: Any) -> Non
 
 
 def test_an_unknown_template_names_the_known_ones(tokenizer: Any) -> None:
-    with pytest.raises(ValueError, match=r"'vicuna'.*plain, alpaca, chat"):
+    with pytest.raises(ValueError, match=r"models\.prompt: .*'vicuna'.*alpaca, chat, plain"):
         encode(tokenizer, "vicuna", "Hi", "", ["Hello"], 64)

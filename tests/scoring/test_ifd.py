@@ -9,7 +9,7 @@ import pytest
 
 from im_assets.scoring.batch import ScoringBatch
 from im_assets.scoring.indicators.ifd import instruction_following_difficulty
-from im_assets.scoring.registry import backends
+from im_assets.scoring.registry import BACKENDS
 from im_resources.language_model.prompts import encode
 from tests.language_model.models import EXAMPLES, plain_model, plain_nll, write_model
 from tests.scoring.small_models import scoring_batch
@@ -58,4 +58,4 @@ def test_an_example_has_the_same_ifd_in_any_batch(tmp_path: Path, tiny_folder: P
 
 
 def test_ifd_reads_the_base_model_so_another_base_scores_anew() -> None:
-    assert backends()["ifd"].uses == ("base",)
+    assert BACKENDS.all()["ifd"].uses == ("base",)

@@ -14,7 +14,7 @@ from sklearn.metrics import roc_auc_score
 
 from im_assets.scoring.batch import ScoringBatch
 from im_assets.scoring.indicators.probes import LAYER, probe_weights
-from im_assets.scoring.registry import IndicatorError, backends
+from im_assets.scoring.registry import BACKENDS, IndicatorError
 from im_assets.scoring.train_probes import (
     TEXTS,
     dropped_words,
@@ -39,7 +39,9 @@ MODELS = models_of(demo_study(PROXIES))
 
 def scores_of(examples: pd.DataFrame) -> pd.DataFrame:
     batch = ScoringBatch(examples, MODELS, LAYER)
-    return pd.DataFrame({name: backends()[proxy].score(batch) for name, proxy in PROXIES.items()})
+    return pd.DataFrame(
+        {name: BACKENDS.all()[proxy].score(batch) for name, proxy in PROXIES.items()}
+    )
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +112,7 @@ def test_another_base_model_is_refused(tmp_path: Path) -> None:
     batch = ScoringBatch(GOOD, models_of(study), LAYER)
     for name in ("nat", "coh", "und"):
         with pytest.raises(IndicatorError, match=r"SmolLM2-135M-Instruct.*unieval"):
-            backends()[PROXIES[name]].score(batch)
+            BACKENDS.all()[PROXIES[name]].score(batch)
 
 
 def test_corruptions_change_the_response_and_nothing_else() -> None:

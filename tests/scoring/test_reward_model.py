@@ -15,7 +15,7 @@ from transformers import (
 )
 
 from im_assets.scoring.indicators.reward_model import reward_model
-from im_assets.scoring.registry import IndicatorError, backends
+from im_assets.scoring.registry import BACKENDS, IndicatorError
 from im_resources.language_model import reward_model as module
 from im_resources.language_model.loading import ModelError
 from im_resources.language_model.reward_model import LoadedRewardModel, load_reward_model
@@ -132,6 +132,6 @@ def test_a_model_with_two_logits_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_backend_is_registered_and_asks_for_its_model(tmp_path: Path) -> None:
-    assert backends()["reward_model"].uses == ("reward",)
+    assert BACKENDS.all()["reward_model"].uses == ("reward",)
     with pytest.raises(IndicatorError, match=r"models\.reward"):
         reward_model(scoring_batch(tmp_path))

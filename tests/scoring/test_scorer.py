@@ -12,14 +12,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from im_assets.scoring import indicators as indicator_modules
-from im_assets.scoring import registry
 from im_assets.scoring.batch import ScoringBatch
 from im_assets.scoring.indicators.nearest_neighbour import nearest_neighbour
-from im_assets.scoring.registry import IndicatorError, backends, chosen, indicator
+from im_assets.scoring.registry import BACKENDS, IndicatorError, chosen, indicator
 from im_assets.scoring.scorer import embeddings_of, score_missing
 from im_resources.study import PROJECT_ROOT, ModelSource, Study
 from im_resources.warehouse import Warehouse
+from tests.registries import isolate
 from tests.scoring import slow_scoring
 from tests.scoring.demo_models import demo_study, models_of, sample
 
@@ -34,7 +33,7 @@ def warehouse(tmp_path: Path) -> Warehouse:
 @pytest.fixture(autouse=True)
 def registered(monkeypatch: pytest.MonkeyPatch) -> None:
     """Backends that a test registers are gone after it."""
-    monkeypatch.setattr(registry, "_BACKENDS", dict(backends()))
+    isolate(BACKENDS, monkeypatch)
 
 
 @pytest.fixture
@@ -209,36 +208,11 @@ def test_a_backend_that_returns_nonsense_is_named_and_nothing_is_cached(
 
 def test_an_unknown_backend_gets_a_suggestion() -> None:
     study = demo_study({"ppl": "perplexty"})
-    message = "scoring.indicators.ppl: unknown backend 'perplexty'; did you mean 'perplexity'?"
+    message = (
+        "scoring.indicators.ppl: unknown indicator backend 'perplexty'; did you mean 'perplexity'?"
+    )
     with pytest.raises(IndicatorError, match=re.escape(message)):
         chosen(study.scoring)
-
-
-def test_a_file_in_the_folder_and_a_line_in_the_profile_make_an_indicator(
-    tmp_path: Path, warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "commas.py").write_text(
-        '''
-"""commas: commas of the response."""
-
-import numpy as np
-
-from im_assets.scoring.batch import ScoringBatch
-from im_assets.scoring.registry import indicator
-
-
-@indicator("comma_count", version=1)
-def comma_count(batch: ScoringBatch, per: int = 1) -> np.ndarray:
-    return batch.examples["output"].str.count(",").to_numpy() / per
-'''
-    )
-    folder = [*indicator_modules.__path__, str(tmp_path)]
-    monkeypatch.setattr(indicator_modules, "__path__", folder)
-    monkeypatch.delitem(sys.modules, f"{indicator_modules.__name__}.commas", raising=False)
-    options = {"commas": {"backend": "comma_count", "options": {"per": 2}}}
-    scores, _ = run(warehouse, demo_study(options))
-    found = scores.set_index("example_id")["value"].loc[EXAMPLES["example_id"]]
-    assert list(found) == list(EXAMPLES["output"].str.count(",") / 2)
 
 
 def test_two_backends_of_one_name_are_refused() -> None:

@@ -11,14 +11,14 @@ from huggingface_hub import try_to_load_from_cache
 from transformers import T5Config, T5ForConditionalGeneration
 
 from im_assets.scoring.indicators.unieval import coherence, naturalness, understandability
-from im_assets.scoring.registry import IndicatorError, backends
+from im_assets.scoring.registry import BACKENDS, IndicatorError
 from im_resources.language_model.loading import ModelError
 from im_resources.language_model.unieval import dialogue_history, load_unieval, question
 from im_resources.study import ModelSource
 from tests.scoring.small_models import EXAMPLES, closed_tokenizer, scoring_batch
 
 CPU = torch.device("cpu")
-BACKENDS = {
+QUESTIONS = {
     "naturalness": naturalness,
     "coherence": coherence,
     "understandability": understandability,
@@ -75,7 +75,7 @@ def first_step(folder: Path, text: str) -> float:
     return float(chances[yes] / (chances[yes] + chances[no]))
 
 
-@pytest.mark.parametrize("dimension", BACKENDS)
+@pytest.mark.parametrize("dimension", QUESTIONS)
 def test_scores_are_those_of_the_first_decoder_step(
     t5: Path, tmp_path: Path, dimension: str
 ) -> None:
@@ -85,7 +85,7 @@ def test_scores_are_those_of_the_first_decoder_step(
         for prompt, response in zip(batch.prompts, EXAMPLES["output"], strict=True)
     ]
     assert np.ptp(expected) > 1e-3
-    np.testing.assert_allclose(BACKENDS[dimension](batch), expected, atol=1e-6)
+    np.testing.assert_allclose(QUESTIONS[dimension](batch), expected, atol=1e-6)
 
 
 def test_padding_and_order_do_not_matter(t5: Path, tmp_path: Path) -> None:
@@ -122,8 +122,8 @@ def test_a_hub_model_out_of_reach_is_named() -> None:
 
 
 def test_the_backends_are_registered_and_ask_for_their_model(tmp_path: Path) -> None:
-    for dimension, score in BACKENDS.items():
-        assert backends()[f"unieval_{dimension}"].uses == ("unieval",)
+    for dimension, score in QUESTIONS.items():
+        assert BACKENDS.all()[f"unieval_{dimension}"].uses == ("unieval",)
         with pytest.raises(IndicatorError, match=r"models\.unieval"):
             score(scoring_batch(tmp_path))
 

@@ -53,9 +53,8 @@ def small_pool(
         "indicators": pd.DataFrame(values, index=pd.Index(ids, name="example_id")),
         "rule": rule,
         "embeddings": lambda: vectors.astype(np.float32),
-        "neighbour": 6,
         "set_size": 20,
-        "knn": "knn_6" if "knn_6" in columns else None,
+        "set_level": frozenset({"knn_6"} & set(columns)),
     }
     return Pool(**(pool | changes))
 
@@ -68,7 +67,6 @@ def reordered(pool: Pool, order: np.ndarray) -> Pool:
         indicators=pool.indicators.iloc[order],
         rule=pool.rule,
         embeddings=lambda: vectors,
-        neighbour=pool.neighbour,
         set_size=pool.set_size,
-        knn=pool.knn,
+        set_level=pool.set_level,
     )

@@ -12,16 +12,16 @@ import pytest
 
 from im_assets.rule.document import coefficient_table
 from im_assets.rule.model import Coefficient, Rule
-from im_assets.scoring import registry
 from im_assets.scoring.batch import Models
 from im_assets.scoring.indicators.nearest_neighbour import expected_distance
-from im_assets.scoring.registry import backends, indicator
+from im_assets.scoring.registry import BACKENDS
 from im_assets.selection.assets import selection_assets
 from im_assets.selection.pool import pool_indicators
 from im_assets.selection.selecting import SelectionError
 from im_resources.gpu import GpuResource
 from im_resources.study import ModelSource, ScoringSettings, SelectionSettings, Study, load_study
 from im_resources.warehouse import Warehouse
+from tests.registries import isolate
 
 SIZE, POOL = 5, 40
 IDS = [f"id-{i:02d}" for i in range(POOL)]
@@ -31,7 +31,7 @@ KNN = {"backend": "nearest_neighbour", "options": {"neighbour": 2}}
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("IM_HOME", str(tmp_path))
-    monkeypatch.setattr(registry, "_BACKENDS", dict(backends()))
+    isolate(BACKENDS, monkeypatch)
 
 
 @pytest.fixture
@@ -150,16 +150,3 @@ def test_a_pool_can_be_ranked_by_its_neighbours_alone(make_study: Callable[..., 
     assert list(frame.index) == IDS
     expected = expected_distance(vectors, study.mixtures.size, 2)
     np.testing.assert_allclose(frame["knn_2"], expected, atol=1e-6)
-
-
-def test_another_indicator_of_the_set_is_not_taken_for_knn(
-    make_study: Callable[..., Study],
-) -> None:
-    @indicator("spread", version=1, uses=("embedding",), scope="mixture")
-    def spread(embeddings: np.ndarray) -> np.ndarray:
-        return embeddings.std(axis=1)
-
-    study = make_study(len_out="response_length", spread="spread")
-    warehouse, _ = embed(study)
-    frame = pool_indicators(IDS, scores(len_out=LENGTHS), study, models_of(study), warehouse)
-    assert list(frame.columns) == ["len_out"]

@@ -8,19 +8,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from im_assets.selection import registry
 from im_assets.selection.choosing import choose, resolve_size
 from im_assets.selection.pool import Pool
-from im_assets.selection.registry import check_strategies, strategies, strategy
+from im_assets.selection.registry import STRATEGIES, check_strategies, strategy
 from im_assets.selection.selecting import SelectionError
 from im_resources.study import SelectionSettings, StrategySettings, Study, load_study
+from tests.registries import isolate
 from tests.selection.pools import INDICATORS, linear_rule, reordered, small_pool
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "highest": {"indicator": "len_out"},
     "lowest": {"indicator": "ppl"},
 }
-ALL = sorted(strategies())
+ALL = sorted(STRATEGIES.all())
 
 
 def select(name: str, pool: Pool, size: int, seed: int = 0, **options: Any) -> np.ndarray:
@@ -127,7 +127,7 @@ def test_an_indicator_that_the_pool_lacks_is_named(name: str, lacking: str) -> N
     [
         (
             {"strategy": "rul"},
-            r"strategy: unknown strategy 'rul'; did you mean 'rule'\?; known: hi",
+            r"strategy: unknown selection strategy 'rul'; did you mean 'rule'\?; known: hi",
         ),
         ({"strategy": "rule", "options": {"x": 1}}, r"options\.x: rule has no such option; it has"),
         (
@@ -163,7 +163,7 @@ def test_the_arms_of_the_validation_are_checked_too() -> None:
 
 @pytest.fixture
 def own_registry(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry, "_STRATEGIES", strategies())
+    isolate(STRATEGIES, monkeypatch)
 
 
 @pytest.mark.usefixtures("own_registry")
@@ -176,7 +176,7 @@ def test_a_strategy_of_ones_own_is_one_decorator() -> None:
     pool = small_pool(6)
     assert ids(pool, select("every_other", pool, 3)) == ["id-0000", "id-0002", "id-0004"]
     assert ids(pool, select("every_other", pool, 1, start=1)) == ["id-0001"]
-    with pytest.raises(SelectionError, match="two strategies are called 'every_other'"):
+    with pytest.raises(SelectionError, match="two entries are called 'every_other'"):
 
         @strategy("every_other")
         def other(pool: Pool, size: int, seed: int) -> np.ndarray:

@@ -1,24 +1,11 @@
-"""knn_i: how far apart a mixture's examples lie in SentenceBERT space. A property of the set."""
+"""knn_i: how far apart a set's examples lie in SentenceBERT space. A property of the set."""
 
 import numpy as np
 
-from im_assets.scoring.registry import indicator
+from im_assets.scoring.registry import SetTooSmall, indicator
 
 # Distances computed at once: bounds the block to 512 × the set's size.
 BLOCK = 512
-
-
-@indicator("nearest_neighbour", version=1, uses=("embedding",), scope="mixture")
-def nearest_neighbour(embeddings: np.ndarray, neighbour: int = 6) -> np.ndarray:
-    """Distance of each member to its ``neighbour``-th nearest other member, [members].
-
-    Args:
-        embeddings: unit vectors of the set, [members, dimensions].
-
-    Raises ValueError when the set has too few members.
-    """
-    _check_size(len(embeddings), neighbour)
-    return kth_distance(embeddings, embeddings, neighbour + 1)  # the nearest is the member itself
 
 
 def kth_distance(queries: np.ndarray, reference: np.ndarray, k: int) -> np.ndarray:
@@ -32,7 +19,7 @@ def kth_distance(queries: np.ndarray, reference: np.ndarray, k: int) -> np.ndarr
 
 
 def expected_distance(
-    embeddings: np.ndarray, size: int, neighbour: int, seed: int = 0, draws: int = 8
+    embeddings: np.ndarray, size: int, neighbour: int = 6, seed: int = 0, draws: int = 8
 ) -> np.ndarray:
     """What KNN-i a pool's example would have inside a random mixture of ``size`` examples.
 
@@ -43,7 +30,7 @@ def expected_distance(
     Args:
         embeddings: unit vectors of the pool, [examples, dimensions].
 
-    Raises ValueError when the pool or ``size`` is too small.
+    Raises SetTooSmall when the pool or ``size`` is too small.
     """
     generator = np.random.Generator(np.random.PCG64(seed))
     members = min(size, len(embeddings))
@@ -63,6 +50,19 @@ def expected_distance(
 
 def _check_size(members: int, neighbour: int) -> None:
     if members <= neighbour:
-        raise ValueError(
+        raise SetTooSmall(
             f"KNN-{neighbour} needs a set of more than {neighbour} examples, got {members}"
         )
+
+
+@indicator("nearest_neighbour", version=1, scope="set", expected=expected_distance)
+def nearest_neighbour(embeddings: np.ndarray, neighbour: int = 6) -> np.ndarray:
+    """Distance of each member to its ``neighbour``-th nearest other member, [members].
+
+    Args:
+        embeddings: unit vectors of the set, [members, dimensions].
+
+    Raises SetTooSmall when the set has too few members.
+    """
+    _check_size(len(embeddings), neighbour)
+    return kth_distance(embeddings, embeddings, neighbour + 1)  # the nearest is the member itself

@@ -1,8 +1,8 @@
 """set_aware: the rule for what belongs to an example, coverage for what belongs to the set.
 
-KNN-i is a property of the chosen set: ranking single examples by it, as `rule` does, takes the
-outliers of a random mixture and may still choose them from one corner. Here the rule's other terms
-rank, and the set's spread is maximized as such.
+KNN-i and its like are properties of the chosen set: ranking single examples by KNN-i, as `rule`
+does, takes the outliers of a random mixture and may still choose them from one corner. Here the
+rule's other terms rank, and the set's spread is maximized as such.
 """
 
 from typing import Annotated
@@ -26,11 +26,11 @@ def set_aware(
     reference: Annotated[int, Field(ge=1)] = 16_384,
     epsilon: Annotated[float, Field(gt=0, lt=1)] = 0.05,
 ) -> np.ndarray:
-    """A set of low predicted log loss (without KNN-i) that covers the pool (see coverage).
+    """A set of low predicted log loss (of its examples alone) that covers the pool (see coverage).
 
-    Candidates are the best ``candidates`` · ``size`` examples by the rule without KNN-i. What they
-    have to cover is a random sample of the pool: twice ``size``, at least 2,048 and at most
-    ``reference`` examples. So nothing is quadratic in the pool.
+    Candidates are the best ``candidates`` · ``size`` examples by the rule without its
+    set-level terms. What they have to cover is a random sample of the pool: twice ``size``, at
+    least 2,048 and at most ``reference`` examples. So nothing is quadratic in the pool.
 
     Args:
         weight: of coverage against quality; quality is the predicted log loss scaled to 1 for the
@@ -40,7 +40,7 @@ def set_aware(
 
     Raises SelectionError when the rule has no indicator.
     """
-    predicted = _without_knn(pool)
+    predicted = _of_examples(pool)
     best = pool.ranked(predicted)[: candidates * size]
     quality = _scaled(-predicted[best])
     vectors = pool.embeddings()
@@ -54,8 +54,8 @@ def set_aware(
     ]
 
 
-def _without_knn(pool: Pool) -> np.ndarray:
-    """The rule's linear part without KNN-i, log loss [examples]; lower is better."""
+def _of_examples(pool: Pool) -> np.ndarray:
+    """The rule's linear part without set-level terms, log loss [examples]; lower is better."""
     if not pool.rule.indicators:
         raise SelectionError(
             "the rule has no indicator (none tells these mixtures apart), so set_aware has "
@@ -63,7 +63,7 @@ def _without_knn(pool: Pool) -> np.ndarray:
         )
     values = np.zeros(len(pool))
     for term in pool.rule.coefficients:
-        if term.name != pool.knn:
+        if term.name not in pool.set_level:
             values += term.estimate * pool.column(term.name)
     return values
 

@@ -1,0 +1,131 @@
+"""The registry of data formats: one raw row of a source becomes instruction, input and output.
+
+A format is a function under the ``@data_format`` decorator: in a module of
+``im_assets/candidates/formats/``, or in one that the profile names as a plugin. A source's line
+``format: <name>`` puts it to use (docs/extending.md).
+"""
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from im_assets.candidates.rows import RowError, checked_text, label, listed, number_or_nan
+from im_resources.registry import Registry
+from im_resources.study import DataSettings, DataSource
+
+Read = Callable[..., Mapping[str, str]]
+Registered = TypeVar("Registered", bound=Read)
+FIELDS = ("instruction", "input", "output", "category")
+
+
+class FormatError(ValueError):
+    """A data format that there is not, or that reads a row into something else than fields."""
+
+
+@dataclass(frozen=True)
+class DataFormat:
+    """How the rows of a source are read.
+
+    Attributes:
+        read: gives the fields of one raw row, a dict: ``instruction``, ``output``, and where there
+            are ``input`` and ``category``. It raises RowError for a row that it cannot use. If it
+            has a parameter ``needs_output``, it is told whether the source brings its reference
+            outputs in a column of their own; if it has ``fields``, it is given the profile's.
+        columns: the column that each field is read from, of those without which no row can be used:
+            a source none of whose rows has one of them is an error.
+    """
+
+    name: str
+    read: Read
+    columns: Mapping[str, str]
+
+
+FORMATS = Registry[DataFormat]("data format", "im_assets.candidates.formats", FormatError)
+
+
+def data_format(name: str, *, columns: Mapping[str, str]) -> Callable[[Registered], Registered]:
+    """Register the decorated function as the format ``name`` (see DataFormat).
+
+    Raises FormatError when another function has the name already.
+    """
+
+    def register(read: Registered) -> Registered:
+        FORMATS.add(name, DataFormat(name, read, columns), read)
+        return read
+
+    return register
+
+
+def check_formats(data: DataSettings) -> None:
+    """Raises FormatError when a source of the profile has an unknown format."""
+    sources = {f"data.candidates.{name}": source for name, source in data.candidates.items()}
+    sources |= {f"data.unseen.{name}": source for name, source in data.unseen.items()}
+    sources["data.evaluation"] = data.evaluation
+    for field, source in sources.items():
+        FORMATS.get(source.format, f"{field}.format")
+
+
+class RowReader:
+    """Reads the rows of one source.
+
+    Attributes:
+        required: the columns that at least one row must have, or the mapping is wrong.
+    """
+
+    def __init__(self, source: DataSource, extra: Mapping[str, str]) -> None:
+        """``extra``: columns that are kept beside the fields, "number" or "text" each.
+
+        Raises FormatError when the source's format is unknown.
+        """
+        self._format = FORMATS.get(source.format, "format")
+        self._outputs, self._extra = source.outputs, extra
+        given = {"fields": source.fields, "needs_output": source.outputs is None}
+        accepted = inspect.signature(self._format.read).parameters
+        self._given = {name: value for name, value in given.items() if name in accepted}
+        columns = dict(self._format.columns) | dict(source.fields or {})
+        if source.outputs:
+            columns |= {"output": source.outputs}
+        self.required = set(columns.values())
+
+    def parse(self, row: Any) -> dict[str, Any]:
+        """The fields of a row: ``instruction``, ``input``, ``category`` and ``output``, or
+        ``outputs`` (a list of str) for an evaluation set; and the extra columns.
+
+        Raises:
+            RowError: a field is missing, not text, or not valid Unicode.
+            FormatError: the format's function failed, or gave something else.
+        """
+        if not isinstance(row, dict):
+            raise RowError(f"not an object with fields but {type(row).__name__}")
+        fields: dict[str, Any] = {"input": "", "category": ""}
+        if isinstance(row.get("category"), str):  # else it only happens to have this name
+            fields["category"] = row["category"]
+        fields |= self._read(row)
+        if self._outputs:
+            fields.pop("output", None)
+        wanted = [field for field in FIELDS if field != "output" or not self._outputs]
+        parsed: dict[str, Any] = {field: checked_text(fields.get(field), field) for field in wanted}
+        if self._outputs:
+            values = listed(row, self._outputs)
+            parsed["outputs"] = [checked_text(value, self._outputs) for value in values]
+        for column, kind in self._extra.items():
+            parsed[column] = number_or_nan(row, column) if kind == "number" else label(row, column)
+        return parsed
+
+    def _read(self, row: dict[str, Any]) -> Mapping[str, str]:
+        try:
+            fields = self._format.read(row, **self._given)
+        except RowError:
+            raise
+        except Exception as error:
+            raise FormatError(
+                f"format {self._format.name!r} failed with {type(error).__name__}: {error}; for a "
+                "row that cannot be used it has to raise RowError"
+            ) from error
+        if not isinstance(fields, Mapping) or not set(fields) <= set(FIELDS):
+            raise FormatError(
+                f"format {self._format.name!r} gave {fields!r}; expected a dict with "
+                f"{', '.join(FIELDS)}"
+            )
+        return fields

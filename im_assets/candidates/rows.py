@@ -1,0 +1,80 @@
+"""Values of one raw row, checked: what a data format reads its fields with."""
+
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+
+class RowError(ValueError):
+    """A row that cannot be used, and why; it ends in quarantine."""
+
+
+def text(row: Mapping[str, Any], column: str) -> str:
+    """The text in a column. Raises RowError when there is none, or it is not valid Unicode."""
+    return checked_text(row.get(column), column)
+
+
+def text_or_empty(row: Mapping[str, Any], column: str) -> str:
+    """The text in a column, '' where there is nothing. Raises RowError for what is not text."""
+    return "" if row.get(column) is None else text(row, column)
+
+
+def checked_text(value: Any, column: str) -> str:
+    """``value`` itself. Raises RowError when it is no text of valid Unicode."""
+    if value is None:
+        raise RowError(f"field {column!r} is missing")
+    if not isinstance(value, str):
+        raise RowError(f"field {column!r} is not text but {type(value).__name__}")
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise RowError(
+            f"field {column!r} is not valid Unicode (invalid UTF-8 or half a surrogate pair)"
+        ) from error
+    return value
+
+
+def listed(row: Mapping[str, Any], column: str) -> list[Any]:
+    """The list in a column, or the JSON of one. Raises RowError when there is none."""
+    value = row.get(column)
+    if value is None:
+        raise RowError(f"field {column!r} is missing")
+    if isinstance(value, str):  # CSV cells have no lists: they carry them as JSON
+        try:
+            value = json.loads(value)
+        except ValueError as error:
+            raise RowError(f"field {column!r} is neither a list nor JSON of one") from error
+    if not isinstance(value, list):
+        raise RowError(f"field {column!r} is not a list but {type(value).__name__}")
+    return value
+
+
+def number_or_nan(row: Mapping[str, Any], column: str) -> float:
+    """The number in a column, as text too (CSV); nan where there is nothing.
+
+    Raises RowError for what is no finite number.
+    """
+    value = row.get(column)
+    if value is None or value == "" or (isinstance(value, float) and math.isnan(value)):
+        return math.nan
+    try:
+        number = math.inf if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError):
+        number = math.inf
+    if not math.isfinite(number):
+        raise RowError(f"field {column!r} is no finite number: {value!r}")
+    return number
+
+
+def label(row: Mapping[str, Any], column: str) -> str | None:
+    """The id in a column, as text (7 and '7' are the same one); None where there is none.
+
+    Raises RowError for what is neither text nor a whole number.
+    """
+    value = row.get(column)
+    if value is None or isinstance(value, str):
+        return None if value in (None, "") else text(row, column)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    raise RowError(f"field {column!r} is no id but {type(value).__name__}")

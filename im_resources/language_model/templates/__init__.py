@@ -1,0 +1,1 @@
+"""The prompt templates. The registry imports every module in this folder."""
