@@ -1,6 +1,7 @@
 """rsLoRA and DoRA: settings of the trainer lora, published as plain PEFT adapters."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from peft import PeftModel
@@ -39,8 +40,8 @@ def test_rslora_and_dora_are_pefts_own(
     assert all(weights[1][key] != weights[0][key] for key in folders)
 
     [(_, losses)] = evaluate_adapters({"seed-000": folders["seed-000"]}, ROWS, study, gpu())
-    plain = PeftModel.from_pretrained(plain_model(tiny_folder), folders["seed-000"]).eval()
-    config = plain.peft_config["default"]
+    plain: Any = PeftModel.from_pretrained(plain_model(tiny_folder), folders["seed-000"]).eval()
+    config: Any = plain.peft_config["default"]
     assert {name: getattr(config, name) for name in kind} == kind
     module = plain.get_base_model().model.layers[0].self_attn.o_proj
     assert module.scaling["default"] == pytest.approx(16 / 8**0.5 if config.use_rslora else 2)

@@ -123,6 +123,6 @@ def test_what_is_not_safetensors_or_does_not_fit_is_refused(
 
     prompt = tmp_path / "prompt"
     config = PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=2)
-    get_peft_model(tiny_model.replica(), config).save_pretrained(prompt)
+    get_peft_model(tiny_model.replica(), config).save_pretrained(str(prompt))
     with pytest.raises(ModelError, match=r"is a learned prompt"):
         load_finetuned(tiny_model, prompt)
