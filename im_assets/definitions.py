@@ -1,7 +1,7 @@
 """The one place where assets, checks, jobs and resources meet; what Dagster loads."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 # Before torch is imported anywhere: idle OpenMP threads that spin steal the cores that others need.
@@ -15,20 +15,20 @@ from im_assets.candidates.format_registry import check_formats
 from im_assets.common.versions import with_settings
 from im_assets.evidence import assets as evidence
 from im_assets.experiments import assets as experiments
-from im_assets.experiments.trainers import check_trainer
+from im_assets.experiments.trainers import check_trainer, trainer_key
 from im_assets.judging import assets as judging
 from im_assets.mixtures import assets as mixtures
 from im_assets.reporting import assets as reporting
 from im_assets.rule import assets as rule
 from im_assets.scoring import assets as scoring
-from im_assets.scoring.registry import columns_read
+from im_assets.scoring.registry import chosen, columns_read
 from im_assets.selection import assets as selection
 from im_assets.selection.registry import check_strategies
 from im_assets.univariate import assets as univariate
 from im_assets.validation import assets as validation
 from im_resources.adapter_store import AdapterStoreResource
 from im_resources.gpu import GpuResource
-from im_resources.language_model.template_registry import template_of
+from im_resources.language_model.template_registry import template_key, template_of
 from im_resources.plugins import load_plugins
 from im_resources.study import Study, load_study
 from im_resources.study.environment import check_history
@@ -41,6 +41,17 @@ ROOMS = (
 )  # fmt: skip
 
 
+# Settings that name entries of a registry; these have versions of their own.
+KEYS: dict[str, Callable[[Study], Any]] = {
+    "finetuning": lambda study: trainer_key(study.finetuning),
+    "models": lambda study: (study.models, template_key(study.models.prompt)),
+    "models.prompt": lambda study: template_key(study.models.prompt),
+    "scoring.indicators": lambda study: [
+        (i.name, i.backend.name, i.backend.version, i.options) for i in chosen(study.scoring)
+    ],
+}
+
+
 def definitions(study: Study, profile: str) -> dg.Definitions:
     """All definitions of a study. One process runs all steps, so that the base is loaded once."""
     load_plugins(study)
@@ -51,9 +62,8 @@ def definitions(study: Study, profile: str) -> dg.Definitions:
     check_strategies(study)
     check_trainer(study)
     rooms = dg.Definitions.merge(*(room.definitions(study) for room in ROOMS))
-    assets = with_settings(
-        [a for a in rooms.assets or () if isinstance(a, dg.AssetsDefinition)], study
-    )
+    made = [asset for asset in rooms.assets or () if isinstance(asset, dg.AssetsDefinition)]
+    assets = with_settings(made, study, KEYS)
     warehouse = str(study.warehouse)
     return dg.Definitions(
         assets=assets,

@@ -7,7 +7,7 @@ nothing (https://docs.dagster.io/guides/build/assets/asset-versioning-and-cachin
 """
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import dagster as dg
@@ -52,15 +52,26 @@ def settings_read(study: Study, paths: Sequence[str]) -> dict[str, Any]:
     return values
 
 
-def with_settings(assets: Sequence[dg.AssetsDefinition], study: Study) -> list[dg.AssetsDefinition]:
-    """The assets with code versions that cover the settings they read, and their parents' ones."""
+def with_settings(
+    assets: Sequence[dg.AssetsDefinition],
+    study: Study,
+    keys: Mapping[str, Callable[[Study], Any]],
+) -> list[dg.AssetsDefinition]:
+    """The assets with code versions that cover the settings they read, and their parents' ones.
+
+    Args:
+        keys: what stands for a setting that names entries of a registry, by its path: the entries'
+            own versions with it.
+    """
     specs = {spec.key: spec for asset in assets for spec in asset.specs}
     versions: dict[dg.AssetKey, str] = {}
 
     def version(key: dg.AssetKey) -> str:
         if key not in versions:
             spec = specs[key]
-            own = settings_read(study, spec.metadata.get(READS, ()))
+            paths = spec.metadata.get(READS, ())
+            own = settings_read(study, paths)
+            own |= {path: keys[path](study) for path in paths if path in keys}
             parents = {dep.asset_key for dep in spec.deps if dep.asset_key in specs}
             made_from = sorted(version(parent) for parent in parents)
             hashed = fingerprint(own, made_from)[:8]
