@@ -81,45 +81,49 @@ def definitions(study: Study, profile: str) -> dg.Definitions:
     )
 
 
-# What follows the job `study`, in order. A job's partitioned assets share one set of partitions, so
-# that each experiment is a job, and a run, of its own.
+# The jobs, in order. Partitioned assets of a job share one set of partitions, so each experiment is
+# a job, and a run, of its own; what belongs to no partition is in the first job that makes all that
+# it is made from.
 RUNS = {
+    "study": "From candidate data to a selection: pass a range of seeds for one run.",
     "univariate": "Each indicator alone, over bins of the scored pool.",
-    "rule": "The rule on the points of all experiments, its evidence, and the selection by it.",
     "sizes": "Finetunes on selections of several sizes.",
-    "selection": "The selection, of the size that was found.",
     "validation": "Finetunes on selections, against random ones.",
     "judging": "Answers of two finetuned models, compared by a judge.",
     "reporting": "The report of everything before.",
 }
+# A judge that cannot be reached keeps no verdict from being made, and the report comes last.
+ALONE = {"judging", "reporting"}
 
 
 def jobs(assets: Sequence[dg.AssetsDefinition], study: Study) -> list[Any]:
-    """``study`` (from candidate data to a selection) and a job for each further run there is.
+    """One job for each run of a whole study, in order."""
+    specs = {spec.key: spec for asset in assets for spec in asset.specs}
+    order = list(RUNS)
+    places: dict[dg.AssetKey, int] = {}
 
-    What waits for another experiment than the mixtures is a run after that one's.
-    """
-    groups = {spec.group_name for asset in assets for spec in asset.specs}
-    members = {name: {name} for name in RUNS if name in groups - {"rule", "selection"}}
-    if "univariate" in study.rule.points:
-        members["rule"] = {"rule", "evidence", "selection"}
-    elif "sizes" in groups:
-        members["selection"] = {"selection"}
-    later = [name for name in RUNS if name in members]
-    selections = {name: dg.AssetSelection.groups(*members[name]) for name in later}
-    first: dg.AssetSelection = dg.AssetSelection.all()
-    for selection_ in selections.values():
-        first = first - selection_
-    tags = {"study": study.name}
-    job = dg.define_asset_job(
-        "study",
-        selection=first,
-        description="From candidate data to a selection: pass a range of seeds for one run.",
-        tags=tags,
-    )
-    return [job] + [
-        dg.define_asset_job(name, selection=part, description=RUNS[name], tags=tags)
-        for name, part in selections.items()
+    def place(key: dg.AssetKey) -> int:
+        if key not in places:
+            spec = specs[key]
+            group = str(spec.group_name)
+            fixed = group in ALONE or (spec.partitions_def is not None and group in RUNS)
+            own = order.index(group) if fixed else 0
+            parents = [place(d.asset_key) for d in spec.deps if d.asset_key in specs]
+            places[key] = max([own, *parents])
+        return places[key]
+
+    members: dict[str, list[dg.AssetKey]] = {}
+    for key in specs:
+        members.setdefault(order[place(key)], []).append(key)
+    return [
+        dg.define_asset_job(
+            name,
+            selection=dg.AssetSelection.assets(*members[name]),
+            description=RUNS[name],
+            tags={"study": study.name},
+        )
+        for name in order
+        if name in members
     ]
 
 
