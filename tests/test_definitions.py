@@ -50,7 +50,8 @@ BLOCKING = {
     "eval_losses": {"eval_losses_are_finite"},
     "indicator_table": {"indicator_table_is_finite", "indicator_table_has_every_seed"},
 }
-HEAVY = ["torch", "transformers", "peft", "bitsandbytes", "sentence_transformers"]
+HEAVY = ["torch", "transformers", "peft", "bitsandbytes", "sentence_transformers",
+         "altair", "vl_convert", "PIL"]  # fmt: skip
 
 GRAPH: BaseAssetGraph[Any] = defs.resolve_asset_graph()
 NAMES = {key.to_user_string() for key in GRAPH.get_all_asset_keys()}

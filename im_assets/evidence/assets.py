@@ -5,13 +5,16 @@ from typing import Any
 import dagster as dg
 import pandas as pd
 
-from im_assets.common.figures import png_markdown
+from im_assets.common.charts.drawing import png_markdown
 from im_assets.common.presentation import presentation, preview, table
 from im_assets.evidence.evidence import rule_findings
 from im_assets.evidence.figures import (
+    design_figure,
     inclusion_figure,
     learning_curve_figure,
+    left_out_figure,
     permutation_figure,
+    residual_figure,
 )
 from im_assets.evidence.findings import COLUMNS
 from im_assets.evidence.transfer import COLUMNS as TRANSFER_COLUMNS
@@ -75,8 +78,11 @@ def _figures(findings: pd.DataFrame) -> dict[str, Any]:
         "learning curve": learning_curve_figure(findings),
         "inclusion frequencies": inclusion_figure(findings),
         "permutation null": permutation_figure(findings),
+        "left-out sources": left_out_figure(findings),
+        "chosen mixtures": design_figure(findings),
+        "residuals": residual_figure(findings),
     }
-    return {name: png_markdown(png, name) for name, png in made.items() if png is not None}
+    return {name: png_markdown(f, name) for name, f in made.items() if f is not None}
 
 
 def transfer_asset(study: Study, profile: str) -> dg.AssetsDefinition:

@@ -9,7 +9,7 @@ from typing import Any
 import dagster as dg
 import pandas as pd
 
-from im_assets.common.figures import loss_curve, png_markdown
+from im_assets.common.charts.drawing import png_markdown
 from im_assets.common.presentation import presentation, table
 from im_assets.common.progress import Progress
 from im_assets.common.versions import content_version, merged_version, settings_read
@@ -26,6 +26,7 @@ from im_assets.experiments.evaluation import (
     overall,
 )
 from im_assets.experiments.experiment import Drawing, Experiment, some
+from im_assets.experiments.figures import training_figure
 from im_assets.experiments.finetuning import CODE_VERSION as TRAINING_VERSION
 from im_assets.experiments.finetuning import (
     Trained,
@@ -324,7 +325,7 @@ def _adapter_row(trained: Trained) -> dict[str, Any]:
 
 def _adapter_metadata(trained: Trained, key: str, study: Study) -> dict[str, Any]:
     row, losses = _adapter_row(trained), trained.manifest["losses"]
-    curve = png_markdown(loss_curve(losses, f"training loss, {key}"), "training loss")
+    curve = png_markdown(training_figure(losses, f"Training loss, {key}"), "training loss")
     return {
         "loss curve": curve,
         "first loss": row["first_loss"],

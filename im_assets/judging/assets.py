@@ -10,7 +10,7 @@ from typing import Any
 import dagster as dg
 import pandas as pd
 
-from im_assets.common.figures import png_markdown
+from im_assets.common.charts.drawing import png_markdown
 from im_assets.common.presentation import presentation, preview, table
 from im_assets.common.progress import Progress
 from im_assets.experiments.experiment import arm_key

@@ -5,7 +5,7 @@ from typing import Any
 
 import dagster as dg
 
-from im_assets.common.figures import png_markdown
+from im_assets.common.charts.drawing import png_markdown
 from im_assets.common.presentation import presentation
 from im_assets.reporting.blocks import Facts, Text
 from im_assets.reporting.gather import Gathered, gather
@@ -84,10 +84,9 @@ def _figures(found: Gathered) -> dict[str, dg.MetadataValue[Any]]:
     figures: dict[str, dg.MetadataValue[Any]] = {}
     table, rule = found.get("indicator_table"), found.rule
     if table is not None and rule is not None:
-        png = fit_figure(rule, table)
-        figures["rule"] = png_markdown(png, "predicted against actual log loss")
-    verdicts, noise = found.get("selection_validation"), found.get("noise_floor")
-    if found.study.validation is not None and verdicts is not None and noise is not None:
-        png = verdict_figure(verdicts, noise)
-        figures["validation"] = png_markdown(png, "loss of each strategy")
+        figures["rule"] = png_markdown(fit_figure(rule, table), "predicted against actual log loss")
+    verdicts = found.get("selection_validation")
+    if found.study.validation is not None and verdicts is not None:
+        chart = verdict_figure(verdicts, found.get("validation_runs"))
+        figures["validation"] = png_markdown(chart, "loss of each strategy")
     return figures

@@ -7,11 +7,8 @@ from typing import Any, Literal, TypeAlias
 
 import pandas as pd
 
-from im_assets.reporting.charts import XYChart
-from im_assets.reporting.numbers import Kind, plain, shown
-from im_assets.reporting.row_chart import RowChart
-
-Chart: TypeAlias = XYChart | RowChart
+from im_assets.common.charts.look import Chart
+from im_assets.common.formatting import Kind, plain, shown
 
 
 @dataclass(frozen=True)
@@ -82,14 +79,13 @@ class Table:
 
 @dataclass(frozen=True)
 class Figure:
-    """One chart, or several small ones side by side (``panels``), and how to read it."""
+    """A chart, which may have panels, and how to read it."""
 
     key: str
     title: str
     alt: str
     how: str
-    charts: tuple[Chart, ...]
-    panels: bool = False
+    chart: Chart
     data: Table | None = None
 
 
@@ -151,7 +147,7 @@ def document(section: Section) -> dict[str, Any]:
                 found.setdefault("figures", {})[block.key] = {
                     "title": block.title,
                     "how_to_read": block.how,
-                    "charts": [chart.data() for chart in block.charts],
+                    "chart": block.chart,
                 }
                 if block.data is not None:
                     found.setdefault("tables", {})[block.data.key] = _table(block.data)

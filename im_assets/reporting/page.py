@@ -13,8 +13,11 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from im_assets.reporting.blocks import Chart, Figure, Section
-from im_assets.reporting.numbers import shown
+from im_assets.common.charts.drawing import svg
+from im_assets.common.charts.look import Chart
+from im_assets.common.charts.panels import panels
+from im_assets.common.formatting import shown
+from im_assets.reporting.blocks import Figure, Section
 from im_resources.study import Study
 
 TEMPLATE = Path(__file__).parent / "template"
@@ -38,31 +41,44 @@ def render_page(study: Study, sections: Sequence[Section], made: str = "") -> st
         "base-uri 'none'; form-action 'none'",
         shown=shown,
         kind_of=lambda block: type(block).__name__,
+        small=small,
+        titled=titled,
         drawn=drawn,
     )
 
 
-def drawn(figure: Figure, chart: Chart) -> Markup:
-    """The chart for the page: a panel once, others for a phone and for a wide screen.
+def small(figure: Figure) -> bool:
+    """Whether the figure's panels stand side by side."""
+    return bool(figure.chart.get("columns", 1) > 1)
+
+
+def titled(figure: Figure) -> list[tuple[str, Chart]]:
+    """The single charts of a figure with the titles of panels; the figure has its own."""
+    parts = panels(figure.chart)
+    return [(part["title"] if "concat" in figure.chart else "", part) for part in parts]
+
+
+def drawn(figure: Figure, title: str, chart: Chart) -> Markup:
+    """The chart for the page: a small panel once, others for a phone and for a wide screen.
 
     The style shows one of the two; the other is hidden from screen readers too.
     """
-    alt = " ".join(filter(None, (chart.title and f"{chart.title}.", figure.alt)))
-    if figure.panels:
-        return chart.svg(NARROW, alt)
-    wide, narrow = chart.svg(WIDE, alt, look="wide"), chart.svg(NARROW, alt, look="narrow")
-    return wide + narrow
+    alt = " ".join(filter(None, (title and f"{title}.", figure.alt)))
+    if small(figure):
+        return Markup(svg(chart, NARROW, alt))
+    return Markup(svg(chart, WIDE, alt, look="wide") + svg(chart, NARROW, alt, look="narrow"))
 
 
 def figure_files(sections: Sequence[Section]) -> dict[str, str]:
     """File name → SVG document, one a chart, each with its style, for light and dark."""
     files = {}
     for figure in (f for section in sections for f in section.figures):
-        for place, chart in enumerate(figure.charts):
-            part = "" if len(figure.charts) == 1 else f"_{_file_part(chart.title) or place}"
-            width = NARROW if figure.panels else WIDE
-            alt = " ".join(filter(None, (figure.title, chart.title)))
-            files[f"{figure.key}{part}.svg"] = str(chart.svg(width, alt, _read("chart.css"))) + "\n"
+        charts = titled(figure)
+        for place, (title, chart) in enumerate(charts):
+            part = "" if len(charts) == 1 else f"_{_file_part(title) or place}"
+            width = NARROW if small(figure) else WIDE
+            alt = " ".join(filter(None, (figure.title, title)))
+            files[f"{figure.key}{part}.svg"] = svg(chart, width, alt, _read("chart.css")) + "\n"
     return files
 
 

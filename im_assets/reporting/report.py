@@ -29,7 +29,7 @@ from im_assets.reporting.sections import (
 from im_resources.study import Study
 
 PAGE, NUMBERS, FIGURES = "index.html", "report.json", "figures"
-FORMAT, VERSION = "instruction-mining/report", 1
+FORMAT, VERSION = "instruction-mining/report", 2
 
 
 @dataclass(frozen=True)

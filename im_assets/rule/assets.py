@@ -5,7 +5,7 @@ from typing import Any
 import dagster as dg
 import pandas as pd
 
-from im_assets.common.figures import png_markdown
+from im_assets.common.charts.drawing import png_markdown
 from im_assets.common.presentation import presentation, preview, table
 from im_assets.experiments.checks import parts_agree_check
 from im_assets.experiments.points import Parts, points_of
@@ -216,9 +216,10 @@ def _views(rule: Rule, table: pd.DataFrame, indicators: list[str]) -> dict[str, 
         views["path"] = preview(path, rows=len(path))
     if rule.warnings:
         views["warnings"] = dg.MetadataValue.md("\n".join(f"- {w.note}" for w in rule.warnings))
+    if effects := coefficient_figure(rule, table):
+        views["effects"] = png_markdown(effects, "standardised effects")
     panels = indicator_figure(table, indicators, rule.indicators)
     return views | {
         "predicted_against_actual": png_markdown(fit_figure(rule, table), "predicted and actual"),
-        "effects": png_markdown(coefficient_figure(rule, table), "standardised effects"),
         "indicators": png_markdown(panels, "log loss against each indicator"),
     }

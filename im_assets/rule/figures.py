@@ -1,98 +1,113 @@
 """Three views of a rule: how well it fits, what drives it, and the points behind each indicator.
 
-Each function returns the bytes of a PNG, 900 px wide.
+``target`` is how the predicted number is called; it labels the axes.
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
-import numpy as np
 import pandas as pd
 
-from im_assets.common.figures import BLUE, GREY, INK, ORANGE, figure_png, new_figure
+from im_assets.common.charts.look import Chart
+from im_assets.common.charts.panels import panels_chart
+from im_assets.common.charts.points import Series, points_chart
+from im_assets.common.charts.rows import Row, rows_chart
+from im_assets.common.formatting import between, shown
 from im_assets.common.numbers import numeric
 from im_assets.rule.choosing import keys_of
 from im_assets.rule.fitting import TARGET, rank_correlation
 from im_assets.rule.model import Rule
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
+def predictions(rule: Rule, table: pd.DataFrame) -> pd.DataFrame:
+    """Columns ``partition``, ``actual``, ``fitted`` and ``left_out`` of each point: the target, its
+    prediction, and that of a rule chosen and fitted without it (NaN for a published rule).
 
-def fit_figure(rule: Rule, table: pd.DataFrame) -> bytes:
-    """Predicted against actual log loss of each mixture, and predicted without that mixture.
-
-    ``table`` holds ``seed``, ``log_loss`` and the rule's indicators; the left-out predictions come
-    from the rule and are missing for a published one.
+    Args:
+        table: holds ``partition``, the target and the rule's indicators.
     """
-    figure, (axes,) = new_figure(height=6)
-    actual = numeric(table, [TARGET])[:, 0]
-    fitted = rule.predict(table)
-    axes.axline((actual[0], actual[0]), slope=1, color=GREY, lw=1.2, ls="--", label="identity")
-    if rule.loo_predictions:
-        left_out = keys_of(table).map(rule.loo_predictions).to_numpy(dtype=float)
-        axes.vlines(actual, fitted, left_out, color=ORANGE, lw=0.8, alpha=0.4)
-        axes.scatter(
-            actual, left_out, s=42, facecolors="white", edgecolors=ORANGE, label="left out"
-        )
-    axes.scatter(actual, fitted, s=42, color=BLUE, alpha=0.85, label="fitted", zorder=3)
+    keys = keys_of(table)
+    rows = pd.DataFrame({"partition": keys, "actual": numeric(table, [TARGET])[:, 0]})
+    rows["fitted"] = rule.predict(table)
+    rows["left_out"] = keys.map(dict(rule.loo_predictions)).astype(float)
+    return rows
+
+
+def fit_figure(rule: Rule, table: pd.DataFrame, target: str = "log loss") -> Chart:
+    """Predicted against actual target of each mixture, and predicted without that mixture."""
+    rows = predictions(rule, table)
+
+    def series(column: str, name: str, look: int) -> Series:
+        known = rows.dropna(subset=[column])
+        texts = [
+            f"{s}: actual {shown(a, 'loss')}, {column.replace('_', ' ')} {shown(v, 'loss')}"
+            for s, a, v in zip(known["partition"], known["actual"], known[column], strict=True)
+        ]
+        values = known["actual"].tolist(), known[column].tolist()
+        return Series(name, *values, texts, 2 if look else 0)
+
+    ends = [rows["actual"].min(), rows["actual"].max()]
     numbers = [f"n = {len(table)}"]
     if rule.r2 is not None:
         numbers.append(f"R² = {rule.r2:.2f}")
     if rule.loo_spearman is not None:
-        numbers.append(f"leave-one-out Spearman = {rule.loo_spearman:.2f}")
-    axes.set_title(f"The rule on its mixtures ({', '.join(numbers)})", loc="left")
-    axes.set_xlabel("actual log loss")
-    axes.set_ylabel("predicted log loss")
-    axes.legend(frameon=False, loc="upper left")
-    return figure_png(figure)
+        numbers.append(f"Spearman of those left out = {rule.loo_spearman:.2f}")
+    return points_chart(
+        [
+            series("left_out", "predicted without it", 2),
+            series("fitted", "predicted", 0),
+            Series("exact", ends, ends, look=2, points=False, line="dashed"),
+        ],
+        f"actual {target}",
+        f"predicted {target}",
+        f"The rule on its mixtures ({', '.join(numbers)})",
+    )
 
 
-def coefficient_figure(rule: Rule, table: pd.DataFrame) -> bytes:
-    """Effect of each indicator in log loss per standard deviation over the mixtures of ``table``.
+def coefficient_figure(rule: Rule, table: pd.DataFrame, target: str = "log loss") -> Chart | None:
+    """Effect of each indicator on the target per standard deviation over the mixtures of ``table``.
 
     Standardised, because raw coefficients carry the units of their indicators. Intervals are drawn
-    where the rule has them (a published rule has none).
+    where the rule has them (a published rule has none). None where no indicator entered.
     """
-    height = 2.2 + 0.6 * max(1, len(rule.coefficients))
-    figure, (axes,) = new_figure(height=height)
-    axes.axvline(0, color=GREY, lw=1.2)
-    spreads = numeric(table, rule.indicators).std(axis=0, ddof=1)
-    for row, (term, spread) in enumerate(zip(rule.coefficients, spreads, strict=True)):
-        if term.ci_low is not None and term.ci_high is not None:
-            ends = np.array([term.ci_low, term.ci_high]) * spread
-            axes.plot(ends, [row, row], color=BLUE, lw=3, alpha=0.35, solid_capstyle="round")
-        axes.scatter(term.estimate * spread, row, s=70, color=BLUE, zorder=3)
-    axes.set_yticks(range(len(rule.coefficients)), rule.indicators, color=INK)
-    axes.set_ylim(max(1, len(rule.coefficients)) - 0.5, -0.5)
     if not rule.coefficients:
-        axes.text(0.5, 0.5, "no indicator entered", transform=axes.transAxes, ha="center")
-    level = f", {rule.confidence:.0%} intervals" if rule.confidence and rule.coefficients else ""
-    axes.set_title(f"Effect of one standard deviation{level}", loc="left")
-    axes.set_xlabel("change of log loss (left is better data)")
-    axes.grid(axis="y", visible=False)
-    return figure_png(figure)
+        return None
+    spreads = numeric(table, rule.indicators).std(axis=0, ddof=1)
+    rows = []
+    for term, spread in zip(rule.coefficients, map(float, spreads), strict=True):
+        low, high = (None if v is None else v * spread for v in (term.ci_low, term.ci_high))
+        effect = term.estimate * spread
+        text = f"{term.name}: {shown(effect)} ({between(low, high)})"
+        rows.append(Row(term.name, effect, low, high, text))
+    level = f", {rule.confidence:.0%} intervals" if rule.confidence else ""
+    return rows_chart(
+        rows,
+        f"change of {target} (left is better)",
+        f"Effect of one standard deviation{level}",
+        zero=True,
+    )
 
 
 def indicator_figure(
-    table: pd.DataFrame, indicators: Sequence[str], chosen: Sequence[str]
-) -> bytes:
-    """Log loss against each indicator, one small panel each; those in the rule are blue."""
-    columns = min(3, max(1, len(indicators)))
-    rows = max(1, -(-len(indicators) // columns))
-    figure, panels = new_figure(rows, columns, height=0.6 + 2.6 * rows)
+    table: pd.DataFrame,
+    indicators: Sequence[str],
+    chosen: Sequence[str],
+    target: str = "log loss",
+) -> Chart:
+    """The target against each indicator, one small panel each; those in the rule are blue.
+
+    ρ is the rank correlation over the mixtures.
+    """
     y = numeric(table, [TARGET])[:, 0]
-    for axes, name in zip(panels, indicators, strict=False):
-        _panel(axes, numeric(table, [name])[:, 0], y, name, BLUE if name in chosen else GREY)
-    for axes in panels[len(indicators) :]:
-        axes.set_visible(False)
-    figure.supylabel("log loss", fontsize=12, color=INK)
-    return figure_png(figure)
-
-
-def _panel(axes: "Axes", x: np.ndarray, y: np.ndarray, name: str, color: str) -> None:
-    axes.scatter(x, y, s=22, color=color, alpha=0.75)
-    rho = rank_correlation(y, x)
-    axes.set_title(name if rho is None else f"{name}   ρ = {rho:+.2f}", fontsize=12, loc="left")
-    axes.tick_params(labelsize=10)
-    axes.locator_params(nbins=4)
+    names = keys_of(table)
+    panels = []
+    for name in indicators:
+        x = numeric(table, [name])[:, 0]
+        rho = rank_correlation(y, x)
+        texts = [
+            f"{seed}: {name} {shown(a)}, {target} {shown(b, 'loss')}"
+            for seed, a, b in zip(names, x, y, strict=True)
+        ]
+        points = Series("", x.tolist(), y.tolist(), texts, 0 if name in chosen else 2)
+        label = f"mean {name}" + ("" if rho is None else f" (ρ = {shown(rho, 'two')})")
+        panels.append(points_chart([points], label, target, name, height=150))
+    return panels_chart(panels, 3)

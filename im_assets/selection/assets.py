@@ -9,7 +9,7 @@ import dagster as dg
 import numpy as np
 import pandas as pd
 
-from im_assets.common.figures import histogram, png_markdown
+from im_assets.common.charts.drawing import png_markdown
 from im_assets.common.presentation import presentation, preview, table
 from im_assets.experiments.assets import definitions_of
 from im_assets.experiments.checks import parts_agree_check
@@ -19,7 +19,7 @@ from im_assets.scoring.batch import Models
 from im_assets.scoring.registry import Indicator, SetTooSmall, set_level
 from im_assets.selection.choosing import choose, resolve_size
 from im_assets.selection.experiment import size_experiment, size_key
-from im_assets.selection.figures import size_figure
+from im_assets.selection.figures import distribution_figure, size_figure
 from im_assets.selection.pool import Pool, pool_of
 from im_assets.selection.selecting import compare_with_random, export_jsonl, ranked_table
 from im_assets.selection.size_search import measured_sizes, search_sizes, split_halves
@@ -175,11 +175,8 @@ def _selection_metadata(
     compared = compare_with_random(whole, positions.tolist(), numbers, draws)
     by_rule = whole.sort_values(["predicted_log_loss", "example_id"])
     shown = ["rank", "predicted_log_loss", "instruction", "output"]
-    plot = histogram(
-        {"whole pool": whole["predicted_log_loss"], "selected": selection["predicted_log_loss"]},
-        "rule over the pool",
-        "predicted log loss",
-    )
+    values = whole["predicted_log_loss"], selection["predicted_log_loss"]
+    plot = distribution_figure(*values)
     return {
         "selected": len(selection),
         "pool": len(pool),

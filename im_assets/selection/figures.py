@@ -1,28 +1,62 @@
-"""The size search as a figure: loss against size, the two methods in two colours."""
+"""The selection as figures: its rule values, its tilt against the pool, and the size search."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from im_assets.common.figures import BLUE, GREY, ORANGE, figure_png, new_figure
+from im_assets.common.charts.densities import densities_chart
+from im_assets.common.charts.look import Chart
+from im_assets.common.charts.points import Reference, Series, points_chart
+from im_assets.common.charts.rows import Row, rows_chart
+from im_assets.common.formatting import rows_of, shown
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
 
 
-def size_figure(trials: pd.DataFrame) -> bytes:
-    """Search loss (filled) and report loss (hollow) of every size, log scale, as a PNG.
+def distribution_figure(
+    pool: "ArrayLike", selected: "ArrayLike", target: str = "log loss"
+) -> Chart:
+    """Densities of the rule's values over the pool and over what is selected of it."""
+    groups = {"whole pool": pool, "selected": selected}
+    return densities_chart(groups, f"predicted {target}", "The rule over the pool")
+
+
+def tilt_figure(means: pd.DataFrame) -> Chart:
+    """How far the selection's means lie from the pool's, in standard deviations over the pool.
+
+    Args:
+        means: ``indicator``, ``selected``, ``pool`` (means) and ``shift``, in the order drawn.
+    """
+    rows = [
+        Row(r.indicator, r.shift, look=1,
+            text=f"{r.indicator}: {shown(r.selected)} against {shown(r.pool)} in the pool")
+        for r in rows_of(means)
+    ]  # fmt: skip
+    title = "How the selection differs from the pool"
+    return rows_chart(rows, "standard deviations from the pool's mean", title, zero=True)
+
+
+def size_figure(
+    trials: pd.DataFrame,
+    methods: Sequence[str] = ("blend_search", "grid"),
+    target: str = "loss (nats per token)",
+) -> Chart:
+    """Loss of every size on the half of the evaluation set that was not searched on.
 
     Args:
         trials: the table ``size_search``.
     """
-    figure, (axes,) = new_figure(height=3.6)
-    for method, color in (("grid", GREY), ("blend_search", BLUE)):
-        mine = trials[trials["method"] == method].sort_values("size")
-        axes.plot(mine["size"], mine["search_loss"], "o-", lw=1, color=color, label=method)
-        axes.plot(mine["size"], mine["report_loss"], "o", color=color, markerfacecolor="white")
-    chosen = trials[trials["chosen"]]
-    axes.axvline(float(chosen["size"].iloc[0]), color=ORANGE, lw=1, label="chosen")
-    axes.set_xscale("log")
-    axes.set(
-        title="filled: searched on · hollow: reported on",
-        xlabel="examples selected",
-        ylabel="evaluation loss (nats/token)",
-    )
-    axes.legend(frameon=False)
-    return figure_png(figure)
+    series = []
+    for look, method in enumerate(methods):
+        mine = rows_of(trials[trials["method"] == method].sort_values("size"))
+        texts = [f"{method}, trial {r.trial}: {shown(r.size, 'int')} examples, searched on "
+                 f"{shown(r.search_loss, 'loss')}, reported {shown(r.report_loss, 'loss')}"
+                 for r in mine]  # fmt: skip
+        x, y = [r.size for r in mine], [r.report_loss for r in mine]
+        series.append(Series(method, x, y, texts, 1 if look else 0, line="solid"))
+    chosen = trials.loc[trials["chosen"].astype(bool), "size"].unique()
+    lines = [Reference(float(size), "chosen", "x") for size in chosen]
+    title = "Loss against the size of the selection"
+    return points_chart(series, "examples selected", target, title, lines, x_scale="log")

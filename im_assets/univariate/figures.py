@@ -1,31 +1,49 @@
 """The paper's univariate figure: indicator against loss, mixtures and bins in two colours."""
 
-import math
-
 import pandas as pd
 
-from im_assets.common.figures import BLUE, GREY, ORANGE, figure_png, new_figure
+from im_assets.common.charts.look import Chart
+from im_assets.common.charts.panels import panels_chart
+from im_assets.common.charts.points import Series, points_chart
+from im_assets.common.charts.regression import regression_line
+from im_assets.common.formatting import rows_of, shown
 
 
-def univariate_figure(bins: pd.DataFrame, mixtures: pd.DataFrame) -> bytes:
-    """One panel an indicator, as a PNG.
+def univariate_figure(
+    bins: pd.DataFrame,
+    mixtures: pd.DataFrame | None,
+    target: str = "log loss",
+    column: str = "log_loss",
+) -> Chart:
+    """One panel an indicator: the mixtures, the bins, and a line fitted to the bins.
 
     Args:
         bins: as ``bin_table`` returns it.
-        mixtures: indicator_table: one column an indicator, and log_loss.
+        mixtures: the points of random mixtures: ``partition``, a column an indicator, the target's.
+        target, column: how the target is called, and where it stands in both tables.
     """
-    names = list(bins["indicator"].unique())
-    columns = min(3, len(names))
-    rows = math.ceil(len(names) / columns)
-    figure, axes = new_figure(rows, columns, height=1.2 + 2.9 * rows)
-    for place, name in zip(axes, names, strict=False):
-        mine = bins[bins["indicator"] == name].sort_values("mean")
-        place.scatter(mixtures[name], mixtures["log_loss"], s=22, color=BLUE, alpha=0.7)
-        place.plot(mine["mean"], mine["log_loss"], color=ORANGE, marker="o", markersize=5, lw=1)
-        place.set_title(name, loc="left")
-    for place in axes[len(names) :]:
-        place.set_visible(False)
-    for place in axes[::columns]:
-        place.set_ylabel("log loss", color=GREY)
-    axes[0].legend(["random mixtures", "bins"], frameon=False, fontsize=10)
-    return figure_png(figure)
+    panels = [
+        _panel(str(name), part, mixtures, target, column)
+        for name, part in bins.groupby("indicator", sort=False)
+    ]
+    return panels_chart(panels, 3)
+
+
+def _panel(
+    name: str, bins: pd.DataFrame, mixtures: pd.DataFrame | None, target: str, column: str
+) -> Chart:
+    series = []
+    if mixtures is not None and name in mixtures:
+        x, y = mixtures[name].astype(float).tolist(), mixtures[column].astype(float).tolist()
+        texts = [
+            f"{seed}: {name} {shown(a)}, {target} {shown(b, 'loss')}"
+            for seed, a, b in zip(mixtures["partition"], x, y, strict=True)
+        ]
+        series.append(Series("mixtures", x, y, texts))
+    rows = rows_of(bins[["bin", "mean"]].assign(target=bins[column]))
+    texts = [f"bin {r.bin}: {name} {shown(r.mean)}, {target} {shown(r.target, 'loss')}"
+             for r in rows]  # fmt: skip
+    series.append(Series("bins", [r.mean for r in rows], [r.target for r in rows], texts, 1))
+    means, targets = (bins[c].to_numpy(dtype=float) for c in ("mean", column))
+    series += regression_line("bins", means, targets, look=1)
+    return points_chart(series, f"mean {name}", target, name, height=180)

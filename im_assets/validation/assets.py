@@ -5,7 +5,7 @@ from typing import Any
 import dagster as dg
 import pandas as pd
 
-from im_assets.common.figures import png_markdown
+from im_assets.common.charts.drawing import png_markdown
 from im_assets.common.presentation import presentation, preview, table
 from im_assets.experiments.assets import definitions_of
 from im_assets.experiments.checks import parts_agree_check
@@ -97,14 +97,12 @@ def definitions(study: Study) -> dg.Definitions:
         return table(noise, {"noise": preview(noise, rows=len(noise))})
 
     @dg.asset(**presentation("validation", KINDS, VERDICT_COLUMNS))
-    def selection_validation(
-        validation_runs: pd.DataFrame, noise_floor: pd.DataFrame
-    ) -> dg.Output[pd.DataFrame]:
+    def selection_validation(validation_runs: pd.DataFrame) -> dg.Output[pd.DataFrame]:
         """Every strategy against random subsets of the same size: loss, difference in units of the
         noise floor, and better, worse or not distinguishable."""
         rule_id = method.require_all(validation_runs, arms)
         found = method.verdicts(validation_runs).assign(rule_id=rule_id)
-        figure = verdict_figure(found, noise_floor)
+        figure = verdict_figure(found, validation_runs)
         metadata: dict[str, Any] = {
             "rule": rule_id,
             "verdicts": preview(found, rows=len(found)),

@@ -1,36 +1,56 @@
-"""Two views of the validation: strategies against the random band, and loss over the deciles."""
+"""Two views of the validation: strategies against random subsets, and loss over the deciles."""
 
 import pandas as pd
 
-from im_assets.common.figures import BLUE, GREY, ORANGE, figure_png, new_figure
+from im_assets.common.charts.look import Chart, Look
+from im_assets.common.charts.panels import panels_chart
+from im_assets.common.charts.points import Series, points_chart
+from im_assets.common.charts.regression import regression_line
+from im_assets.common.charts.rows import Band, Row, rows_chart
+from im_assets.common.formatting import between, rows_of, shown
 
 
-def verdict_figure(verdicts: pd.DataFrame, noise: pd.DataFrame) -> bytes:
-    """Mean loss of every strategy with its 95 % interval, one panel a size, as a PNG.
+def verdict_figure(
+    verdicts: pd.DataFrame,
+    runs: pd.DataFrame | None,
+    target: str = "evaluation loss (nats per token)",
+) -> Chart:
+    """Mean loss of every strategy with its interval and its finetunes, one panel a size.
 
-    The grey band is one standard deviation of single random finetunes around their mean.
+    The grey band is the interval of the mean of random subsets of the same size.
+
+    Args:
+        verdicts: as ``verdicts`` returns it.
+        runs: as ``validation_runs`` returns it: the single finetunes.
     """
-    sizes = sorted(verdicts["size"].unique())
-    rows = len(verdicts) / len(sizes)
-    figure, axes = new_figure(len(sizes), 1, height=1.0 + (0.8 + 0.45 * rows) * len(sizes))
-    for place, size in zip(axes, sizes, strict=True):
-        mine = verdicts[verdicts["size"] == size].iloc[::-1]
-        floor = noise[(noise["size"] == size) & (noise["source"] == "random subset")].iloc[0]
-        place.axvspan(floor["mean"] - floor["sd"], floor["mean"] + floor["sd"], color="#e2e8f0")
-        place.axvline(floor["mean"], color=GREY, lw=1)
-        for row, arm in enumerate(mine.to_dict("records")):
-            color = {"better": BLUE, "worse": ORANGE}.get(arm["verdict"], GREY)
-            place.plot([arm["loss_low"], arm["loss_high"]], [row, row], color=color, lw=2)
-            place.plot(arm["loss"], row, "o", color=color)
-        place.set_yticks(range(len(mine)), mine["strategy"])
-        place.set_title(f"{size} examples", loc="left")
-    axes[-1].set_xlabel("evaluation loss")
-    return figure_png(figure)
+    sizes = sorted(map(int, verdicts["size"].unique()))
+    return panels_chart([_size(n, verdicts[verdicts["size"] == n], runs, target) for n in sizes], 1)
 
 
-def decile_figure(deciles: pd.DataFrame) -> bytes:
-    """Loss of finetunes on slices of the pool, by the rule's value, as a PNG."""
-    figure, (axes,) = new_figure(height=3.6)
-    axes.plot(deciles["decile"], deciles["loss"], color=BLUE, marker="o")
-    axes.set(xlabel="decile of the pool, 1 = lowest rule values", ylabel="evaluation loss")
-    return figure_png(figure)
+def _size(size: int, part: pd.DataFrame, runs: pd.DataFrame | None, target: str) -> Chart:
+    band, rows = None, []
+    for r in rows_of(part):
+        singles: list[float] = []
+        if runs is not None:
+            mine = (runs["kind"] == "strategy") & (runs["size"] == size)
+            singles = runs.loc[mine & (runs["strategy"] == r.strategy), "loss"].tolist()
+        base = r.verdict == "baseline"
+        if base and r.loss_low is not None and r.loss_high is not None:
+            band = Band(r.loss_low, r.loss_high, "random")
+        interval = between(r.loss_low, r.loss_high, "loss")
+        text = f"{r.strategy}: {shown(r.loss, 'loss')} ({interval}), {r.verdict}"
+        look: Look = 2 if base else 1
+        rows.append(Row(r.strategy, r.loss, r.loss_low, r.loss_high, text, look, singles))
+    return rows_chart(rows, target, f"{size:,} examples", band=band)
+
+
+def decile_figure(deciles: pd.DataFrame, target: str = "log loss") -> Chart:
+    """Loss of finetunes on equal slices of the pool against their mean rule value."""
+    x, y = (deciles[c].to_numpy(dtype=float) for c in ("predicted", "log_loss"))
+    texts = [
+        f"slice {r.decile}: rule {shown(r.predicted)}, {target} {shown(r.log_loss, 'loss')}"
+        for r in rows_of(deciles)
+    ]
+    series = [Series("", x.tolist(), y.tolist(), texts), *regression_line("", x, y)]
+    label = "mean rule value of the slice"
+    return points_chart(series, label, target, "Does the loss follow the rule over the pool?")

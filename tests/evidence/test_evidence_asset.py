@@ -8,13 +8,17 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from im_assets.common.figures import MAX_BYTES
+from im_assets.common.charts.drawing import MAX_BYTES, png
+from im_assets.common.charts.look import Chart
 from im_assets.evidence.assets import rule_evidence
 from im_assets.evidence.evidence import rule_findings
 from im_assets.evidence.figures import (
+    design_figure,
     inclusion_figure,
     learning_curve_figure,
+    left_out_figure,
     permutation_figure,
+    residual_figure,
 )
 from im_assets.evidence.findings import COLUMNS
 from im_assets.rule.document import coefficient_table
@@ -80,17 +84,26 @@ def test_the_asset_stores_the_findings_and_shows_them(tmp_path: Path) -> None:
         assert image.width == 900
 
 
-@pytest.mark.parametrize("figure", [learning_curve_figure, inclusion_figure, permutation_figure])
+@pytest.mark.parametrize(
+    "figure",
+    [
+        design_figure,
+        inclusion_figure,
+        learning_curve_figure,
+        left_out_figure,
+        permutation_figure,
+        residual_figure,
+    ],
+)
 def test_figures_are_small_and_absent_where_there_is_nothing_to_show(
-    figure: Callable[[pd.DataFrame], bytes | None],
+    figure: Callable[[pd.DataFrame], Chart | None],
 ) -> None:
     study = quick()
     rule = fit_rule(TABLE, NAMES, study.rule)
     findings = rule_findings(
         TABLE, dict(zip(MIXED["seed"], MIXED["source"], strict=True)), rule, study.rule
     )
-    png = figure(findings)
-    assert png is not None
-    assert len(png) <= MAX_BYTES
-    assert Image.open(io.BytesIO(png)).format == "PNG"
+    chart = figure(findings)
+    assert chart is not None
+    assert len(png(chart)) <= MAX_BYTES
     assert figure(findings[:0]) is None

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from im_assets.common.figures import MAX_BYTES
+from im_assets.common.charts.drawing import MAX_BYTES, png
 from im_assets.judging.comparing import Letter
 from im_assets.judging.figures import outcome_figure
 from im_assets.judging.verdicts import (
@@ -148,7 +148,11 @@ def test_the_interval_of_the_difference_covers_the_truth() -> None:
 
 
 @pytest.mark.parametrize("outcomes", [["win"] * 4, ["tie"] * 3, ["win", "tie", "lose", "lose"]])
-def test_the_figure_is_a_small_png(outcomes: list[str]) -> None:
-    png = outcome_figure(tally(outcomes, [False] * len(outcomes)), "rule", "random", "judge")
-    assert png.startswith(b"\x89PNG")
-    assert len(png) < MAX_BYTES
+def test_the_figure_shows_every_share_with_its_interval(outcomes: list[str]) -> None:
+    counts = tally(outcomes, [False] * len(outcomes))
+    chart = outcome_figure(counts, "rule", "random", "judge")
+    assert len(png(chart)) < MAX_BYTES
+    rows = {row["name"]: row for row in chart["datasets"]["rows"]}
+    assert list(rows) == ["rule wins", "tie", "random wins"]
+    assert rows["rule wins"]["value"] == outcomes.count("win") / len(outcomes)
+    assert rows["tie"]["high"] == counts.shares["tie"].high

@@ -60,8 +60,9 @@ def mixtures(seeds: int = 24) -> pd.DataFrame:
     rng = generator(0)
     x = pd.DataFrame({n: rng.normal(CENTRES[n], SPREADS[n], seeds) for n in NAMES})
     log_loss = 0.95 + x @ pd.Series(SLOPES) - 0.03 + rng.normal(0, 0.002, seeds)
-    x.insert(0, "seed", [f"seed-{i:03d}" for i in range(seeds)])
-    x.insert(1, "n_examples", 100)
+    x.insert(0, "experiment", "mixtures")
+    x.insert(1, "partition", [f"seed-{i:03d}" for i in range(seeds)])
+    x.insert(2, "n_examples", 100)
     loss = np.exp(log_loss)
     return x.assign(token_loss=loss, instruction_loss=loss * 1.01, loss=loss, log_loss=log_loss)
 
@@ -71,7 +72,7 @@ def fitted() -> tuple[pd.DataFrame, Rule, pd.DataFrame]:
     """The mixtures, their rule, and the evidence about it."""
     table = mixtures()
     rule = fit_rule(table, NAMES, RULE)
-    sources = {seed: "ab"[i % 2] for i, seed in enumerate(table["seed"])}
+    sources = {seed: "ab"[i % 2] for i, seed in enumerate(table["partition"])}
     return table, rule, rule_findings(table, sources, rule, RULE)
 
 
@@ -97,12 +98,15 @@ def validated(study: Study) -> dict[str, pd.DataFrame]:
         key: 2.30 + shift.get(arm.name, 0.0) + 0.008 * arm.slice + rng.normal(0, 0.006)
         for key, arm in arms.items()
     }
-    runs = validation_runs(losses, arms)
+    rule_id = fitted()[1].id
+    runs = validation_runs(losses, arms).assign(rule_id=rule_id)
     return {
         "validation_runs": runs,
         "noise_floor": noise_floor(runs),
-        "selection_validation": verdicts(runs),
-        "rule_deciles": deciles(runs, np.linspace(0.7, 0.95, 10), resamples=100),
+        "selection_validation": verdicts(runs).assign(rule_id=rule_id),
+        "rule_deciles": deciles(runs, np.linspace(0.7, 0.95, 10), resamples=100).assign(
+            rule_id=rule_id
+        ),
     }
 
 
@@ -192,7 +196,8 @@ def tables(study: Study) -> Mapping[str, pd.DataFrame]:
             [("spearman", 0.61, 0.3, 0.8, 24, "the smaller rule on these mixtures")],
             columns=["item", "value", "low", "high", "n", "note"],
         )
-    return found
+    about_the_rule = ["rule_evidence", "dolly_selection", "pairwise_judge", "size_search"]
+    return found | {n: found[n].assign(rule_id=rule.id) for n in about_the_rule if n in found}
 
 
 def fill(path: Path, study: Study) -> Warehouse:

@@ -5,13 +5,14 @@ import dagster as dg
 import pytest
 import yaml
 
-from im_assets.reporting.assets import report_assets, report_dependencies
+from im_assets.reporting.assets import definitions, report_dependencies
 from im_assets.reporting.blocks import Text
 from im_assets.reporting.export import main
 from im_assets.reporting.gather import ReportError, gather
 from im_assets.reporting.report import write_report
 from im_assets.reporting.sections.answer import rule_sentence
 from im_assets.reporting.sections.evidence import section as evidence
+from im_resources.study import Study
 from im_resources.warehouse import Warehouse
 from tests.reporting.tables import HOSTILE, fill, make_study, tables, without_parts
 
@@ -19,6 +20,10 @@ from tests.reporting.tables import HOSTILE, fill, make_study, tables, without_pa
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("IM_HOME", str(tmp_path))
+
+
+def report(study: Study) -> list[dg.AssetsDefinition]:
+    return [a for a in definitions(study).assets or () if isinstance(a, dg.AssetsDefinition)]
 
 
 def test_the_asset_depends_on_what_the_profile_asks_for() -> None:
@@ -32,16 +37,14 @@ def test_the_asset_depends_on_what_the_profile_asks_for() -> None:
     assert "rule_evidence" not in report_dependencies(published)
     without = make_study(validation={"deciles": 0})
     assert "rule_deciles" not in report_dependencies(without)
-    [asset] = report_assets(make_study())
+    [asset] = report(make_study())
     assert {key.to_user_string() for key in asset.dependency_keys} == everything
 
 
 def test_the_asset_writes_the_report_and_shows_it() -> None:
     study = make_study()
     warehouse = fill(study.warehouse, study)
-    result = dg.materialize(
-        report_assets(study), resources={"study": study, "warehouse": warehouse}
-    )
+    result = dg.materialize(report(study), resources={"study": study, "warehouse": warehouse})
     [event] = result.asset_materializations_for_node("study_report")
     page = study.folder / "report" / "index.html"
     assert event.metadata["page"].value == str(page)

@@ -9,8 +9,12 @@ from xml.etree import ElementTree
 
 import pytest
 
+from im_assets.common.charts.panels import panels_chart
+from im_assets.common.charts.points import Series, points_chart
+from im_assets.common.formatting import shown
+from im_assets.reporting.blocks import Figure, Section
 from im_assets.reporting.gather import gather
-from im_assets.reporting.numbers import shown
+from im_assets.reporting.page import render_page
 from im_assets.reporting.report import FIGURES, NUMBERS, make_report, write_report
 from im_resources.warehouse import Warehouse
 from tests.reporting.page_parser import Page
@@ -50,6 +54,7 @@ def test_the_page_loads_nothing(page: Page, written: Path) -> None:
     assert not {e.tag for e in page.elements} & {"link", "iframe", "object", "embed", "img", "base"}
     html = (written / "index.html").read_text(encoding="utf-8")
     assert not re.search(r"https?://|url\(|@import", html)
+    assert len(html) < 1_500_000
 
 
 def test_its_policy_allows_its_own_style_and_script_alone(page: Page) -> None:
@@ -74,6 +79,19 @@ def test_data_is_text_and_never_markup(page: Page) -> None:
     assert not [e for e in page.all("b") if "hello" in e.text]
 
 
+def test_names_of_the_data_in_a_figure_are_text_and_never_markup() -> None:
+    name = "</script><img src=x onerror=alert(1)>"
+    points = Series(name, [1, 2], [1, 2], [name, name])
+    chart = points_chart([points, Series("other", [1, 2], [2, 1])], "x", "y", name)
+    section = Section("s", "S", (Figure("f", "F", name, "how", panels_chart([chart], 1)),))
+    page = Page(render_page(make_study(), [section]))
+    assert len(page.all("script")) == 1
+    assert not page.all("img")
+    # In each of the two widths a legend's entry and two titles of marks; and the panel's name.
+    assert sum(e.text == name for tag in ("text", "title") for e in page.all(tag)) == 6
+    assert name in [p.text for p in page.all("p")]
+
+
 def test_headings_descend_one_level_at_a_time(page: Page) -> None:
     levels = [int(e.tag[1]) for e in page.elements if re.fullmatch("h[1-6]", e.tag)]
     assert levels[0] == 1
@@ -95,6 +113,25 @@ def test_every_figure_says_how_to_read_it_and_what_it_shows(page: Page) -> None:
         for chart in charts:
             assert chart.attributes["aria-label"]
             assert chart.attributes["class"].split()[0] == "chart"
+
+
+def test_every_figure_of_the_json_is_a_valid_vega_lite_specification(numbers: Any) -> None:
+    import altair as alt
+
+    figures = [f for s in numbers["sections"].values() for f in s.get("figures", {}).values()]
+    assert len(figures) > 12
+    for figure in figures:
+        alt.Chart.from_dict(figure["chart"])
+        assert all(figure["chart"]["datasets"].values())
+
+
+def test_what_is_drawn_of_the_rule_is_what_the_table_says(numbers: Any) -> None:
+    rule = numbers["sections"]["rule"]
+    drawn = rule["figures"]["predicted_against_actual"]["chart"]["datasets"]
+    rows = rule["tables"]["predictions"]["rows"]
+    assert [p["x"] for p in drawn["predicted"]] == [r["actual"] for r in rows]
+    assert [p["y"] for p in drawn["predicted"]] == [r["fitted"] for r in rows]
+    assert [p["y"] for p in drawn["predicted_without_it"]] == [r["left_out"] for r in rows]
 
 
 def test_every_number_of_a_table_is_in_the_json(page: Page, numbers: Any) -> None:
@@ -127,7 +164,7 @@ def test_the_verdicts_on_the_page_are_those_of_the_json(page: Page, numbers: Any
     for row in rows:
         for value in (shown(row["loss"], "loss"), shown(row["difference"], "signed")):
             assert value in table.text
-    assert numbers["sections"]["validation"]["figures"]["validation"]["charts"][0]["rows"]
+    assert numbers["sections"]["validation"]["figures"]["validation"]["chart"]["datasets"]
 
 
 def test_a_null_result_is_stated_as_plainly_as_a_win(numbers: Any) -> None:

@@ -10,7 +10,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from im_assets.common.figures import MAX_BYTES
+from im_assets.common.charts.drawing import MAX_BYTES, png, svg
+from im_assets.common.charts.panels import panels
 from im_assets.rule import checks
 from im_assets.rule.assets import COLUMNS, quality_rule
 from im_assets.rule.document import load_rule, read_rule
@@ -167,11 +168,35 @@ def test_figures_are_readable_and_small() -> None:
     table = random_study(rows=78, slopes=[0.5, -0.3] + [0] * 7)
     fitted = fit_rule(table, names, RuleSettings())
     empty = fitted.model_copy(update={"coefficients": (), "loo_predictions": {}})
-    for rule in (fitted, empty):
-        for png in (
-            fit_figure(rule, table),
-            coefficient_figure(rule, table),
-            indicator_figure(table, names, rule.indicators),
-        ):
-            assert len(png) <= MAX_BYTES
-            assert Image.open(io.BytesIO(png)).width == 900
+    assert coefficient_figure(empty, table) is None
+    effects = coefficient_figure(fitted, table)
+    assert effects is not None
+    for chart in (
+        fit_figure(fitted, table),
+        fit_figure(empty, table),
+        effects,
+        indicator_figure(table, names, fitted.indicators),
+    ):
+        made = png(chart)
+        assert len(made) <= MAX_BYTES
+        assert Image.open(io.BytesIO(made)).width == 900
+
+
+def test_the_fit_is_drawn_of_every_mixture_against_the_named_target() -> None:
+    table = random_study()
+    rule = fit_rule(table, NAMES, RuleSettings())
+    chart = fit_figure(rule, table, "win rate")
+    data = chart["datasets"]
+    assert [p["x"] for p in data["predicted"]] == table["log_loss"].tolist()
+    assert [p["y"] for p in data["predicted"]] == pytest.approx(rule.predict(table).tolist())
+    assert len(data["predicted_without_it"]) == len(table)
+    drawn = svg(chart, 328, "alt")
+    assert "actual win rate" in drawn
+    assert "log loss" not in drawn
+
+
+def test_each_indicator_has_a_panel_with_its_rank_correlation() -> None:
+    table = random_study()
+    parts = panels(indicator_figure(table, NAMES, ["x0"]))
+    assert [p["title"] for p in parts] == NAMES
+    assert "mean x0 (ρ = " in svg(parts[0], 328, "alt")

@@ -2,9 +2,9 @@
 
 import pandas as pd
 
+from im_assets.common.formatting import shown
 from im_assets.reporting.blocks import Fact, Facts, Section, Text
 from im_assets.reporting.gather import Gathered
-from im_assets.reporting.numbers import shown
 from im_assets.reporting.sections.validation import verdict_sentence
 
 KEY, TITLE = "answer", "The question, and the answer"

@@ -2,18 +2,25 @@
 
 import pandas as pd
 
+from im_assets.common.formatting import between, rows_of, shown
+from im_assets.evidence.figures import (
+    FITS,
+    POOLED,
+    design_figure,
+    inclusion_figure,
+    learning_curve_figure,
+    left_out_figure,
+    permutation_figure,
+    residual_figure,
+)
 from im_assets.reporting.blocks import Block, Column, Figure, Section, Table, Text
-from im_assets.reporting.charts import Line, Point, Series, XYChart
 from im_assets.reporting.gather import Gathered
-from im_assets.reporting.numbers import between, plain, rows_of, shown
-from im_assets.reporting.row_chart import Row, RowChart
 from im_assets.reporting.sections.absent import not_made, of_earlier_rule
 
 KEY, TITLE = "evidence", "Can the rule be believed?"
 
 NAMES = {
-    "r2": "R²",
-    "loo_r2": "R², mixtures left out",
+    **FITS,
     "breusch_pagan": "Breusch–Pagan",
     "shapiro_wilk": "Shapiro–Wilk",
     "max_leverage": "largest leverage",
@@ -49,7 +56,8 @@ def section(found: Gathered) -> Section:
 
 def _permutation(rows: pd.DataFrame) -> list[Block]:
     row = next((r for r in rows_of(rows) if r.item == "r2"), None)
-    if row is None:
+    chart = permutation_figure(rows)
+    if row is None or chart is None:
         return []
     end = {
         "chance": "The fit is what chance alone gives.",
@@ -69,20 +77,22 @@ def _permutation(rows: pd.DataFrame) -> list[Block]:
             f"reaches an R² of {between(row.low, row.high, 'two')}; this study's has "
             f"{shown(row.value, 'two')} (p = {shown(row.p, 'p')}). {end}"
         ),
-        Table.of("permutation", "Against shuffled losses", columns, named),
+        Figure(
+            "permutation",
+            "Against shuffled losses",
+            "Fit of the rule, and what the best rule reaches when the losses are shuffled.",
+            "The dot is the rule's fit, the line what the best rule reaches on shuffled losses. A "
+            "dot inside its line is a fit that chance gives as well.",
+            chart,
+            data=Table.of("permutation", "Against shuffled losses", columns, named, True),
+        ),
     ]
 
 
-def _rows(rows: pd.DataFrame) -> tuple[Row, ...]:
-    return tuple(
-        Row(str(r.item), plain(r.value), plain(r.low), plain(r.high),
-            f"{r.item}: {shown(r.value)} ({between(r.low, r.high)})")
-        for r in rows_of(rows)
-    )  # fmt: skip
-
-
 def _inclusion(rows: pd.DataFrame) -> list[Block]:
-    ordered = rows.sort_values("value", ascending=False, kind="stable")
+    chart = inclusion_figure(rows)
+    if chart is None:
+        return []
     return [
         Figure(
             "inclusion",
@@ -90,8 +100,8 @@ def _inclusion(rows: pd.DataFrame) -> list[Block]:
             "Share of bootstrap resamples in which each indicator enters the rule.",
             "The mixtures are drawn again with replacement, and the rule is chosen anew each time. "
             "An indicator chosen nearly always is well founded; one chosen about half the time "
-            "could as well be another.",
-            (RowChart("share of resamples", _rows(ordered), kind="bar"),),
+            "could as well be another. Those in the rule are blue.",
+            chart,
         )
     ]
 
@@ -110,14 +120,11 @@ def _resampled(rows: pd.DataFrame) -> list[Block]:
 
 def _left_out(rows: pd.DataFrame) -> list[Block]:
     pooled = rows["item"] == "all"
-    named = rows.assign(item=rows["item"].where(~pooled, "all sources together"))
+    named = rows.assign(item=rows["item"].where(~pooled, POOLED))
     named = pd.concat([named[~pooled], named[pooled]])
-    drawn = tuple(
-        Row(str(r.item), plain(r.value), plain(r.low), plain(r.high),
-            f"{r.item}: {shown(r.value, 'two')}, {shown(r.x, 'int')} mixtures",
-            look=1 if r.item == "all sources together" else 0)
-        for r in rows_of(named)
-    )  # fmt: skip
+    chart = left_out_figure(rows)
+    if chart is None:
+        return []
     return [
         Figure(
             "leave_one_source_out",
@@ -126,7 +133,7 @@ def _left_out(rows: pd.DataFrame) -> list[Block]:
             "Mixtures of the same few sources are not independent. Here the mixtures in which one "
             "source weighs most are predicted by a rule that never saw them. 1 is a perfect "
             "ranking, 0 is guessing, below 0 is worse than guessing.",
-            (RowChart("Spearman of predicted and actual loss", drawn, zero=True),),
+            chart,
             data=Table.of(
                 "leave_one_source_out_rows",
                 "Left-out sources",
@@ -164,14 +171,7 @@ def _learning_curve(rows: pd.DataFrame) -> list[Block]:
     blocks: list[Block] = [
         Text(f"Do I need more mixtures? {note}", "answer") for note in verdicts["note"].dropna()
     ]
-    if len(curve) > 1:
-        known = curve["low"].notna().all() and curve["high"].notna().all()
-        x, y, low, high = (tuple(curve[c].astype(float)) for c in ("x", "value", "low", "high"))
-        line = Line("", x, y, low if known else (), high if known else ())
-        points = tuple(
-            Point(a, b, f"{shown(a, 'int')} mixtures: Spearman {shown(b, 'two')}")
-            for a, b in zip(x, y, strict=True)
-        )
+    if (chart := learning_curve_figure(rows)) is not None:
         columns = (
             Column("x", "Mixtures", "int"),
             Column("value", "Spearman", "two"),
@@ -186,15 +186,7 @@ def _learning_curve(rows: pd.DataFrame) -> list[Block]:
                 "The rule is fitted on some of the mixtures and ranks the others. While the line "
                 "still rises, more mixtures help; where it is flat, they do not. The band is the "
                 "spread over random divisions.",
-                (
-                    XYChart(
-                        "mixtures used",
-                        "Spearman on the other mixtures",
-                        (Series("", points),),
-                        (line,),
-                        whole_x=True,
-                    ),
-                ),
+                chart,
                 data=Table.of("learning_curve_rows", "Learning curve", columns, curve, True),
             )
         )
@@ -202,29 +194,12 @@ def _learning_curve(rows: pd.DataFrame) -> list[Block]:
 
 
 def _design(rows: pd.DataFrame) -> list[Block]:
-    names = {"d_optimal": "chosen for information", "random": "random"}
-    known = rows.dropna(subset=["x", "value"])
-    series = tuple(
-        Series(
-            names.get(str(item), str(item)),
-            tuple(
-                Point(float(r.x), float(r.value), f"{shown(r.x, 'int')}: {shown(r.value)}")
-                for r in rows_of(part.sort_values("x"))
-            ),
-            0 if item == "d_optimal" else 1,
-        )
-        for item, part in known.groupby("item")
-        if str(item) in names
-    )
-    lines = tuple(
-        Line(s.name, tuple(p.x for p in s.points), tuple(p.y for p in s.points), look=s.look)
-        for s in series
-    )
     told = rows.dropna(subset=["verdict"]).sort_values("x")
     # The fewest that are clearly better than random say most; if none are, the most mixtures do.
     gains = list(told.loc[told["verdict"] == "better", "note"])
     notes = [Text(f"{note}.") for note in gains[:1] or list(told["note"])[-1:]]
-    if not series:
+    chart = design_figure(rows)
+    if chart is None:
         return [*notes]
     columns = (
         Column("item", "Mixtures", "text"),
@@ -242,7 +217,7 @@ def _design(rows: pd.DataFrame) -> list[Block]:
             "Indicators are cheap and finetunes are not, so mixtures can be chosen for their "
             "indicators before any is finetuned (D-optimal design). Where the chosen ones do as "
             "well as more random ones, the difference is what they save.",
-            (XYChart("mixtures finetuned", "Spearman on the others", series, lines, whole_x=True),),
+            chart,
             data=Table.of("design_rows", "Chosen and random mixtures", columns, rows, True),
         ),
         *notes,
@@ -269,12 +244,9 @@ def _diagnostics(rows: pd.DataFrame) -> list[Block]:
 
 
 def _residuals(rows: pd.DataFrame) -> list[Block]:
-    points = tuple(
-        Point(float(r.x), float(r.value), f"{r.item}: residual {shown(r.value, 'signed')}, "
-              f"leverage {shown(r.leverage, 'two')}, "
-              f"Cook's distance {shown(r.cooks_distance, 'two')}")
-        for r in rows_of(rows.dropna(subset=["x", "value"]))
-    )  # fmt: skip
+    chart = residual_figure(rows)
+    if chart is None:
+        return []
     columns = (
         Column("item", "Mixture", "text"),
         Column("x", "Fitted log loss", "loss"),
@@ -290,14 +262,7 @@ def _residuals(rows: pd.DataFrame) -> list[Block]:
             "A good rule leaves a cloud without shape around zero. A funnel means that the errors "
             "grow; a curve means that a straight line is the wrong form; a dot far out may alone "
             "decide the rule.",
-            (
-                XYChart(
-                    "fitted log loss",
-                    "residual (log loss)",
-                    (Series("", points),),
-                    references=((0.0, ""),),
-                ),
-            ),
+            chart,
             data=Table.of("residual_rows", "Every mixture's residual", columns, rows, True),
         )
     ]

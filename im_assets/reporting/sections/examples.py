@@ -4,6 +4,7 @@ from typing import Any
 
 import pandas as pd
 
+from im_assets.common.formatting import plain
 from im_assets.reporting.blocks import (
     Block,
     Column,
@@ -17,9 +18,8 @@ from im_assets.reporting.blocks import (
     Text,
 )
 from im_assets.reporting.gather import Gathered, PoolTables
-from im_assets.reporting.numbers import plain, rows_of, shown
-from im_assets.reporting.row_chart import Row, RowChart
 from im_assets.reporting.sections.absent import not_made
+from im_assets.selection.figures import tilt_figure
 
 KEY, TITLE = "selection", "What was selected"
 EXCERPT, SHOWN = 300, 5
@@ -76,11 +76,6 @@ def _tilt(found: Gathered, key: str, of: str, means: pd.DataFrame | None) -> lis
     means = means.assign(shift=(means["selected"] - means["pool"]) / means["pool_sd"])
     order = [i for i in found.study.scoring.indicators if i in set(means["indicator"])]
     means = means.set_index("indicator").reindex(order).reset_index()
-    rows = tuple(
-        Row(str(r.indicator), plain(r.shift), text=f"{r.indicator}: {shown(r.selected)} against "
-            f"{shown(r.pool)} in the pool", look=1)
-        for r in rows_of(means)
-    )  # fmt: skip
     columns = (
         Column("indicator", "Indicator", "text"),
         Column("selected", "Mean of the selection"),
@@ -96,7 +91,7 @@ def _tilt(found: Gathered, key: str, of: str, means: pd.DataFrame | None) -> lis
             "One row an indicator: how far the selection's mean lies from the pool's, in standard "
             "deviations over the pool's examples. It shows what the selection prefers, also "
             "through indicators that the rule does not read; not that this is better.",
-            (RowChart("standard deviations from the pool's mean", rows, zero=True),),
+            tilt_figure(means),
             data=Table.of(f"{key}tilt", "Means of selection and pool", columns, means, True),
         )
     ]

@@ -1,11 +1,10 @@
 """The pairwise judge: whose answers win."""
 
-from im_assets.judging.verdicts import Outcome, tally
+from im_assets.common.formatting import between, plain, shown
+from im_assets.judging.figures import outcome_figure
+from im_assets.judging.verdicts import Tally, tally
 from im_assets.reporting.blocks import Block, Column, Fact, Facts, Figure, Section, Table, Text
-from im_assets.reporting.charts import Look
 from im_assets.reporting.gather import Gathered
-from im_assets.reporting.numbers import between, plain, shown
-from im_assets.reporting.row_chart import Row, RowChart
 from im_assets.reporting.sections.absent import not_in_profile, not_made, of_earlier_rule
 
 KEY, TITLE = "judge", "What a judge prefers"
@@ -31,19 +30,8 @@ def section(found: Gathered) -> Section:
     if total == 0:
         text = f"None of the {len(table)} comparisons gave a verdict."
         return Section(KEY, TITLE, (Text(text, "answer"),))
-    names: tuple[tuple[Outcome, str, Look], ...] = (
-        ("win", f"{first} wins", 1),
-        ("tie", "tie", 2),
-        ("lose", f"{second} wins", 0),
-    )
     found_outcomes = [o if isinstance(o, str) else None for o in table["outcome"]]
     counts = tally(found_outcomes, [None] * len(table))
-    shares, counted = {}, []
-    for key, name, look in names:
-        rate = counts.shares[key]
-        shares[key] = share = (rate.share or 0.0, rate.low, rate.high)
-        text = f"{name}: {rate.count} of {total}"
-        counted.append((Row(name, *share, text, look), rate.count))
     both = table.dropna(subset=["order_1", "order_2"])
     winners = both[(both["order_1"] != "tie") & (both["order_2"] != "tie")]
     changed = int((winners["order_1"] != winners["order_2"]).sum())
@@ -53,7 +41,7 @@ def section(found: Gathered) -> Section:
         Fact("both_orders", "judged in both orders", len(both), "int"),
         Fact("order_changed", "whose winner changed with the order", changed, "int"),
     )
-    win, lose = shares["win"], shares["lose"]
+    win, lose = counts.shares["win"], counts.shares["lose"]
     lead = {"better": first, "worse": second}.get(counts.verdict)
     verdict = f"{lead} is preferred" if lead else "no preference can be told from chance"
     verdict += f" (sign test, p = {shown(counts.p, 'p')})"
@@ -61,9 +49,10 @@ def section(found: Gathered) -> Section:
     blocks: list[Block] = [
         *of_earlier_rule(found, "pairwise_judge"),
         Text(
-            f"Over {total} instructions, {first} wins {shown(win[0], 'percent')} "
-            f"({between(win[1], win[2], 'percent')}) and {second} "
-            f"{shown(lose[0], 'percent')} ({between(lose[1], lose[2], 'percent')}): {verdict}.",
+            f"Over {total} instructions, {first} wins {shown(win.share, 'percent')} "
+            f"({between(win.low, win.high, 'percent')}) and {second} "
+            f"{shown(lose.share, 'percent')} ({between(lose.low, lose.high, 'percent')}): "
+            f"{verdict}.",
             "answer",
         ),
         Text(f"Judge: {judges}." if judges else "The judge is not named."),
@@ -77,14 +66,14 @@ def section(found: Gathered) -> Section:
             "turns with the order counts as a tie. Bars are shares of the comparisons, lines "
             "their 95 % intervals. A small judge likes whatever stands first: look at how many "
             "winners changed.",
-            (RowChart("share of comparisons", tuple(row for row, _ in counted), kind="bar"),),
-            data=_table(counted),
+            outcome_figure(counts, first, second, judges or "a judge"),
+            data=_table(counts, first, second),
         ),
     ]
     return Section(KEY, TITLE, tuple(blocks))
 
 
-def _table(counted: list[tuple[Row, int]]) -> Table:
+def _table(counts: Tally, first: str, second: str) -> Table:
     columns = (
         Column("name", "Outcome", "text"),
         Column("count", "Comparisons", "int"),
@@ -92,8 +81,10 @@ def _table(counted: list[tuple[Row, int]]) -> Table:
         Column("low", "from", "percent"),
         Column("high", "to", "percent"),
     )
+    names = {"win": f"{first} wins", "tie": "tie", "lose": f"{second} wins"}
     rows = tuple(
-        {"name": r.name, "count": count, "share": r.value, "low": r.low, "high": r.high}
-        for r, count in counted
-    )
+        {"name": names[outcome], "count": rate.count, "share": rate.share or 0.0,
+         "low": rate.low, "high": rate.high}
+        for outcome, rate in counts.shares.items()
+    )  # fmt: skip
     return Table("judge_outcomes", "Outcomes", columns, rows, folded=True)

@@ -1,12 +1,9 @@
 """The mixtures and their losses, against the base model's own."""
 
-import pandas as pd
-
 from im_assets.experiments.evaluation import overall
+from im_assets.experiments.figures import trial_losses_figure
 from im_assets.reporting.blocks import Block, Column, Fact, Facts, Figure, Section, Table
-from im_assets.reporting.charts import Point, Series, XYChart
 from im_assets.reporting.gather import Gathered
-from im_assets.reporting.numbers import rows_of, shown
 from im_assets.reporting.sections.absent import not_made
 
 KEY, TITLE = "mixtures", "The mixtures and their losses"
@@ -36,18 +33,7 @@ def section(found: Gathered) -> Section:
             Fact("base", "base model, not finetuned", base, "loss", UNIT),
             Fact("better_than_base", "mixtures below the base model", better, "int"),
         ]
-    points = tuple(
-        Point(place + 1, row.loss, f"{row.partition}: loss {shown(row.loss, 'loss')}")
-        for place, row in enumerate(rows_of(ordered[["partition", "loss"]]))
-    )
-    chart = XYChart(
-        "mixtures, from the lowest loss to the highest",
-        "evaluation loss (nats per token)",
-        (Series("mixtures", points),),
-        references=() if base is None else ((base, f"base model {shown(base, 'loss')}"),),
-        whole_x=True,
-        y_ends=(base,) if base is not None and _fits(base, losses) else (),
-    )
+    chart = trial_losses_figure(ordered, base)
     names = [
         Column("partition", "Mixture", "text"),
         Column("n_examples", "Examples", "int"),
@@ -59,18 +45,12 @@ def section(found: Gathered) -> Section:
     figure = Figure(
         "mixture_losses",
         "Evaluation loss of each mixture",
-        f"Loss of {len(points)} finetuned models in rising order, with the base model's loss.",
+        f"Loss of {len(ordered)} finetuned models in rising order, with the base model's loss.",
         "Each dot is one model, finetuned on one random mixture and measured on the same "
         "evaluation set; lower is better. The spread of the dots is all that the rule can "
         "explain. Part of it is chance: see the noise floor below.",
-        (chart,),
+        chart,
         data=every,
     )
     blocks: list[Block] = [Facts(tuple(facts)), figure]
     return Section(KEY, TITLE, tuple(blocks))
-
-
-def _fits(base: float, losses: pd.Series) -> bool:
-    """Whether the axis can hold the base model without squeezing the mixtures."""
-    span = losses.max() - losses.min()
-    return bool(losses.min() - 1.5 * span <= base <= losses.max() + 1.5 * span)

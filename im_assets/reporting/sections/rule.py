@@ -3,11 +3,14 @@
 import pandas as pd
 
 from im_assets.reporting.blocks import Block, Column, Fact, Facts, Figure, Section, Table, Text
-from im_assets.reporting.charts import Line, Point, Series, XYChart
 from im_assets.reporting.gather import Gathered
-from im_assets.reporting.numbers import between, shown
-from im_assets.reporting.row_chart import Row, RowChart
 from im_assets.reporting.sections.absent import not_made
+from im_assets.rule.figures import (
+    coefficient_figure,
+    fit_figure,
+    indicator_figure,
+    predictions,
+)
 from im_assets.rule.model import Rule
 
 KEY, TITLE = "rule", "The rule"
@@ -27,8 +30,10 @@ def section(found: Gathered) -> Section:
     ]
     if set(rule.indicators) <= set(table.columns):
         blocks.append(_fit(rule, table))
-        if rule.indicators and len(table) > 1:
-            blocks.append(_effects(rule, table))
+        if len(table) > 1:
+            blocks += _effects(rule, table)
+    if found.indicators and len(table) > 1:
+        blocks.append(_indicators(rule, table, found.indicators))
     return Section(KEY, TITLE, tuple(blocks))
 
 
@@ -61,20 +66,7 @@ def _coefficients(rule: Rule) -> Table:
 
 
 def _fit(rule: Rule, table: pd.DataFrame) -> Figure:
-    seeds, actual = table["partition"].astype(str), table["log_loss"].astype(float)
-    rows = pd.DataFrame({"partition": seeds, "actual": actual, "fitted": rule.predict(table)})
-    rows["left_out"] = seeds.map(dict(rule.loo_predictions)).astype(float)
-
-    def points(column: str) -> tuple[Point, ...]:
-        known = rows.dropna(subset=[column])
-        return tuple(
-            Point(a, v, f"{s}: actual {shown(a, 'loss')}, {column.replace('_', ' ')} "
-                  f"{shown(v, 'loss')}")
-            for s, a, v in zip(known["partition"], known["actual"], known[column], strict=True)
-        )  # fmt: skip
-
-    ends = (float(actual.min()), float(actual.max()))
-    series = [Series("predicted without it", points("left_out"), 2)] if rule.loo_predictions else []
+    rows = predictions(rule, table)
     columns = (
         Column("partition", "Mixture", "text"),
         Column("actual", "Actual log loss", "loss"),
@@ -88,27 +80,16 @@ def _fit(rule: Rule, table: pd.DataFrame) -> Figure:
         "Each mixture is drawn twice: filled, as the rule fits it; hollow, as it is predicted by a "
         "rule that was chosen and fitted without it. On the dashed line a prediction is exact. "
         "Judge the rule by the hollow dots: if they form a flat cloud, it does not predict.",
-        (
-            XYChart(
-                "actual log loss",
-                "predicted log loss",
-                (*series, Series("predicted", points("fitted"), 0)),
-                (Line("exact", ends, ends, look=2, dashed=True),),
-            ),
-        ),
+        fit_figure(rule, table),
         data=Table.of("predictions", "Every mixture's prediction", columns, rows, True),
     )
 
 
-def _effects(rule: Rule, table: pd.DataFrame) -> Figure:
-    rows = []
-    for term in rule.coefficients:
-        spread = float(table[term.name].std(ddof=1))
-        low = None if term.ci_low is None else term.ci_low * spread
-        high = None if term.ci_high is None else term.ci_high * spread
-        text = f"{term.name}: {shown(term.estimate * spread)} ({between(low, high)})"
-        rows.append(Row(term.name, term.estimate * spread, low, high, text))
-    return Figure(
+def _effects(rule: Rule, table: pd.DataFrame) -> list[Figure]:
+    chart = coefficient_figure(rule, table)
+    if chart is None:
+        return []
+    figure = Figure(
         "effects",
         "What each indicator does",
         "Change of log loss per standard deviation of each indicator in the rule.",
@@ -116,5 +97,18 @@ def _effects(rule: Rule, table: pd.DataFrame) -> Figure:
         "one standard deviation, the others held. Left of zero, more of it is better. An interval "
         "that crosses zero leaves the direction open. The intervals do not count that the "
         "indicators were chosen on the same mixtures, so they are too narrow.",
-        (RowChart("change of log loss (left is better)", tuple(rows), zero=True),),
+        chart,
+    )
+    return [figure]
+
+
+def _indicators(rule: Rule, table: pd.DataFrame, names: list[str]) -> Figure:
+    return Figure(
+        "indicators",
+        "The mixtures by each indicator",
+        "Log loss of the mixtures against the mean of each indicator.",
+        "One panel an indicator, one dot a mixture; those in the rule are blue. ρ is the rank "
+        "correlation. An indicator can slope here and not be in the rule: another one may already "
+        "say the same.",
+        indicator_figure(table, names, rule.indicators),
     )

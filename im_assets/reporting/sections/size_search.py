@@ -1,10 +1,10 @@
 """The search for a selection's size."""
 
+from im_assets.common.formatting import plain, rows_of, shown
 from im_assets.reporting.blocks import Block, Column, Figure, Section, Table, Text
-from im_assets.reporting.charts import Line, Look, Point, Series, XYChart
 from im_assets.reporting.gather import Gathered
-from im_assets.reporting.numbers import plain, rows_of, shown
 from im_assets.reporting.sections.absent import not_in_profile, not_made, of_earlier_rule
+from im_assets.selection.figures import size_figure
 
 KEY, TITLE = "size", "How much to select"
 
@@ -26,18 +26,6 @@ def section(found: Gathered) -> Section:
         )
         for r in rows_of(picked)
     ]
-    series, lines = [], []
-    looks: tuple[Look, ...] = (0, 1, 2)
-    for look, (method, part) in zip(looks, table.groupby("method"), strict=False):
-        ordered = part.sort_values("size")
-        points = tuple(
-            Point(float(r.size), float(r.report_loss), f"{method}, trial {r.trial}: "
-                  f"{shown(r.size, 'int')} examples, loss {shown(r.report_loss, 'loss')}")
-            for r in rows_of(ordered[["size", "report_loss", "trial"]])
-        )  # fmt: skip
-        series.append(Series(str(method), points, look))
-        xy = (tuple(p.x for p in points), tuple(p.y for p in points))
-        lines.append(Line(str(method), *xy, look=look))
     columns = (
         Column("method", "Method", "text"),
         Column("trial", "Trial", "int"),
@@ -52,15 +40,7 @@ def section(found: Gathered) -> Section:
         "Reported loss of every size that was tried.",
         "The search saw the losses of one half of the evaluation set; drawn is the other half, "
         "which it did not see. Differences smaller than the noise floor do not tell sizes apart.",
-        (
-            XYChart(
-                "examples selected",
-                "loss (nats per token)",
-                tuple(series),
-                tuple(lines),
-                whole_x=True,
-            ),
-        ),
+        size_figure(table),
         data=Table.of("size_search", "Every trial", columns, table, True),
     )
     return Section(KEY, TITLE, (*of_earlier_rule(found, "size_search"), *sentences, figure))

@@ -1,13 +1,10 @@
 """The univariate study: indicator against loss, random mixtures and bins in two colours."""
 
-import pandas as pd
-
+from im_assets.common.formatting import plain
 from im_assets.reporting.blocks import Column, Figure, Section, Table, Text
-from im_assets.reporting.charts import Line, Point, Series, XYChart
 from im_assets.reporting.gather import Gathered
-from im_assets.reporting.numbers import plain, rows_of, shown
-from im_assets.reporting.regression import regression_line
 from im_assets.reporting.sections.absent import lacking, not_in_profile, not_made
+from im_assets.univariate.figures import univariate_figure
 
 KEY, TITLE = "univariate", "One indicator at a time"
 SIGNS = {1: "rises", -1: "falls"}
@@ -21,7 +18,6 @@ def section(found: Gathered) -> Section:
     if missing := lacking(found, "univariate_study", "univariate_bins"):
         return not_made(KEY, TITLE, *missing)
     bins, table = found.tables["univariate_bins"], found.tables["univariate_study"]
-    names = [str(name) for name in table["indicator"]]
     rows = table.assign(
         paper=[SIGNS.get(plain(s) or 0, "not named") for s in table["paper_sign"]],
         here=table["agrees"].map({True: "agrees", False: "contradicts"}).fillna("–"),
@@ -43,8 +39,7 @@ def section(found: Gathered) -> Section:
         "(orange diamonds). Random mixtures (blue) lie close together, since mixing averages "
         "indicators out. The line is fitted to the bins, with its 95 % band. A slope may stem from "
         "another indicator that changes along with this one.",
-        tuple(_panel(name, bins[bins["indicator"] == name], found) for name in names),
-        panels=True,
+        univariate_figure(bins, found.mixtures),
         data=Table.of(
             "univariate_bin_rows",
             "Every bin",
@@ -77,24 +72,3 @@ def section(found: Gathered) -> Section:
         "univariate_correlations", "Correlation of a bin's mean with its log loss", columns, rows
     )
     return Section(KEY, TITLE, (Text(summary, "answer"), figure, correlations))
-
-
-def _panel(name: str, bins: pd.DataFrame, found: Gathered) -> XYChart:
-    mixtures = found.mixtures
-    blue: tuple[Point, ...] = ()
-    if mixtures is not None and name in mixtures:
-        blue = tuple(
-            Point(float(x), float(y), f"{seed}: {name} {shown(x)}, log loss {shown(y, 'loss')}")
-            for seed, x, y in zip(
-                mixtures["partition"], mixtures[name], mixtures["log_loss"], strict=True
-            )
-        )
-    orange = tuple(
-        Point(float(r.mean), float(r.log_loss),
-              f"bin {r.bin}: {name} {shown(r.mean)}, log loss {shown(r.log_loss, 'loss')}")
-        for r in rows_of(bins[["bin", "mean", "log_loss"]])
-    )  # fmt: skip
-    x, y = (bins[c].to_numpy(dtype=float) for c in ("mean", "log_loss"))
-    lines: tuple[Line, ...] = regression_line("bins", x, y, look=1)
-    series = (Series("mixtures", blue), Series("bins", orange, 1))
-    return XYChart(f"mean {name}", "log loss", series, lines, title=name)

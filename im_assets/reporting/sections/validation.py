@@ -2,13 +2,11 @@
 
 import pandas as pd
 
+from im_assets.common.formatting import between, plain, shown
 from im_assets.reporting.blocks import Block, Column, Figure, Section, Table, Text
-from im_assets.reporting.charts import Point, Series, XYChart
 from im_assets.reporting.gather import Gathered
-from im_assets.reporting.numbers import between, plain, rows_of, shown
-from im_assets.reporting.regression import regression_line
-from im_assets.reporting.row_chart import Row, RowChart
 from im_assets.reporting.sections.absent import not_in_profile, not_made, of_earlier_rule
+from im_assets.validation.figures import decile_figure, verdict_figure
 
 KEY, TITLE = "validation", "Is the selection better than chance?"
 UNIT = "nats per token"
@@ -50,8 +48,6 @@ def verdict_sentence(row: pd.Series) -> str:
 
 def _losses(found: Gathered, verdicts: pd.DataFrame) -> Figure:
     runs = found.get("validation_runs")
-    sizes = sorted(map(int, verdicts["size"].unique()))
-    charts = tuple(_one_size(n, verdicts[verdicts["size"] == n], runs) for n in sizes)
     data = None
     if runs is not None:
         columns = (
@@ -70,29 +66,9 @@ def _losses(found: Gathered, verdicts: pd.DataFrame) -> Figure:
         "strokes), the line its interval. The grey band is the interval of the mean of random "
         "selections of the same size. A verdict rests on the interval of the difference, which is "
         "in the table.",
-        charts,
+        verdict_figure(verdicts, runs),
         data=data,
     )
-
-
-def _one_size(size: int, part: pd.DataFrame, runs: pd.DataFrame | None) -> RowChart:
-    band = None
-    rows = []
-    for _, r in part.iterrows():
-        singles: tuple[float, ...] = ()
-        if runs is not None:
-            mine = runs[(runs["kind"] == "strategy") & (runs["size"] == size)]
-            singles = tuple(map(float, mine.loc[mine["strategy"] == r["strategy"], "loss"]))
-        low, high, base = plain(r["loss_low"]), plain(r["loss_high"]), r["verdict"] == "baseline"
-        if base and low is not None and high is not None:
-            band = (low, high, "random")
-        interval = between(low, high, "loss")
-        text = f"{r['strategy']}: {shown(r['loss'], 'loss')} ({interval}), {r['verdict']}"
-        rows.append(
-            Row(str(r["strategy"]), plain(r["loss"]), low, high, text, 2 if base else 1, singles)
-        )
-    label = f"evaluation loss ({UNIT})"
-    return RowChart(label, tuple(rows), band=band, title=f"{size:,} examples")
 
 
 def _verdicts(verdicts: pd.DataFrame) -> Table:
@@ -138,12 +114,6 @@ def _deciles(found: Gathered) -> list[Block]:
     if deciles is None or settings is None or settings.deciles == 0:
         return []
     first = deciles.iloc[0]
-    x, y = (deciles[c].to_numpy(dtype=float) for c in ("predicted", "log_loss"))
-    points = tuple(
-        Point(float(r.predicted), float(r.log_loss), f"slice {r.decile}: rule {shown(r.predicted)},"
-              f" log loss {shown(r.log_loss, 'loss')}")
-        for r in rows_of(deciles)
-    )  # fmt: skip
     columns = (
         Column("decile", "Slice", "int"),
         Column("predicted", "Mean rule value"),
@@ -167,14 +137,7 @@ def _deciles(found: Gathered) -> list[Block]:
         "Log loss of models finetuned on slices of the pool, against the slice's mean rule value.",
         "The pool is sorted by the rule and cut into equal slices; a model is finetuned on each. "
         "If the rule works, the dots rise from left (good by the rule) to right.",
-        (
-            XYChart(
-                "mean rule value of the slice",
-                "log loss",
-                (Series("", points),),
-                regression_line("", x, y),
-            ),
-        ),
+        decile_figure(deciles),
         data=Table.of("deciles", "Slices of the pool", columns, deciles, True),
     )
     return [Text(sentence), figure]

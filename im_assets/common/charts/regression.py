@@ -2,14 +2,15 @@
 
 import numpy as np
 
-from im_assets.reporting.charts import Line, Look
+from im_assets.common.charts.look import Look
+from im_assets.common.charts.points import Series
 
 STEPS = 25
 
 
 def regression_line(
     name: str, x: np.ndarray, y: np.ndarray, look: Look = 0, confidence: float = 0.95
-) -> tuple[Line, ...]:
+) -> tuple[Series, ...]:
     """Least squares of ``y`` on ``x`` (both [points]) over the range of x, with its band.
 
     The band is the pointwise confidence interval of the mean (Draper and Smith, Applied Regression
@@ -28,4 +29,4 @@ def regression_line(
     half = t.ppf((1 + confidence) / 2, len(x) - 2) * error
     half = half * np.sqrt(1 / len(x) + (at - x.mean()) ** 2 / spread)
     xs, ys, low, high = (tuple(map(float, v)) for v in (at, fitted, fitted - half, fitted + half))
-    return (Line(name, xs, ys, low, high, look),)
+    return (Series(name, xs, ys, look=look, points=False, line="solid", low=low, high=high),)
