@@ -9,8 +9,9 @@ from im_assets.candidates.cleaning import clean
 from im_assets.candidates.reading import SourceError, read_source
 from im_assets.candidates.references import references
 from im_assets.common.presentation import column_schema, presentation, preview, table
+from im_assets.common.versions import with_version
 from im_assets.scoring.registry import columns_read
-from im_resources.study import DataSource, Study, fingerprint
+from im_resources.study import DataSource, Study
 from im_resources.warehouse import Warehouse
 
 _TEXTS = {
@@ -139,10 +140,9 @@ def with_columns(asset: dg.AssetsDefinition, extra: Mapping[str, str]) -> dg.Ass
         name: (types[kind], "The source's own column, which an indicator reads")
         for name, kind in extra.items()
     }
-    return asset.map_asset_specs(
-        lambda spec: spec.replace_attributes(
-            code_version=f"{spec.code_version}+{fingerprint(extra)}"
-        ).merge_attributes(metadata=column_schema(_EXAMPLES | columns))
+    schema = column_schema(_EXAMPLES | columns)
+    return with_version(asset, extra).map_asset_specs(
+        lambda spec: spec.merge_attributes(metadata=schema)
     )
 
 

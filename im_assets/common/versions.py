@@ -52,6 +52,15 @@ def settings_read(study: Study, paths: Sequence[str]) -> dict[str, Any]:
     return values
 
 
+def with_version(asset: dg.AssetsDefinition, *parts: object) -> dg.AssetsDefinition:
+    """The asset with a code version that covers ``parts`` too: what its settings only name."""
+    return asset.map_asset_specs(
+        lambda spec: spec.replace_attributes(
+            code_version=f"{spec.code_version}+{fingerprint(*parts)[:8]}"
+        )
+    )
+
+
 def with_settings(
     assets: Sequence[dg.AssetsDefinition],
     study: Study,
