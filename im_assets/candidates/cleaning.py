@@ -33,7 +33,13 @@ class Reason(NamedTuple):
     """Why a row is not used: its kind, for counting, and the whole reason in words."""
 
     kind: Literal[
-        "empty", "no output", "too long", "leaks", "exact duplicate", "near duplicate", "bad pattern"
+        "empty",
+        "no output",
+        "too long",
+        "leaks",
+        "exact duplicate",
+        "near duplicate",
+        "bad pattern",
     ]
     words: str
 
