@@ -12,7 +12,7 @@ from im_assets.experiments.points import Parts, points_of
 from im_assets.rule.checks import indicator_table_is_finite, indicators_are_not_collinear
 from im_assets.rule.document import coefficient_table, write_rule
 from im_assets.rule.figures import coefficient_figure, fit_figure, indicator_figure
-from im_assets.rule.fitting import TARGET, fit_rule, rank_correlation
+from im_assets.rule.fitting import fit_rule, rank_correlation
 from im_assets.rule.model import Rule
 from im_assets.rule.points import (
     MEASURED,
@@ -22,6 +22,7 @@ from im_assets.rule.points import (
     still_valid,
 )
 from im_assets.rule.published import published_rule
+from im_assets.rule.target import Target
 from im_assets.scoring.batch import Models
 from im_assets.scoring.registry import chosen
 from im_assets.validation.experiment import validation_experiment
@@ -146,7 +147,8 @@ def measured_asset(study: Study) -> dg.AssetsDefinition:
 def quality_rule(
     context: dg.AssetExecutionContext, indicator_table: pd.DataFrame, study: dg.ResourceParam[Study]
 ) -> dg.Output[pd.DataFrame]:
-    """The linear rule that predicts log evaluation loss from indicators, one row a term.
+    """The linear rule that predicts log evaluation loss (or `rule.target`) from indicators, one row
+    a term.
 
     Fitted by least squares on the study's points, its indicators chosen as `rule.choose` says, or
     one of the paper's published rules (`rule.source`). Also written as JSON to `quality_rule.json`
@@ -155,7 +157,7 @@ def quality_rule(
     indicators = list(study.scoring.indicators)
     if study.rule.source == "fitted":
         require_points(indicator_table, study)
-        rule = fit_rule(indicator_table, indicators, study.rule)
+        rule = fit_rule(indicator_table, indicators, study.rule, Target.of(study))
     else:
         rule = published_rule(study.rule.source)
     for warning in rule.warnings:
@@ -190,7 +192,8 @@ def definitions(study: Study) -> dg.Definitions:
 def _numbers(rule: Rule, table: pd.DataFrame) -> dict[str, Any]:
     """The numbers that the UI plots over time; None (shown as null) where one is undefined."""
     predicted = rule.predict(table)
-    in_sample = rank_correlation(table[TARGET].to_numpy(dtype=float), predicted)
+    actual = table[rule.predicts.column].to_numpy(dtype=float)
+    in_sample = rank_correlation(actual, predicted)
     return {
         "formula": rule.formula,
         "source": rule.source,
@@ -218,8 +221,8 @@ def _views(rule: Rule, table: pd.DataFrame, indicators: list[str]) -> dict[str, 
         views["warnings"] = dg.MetadataValue.md("\n".join(f"- {w.note}" for w in rule.warnings))
     if effects := coefficient_figure(rule, table):
         views["effects"] = png_markdown(effects, "standardised effects")
-    panels = indicator_figure(table, indicators, rule.indicators)
+    panels = indicator_figure(table, indicators, rule.indicators, rule.predicts)
     return views | {
         "predicted_against_actual": png_markdown(fit_figure(rule, table), "predicted and actual"),
-        "indicators": png_markdown(panels, "log loss against each indicator"),
+        "indicators": png_markdown(panels, f"{rule.predicts.label} against each indicator"),
     }

@@ -23,6 +23,11 @@ from im_assets.experiments.measures import (
 from im_resources.study import Study
 
 
+def plural(label: str) -> str:
+    """``log losses``, ``values of win rate``."""
+    return f"{label}es" if label.endswith("loss") else f"values of {label}"
+
+
 @dataclass(frozen=True)
 class Target:
     """A measure, the scale on which it is regressed, and the direction of better data."""
@@ -66,11 +71,21 @@ class Target:
         return self.measure.replace("_", " ")
 
     @property
+    def noun(self) -> str:
+        """The measure by its full name: ``evaluation loss``, ``exact match``."""
+        return "evaluation loss" if self.measure == "loss" else self.measure_label
+
+    @property
     def label(self) -> str:
         """What is regressed, in words: ``log loss``, ``logit of exact match``, ``win rate``."""
         if self.scale == "logit":
             return f"logit of {self.measure_label}"
         return self.column.replace("_", " ")
+
+    @property
+    def plural(self) -> str:
+        """Many of it in sentences: ``losses``, ``values of exact match``."""
+        return plural(self.measure_label)
 
     @property
     def sign(self) -> int:
@@ -135,6 +150,9 @@ class Target:
         if self.scale == "identity":
             return values
         return np.exp(values) if self.scale == "log" else 1 / (1 + np.exp(-values))
+
+
+PAPER = Target()  # the paper's: the log evaluation loss, lower is better
 
 
 def measured_points(
