@@ -6,6 +6,8 @@ from pathlib import Path
 import pandas as pd
 
 from im_assets.common.progress import Progress
+from im_assets.experiments.evaluation import evaluation_rows
+from im_assets.experiments.measures import instructions_for, measures_of
 from im_resources.adapter_store import AdapterStore
 from im_resources.gpu import GpuResource
 from im_resources.language_model.template_registry import template_key
@@ -16,6 +18,12 @@ from im_resources.warehouse import Warehouse
 CODE_VERSION = 1
 CACHE = "answer_cache"
 OnBatch = Callable[[str, int, int, int], None]
+
+
+def asked_of(study: Study, eval_set: pd.DataFrame) -> pd.DataFrame:
+    """The instructions that have to be answered for the study's measures (instructions_for)."""
+    rows = evaluation_rows(eval_set, study.evaluation)
+    return instructions_for(measures_of(study), rows, study.judge)
 
 
 def answers_fingerprint(
@@ -36,7 +44,11 @@ def answers_fingerprint(
 
 
 def instructions_fingerprint(instructions: pd.DataFrame, study: Study) -> str:
-    """What all answers of a study depend on beside the model, and what is right: see lineage."""
+    """What all answers of a study depend on beside the model, and what is right: see lineage.
+
+    Args:
+        instructions: as ``asked_of`` gives them.
+    """
     texts = instructions.to_numpy().tolist()
     models, tokens = study.models, study.evaluation.answer_tokens
     return fingerprint(CODE_VERSION, texts, models.prompt, models.max_length, tokens)

@@ -13,11 +13,12 @@ from im_assets.experiments.answering import (
     CODE_VERSION,
     answered,
     answered_by_base,
+    asked_of,
     instructions_fingerprint,
 )
 from im_assets.experiments.evaluation import evaluation_rows
 from im_assets.experiments.experiment import Experiment
-from im_assets.experiments.measures import Measure, Reads, instructions_for, measures_of
+from im_assets.experiments.measures import Measure, Reads, measures_of
 from im_assets.judging.against_base import verdicts_against_base
 from im_assets.judging.asking import judge_of
 from im_assets.judging.comparing import PROMPT_VERSION, asked_instructions
@@ -75,13 +76,6 @@ PRESENTATION: dict[str, Any] = {
 }
 
 
-def asked_of(study: Study, eval_set: pd.DataFrame) -> tuple[list[Measure], pd.DataFrame]:
-    """The study's measures, and the instructions that have to be answered for them."""
-    measures = measures_of(study)
-    rows = evaluation_rows(eval_set, study.evaluation)
-    return measures, instructions_for(measures, rows, study.judge)
-
-
 @dg.asset(**presentation("experiments", columns=ANSWER_COLUMNS, **PRESENTATION))
 def base_answers(
     context: dg.AssetExecutionContext,
@@ -91,13 +85,13 @@ def base_answers(
     warehouse: dg.ResourceParam[Warehouse],
 ) -> dg.Output[pd.DataFrame]:
     """What the base model itself answers: what the finetunes' answers are compared with."""
-    measures, instructions = asked_of(study, eval_set)
+    instructions = asked_of(study, eval_set)
     progress = Progress(context, "answering", 1, "models")
     done = answered_by_base(
         instructions, study, gpu, warehouse, study.evaluation.answer_tokens, progress
     )
     answers = _with_instructions(instructions, done)[list(ANSWER_COLUMNS)]
-    return table(answers, _summary(answers, measures, "answers"))
+    return table(answers, _summary(answers, measures_of(study), "answers"))
 
 
 def answers_asset(experiment: Experiment) -> dg.AssetsDefinition:
@@ -130,7 +124,7 @@ def answers_asset(experiment: Experiment) -> dg.AssetsDefinition:
         adapters: dg.ResourceParam[AdapterStore],
         warehouse: dg.ResourceParam[Warehouse],
     ) -> dg.Output[pd.DataFrame]:
-        measures, instructions = asked_of(study, eval_set)
+        instructions, measures = asked_of(study, eval_set), measures_of(study)
         trials = trained.set_index(experiment.column)
         progress = Progress(context, "answering", len(trials), experiment.noun)
         done, new = answered(

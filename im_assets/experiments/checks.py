@@ -60,6 +60,7 @@ def parts_agree_check(experiment: Experiment, asset: str) -> dg.AssetChecksDefin
             "losses": dg.AssetIn(experiment.losses),
             "pool": dg.AssetIn(experiment.pool),
             "evaluation": dg.AssetIn("eval_set"),
+            **{kind: dg.AssetIn(experiment.asset(kind)) for kind in experiment.rows},
         },
     )
     def check(
@@ -70,8 +71,9 @@ def parts_agree_check(experiment: Experiment, asset: str) -> dg.AssetChecksDefin
         evaluation: pd.DataFrame,
         study: dg.ResourceParam[Study],
         gpu: GpuResource,
+        **more: pd.DataFrame,
     ) -> dg.AssetCheckResult:
-        parts = Parts(experiment, samples, adapters, losses, pool)
+        parts = Parts(experiment, samples, adapters, losses, pool, more)
         faults = parts.faults(evaluation, study, gpu)
         total = len(experiment.keys)
         by_kind = pd.Series([fault.kind for fault in faults], dtype=object).value_counts()

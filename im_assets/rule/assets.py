@@ -31,6 +31,7 @@ from im_resources.study import Study
 from im_resources.warehouse import Warehouse
 
 RULE_FILE = "quality_rule.json"
+MEASURING = ("evaluation.weighting", "evaluation.measures", "rule.target")
 
 COLUMNS = {
     "term": ("text", "constant, or an indicator in the rule"),
@@ -72,7 +73,7 @@ def points_asset(study: Study) -> dg.AssetsDefinition:
             "rule",
             {"sql", "duckdb"},
             code_version="2",
-            reads=("rule.points", "evaluation.weighting", "scoring.indicators", "models"),
+            reads=("rule.points", *MEASURING, "scoring.indicators", "models"),
         ),
     )
     def indicator_table(
@@ -82,8 +83,9 @@ def points_asset(study: Study) -> dg.AssetsDefinition:
         **tables: pd.DataFrame,
     ) -> dg.Output[pd.DataFrame]:
         """One row a point, a measured trial: the mean of every indicator over its set's members,
-        KNN over the set as such, the evaluation loss and its logarithm. Only trials whose set,
-        finetune and losses belong together; the check of the same name tells of the others."""
+        KNN over the set as such, the evaluation loss and its logarithm, and what else is measured.
+        Only trials whose set, finetune and losses belong together; the check of the same name tells
+        of the others."""
         indicators, models = chosen(study.scoring), Models.of(study, gpu)
         found = []
         for experiment in experiments:
@@ -93,6 +95,8 @@ def points_asset(study: Study) -> dg.AssetsDefinition:
         found += [still_valid(tables[name], study, gpu, tables["eval_set"]) for name in earlier]
         points = pd.concat([p for p in found if len(p)] or found[:1], ignore_index=True)
         schema = [dg.TableColumn(str(c), str(t)) for c, t in points.dtypes.items()]
+        target = Target.of(study)
+        values = points[target.measure] if len(points) else pd.Series(dtype="float64")
         counts = points["experiment"].value_counts()
         by_experiment = {str(name): int(count) for name, count in counts.items()}
         metadata: dict[str, Any] = {
@@ -100,8 +104,8 @@ def points_asset(study: Study) -> dg.AssetsDefinition:
             "by experiment": dg.MetadataValue.json(
                 {str(k): int(n) for k, n in by_experiment.items()}
             ),
-            "lowest loss": float(points["loss"].min()) if len(points) else None,
-            "highest loss": float(points["loss"].max()) if len(points) else None,
+            f"lowest {target.measure_label}": float(values.min()) if len(points) else None,
+            f"highest {target.measure_label}": float(values.max()) if len(points) else None,
             "table": preview(points, rows=20),
             "dagster/column_schema": dg.TableSchema(schema),
         }
@@ -119,7 +123,7 @@ def measured_asset(study: Study) -> dg.AssetsDefinition:
         **presentation(
             "rule",
             {"python", "duckdb"},
-            reads=("scoring.indicators", "evaluation.weighting", "models"),
+            reads=("scoring.indicators", *MEASURING, "models"),
         ),
     )
     def measured_selections(

@@ -4,21 +4,17 @@ The paper's target is the logarithm of the evaluation loss. `rule.target` names 
 everything that ranks, draws or judges follows what is said here.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
-import pandas as pd
 
 from im_assets.experiments.measures import (
     Direction,
     Measure,
     MeasureError,
     Scale,
-    counted,
     measure_of,
-    measured,
 )
 from im_resources.study import Study
 
@@ -42,8 +38,7 @@ class Target:
 
         Raises MeasureError for an unknown measure, or a published rule with another target.
         """
-        asked = study.rule.target
-        known = measure_of(asked.measure, study.evaluation, "rule.target")
+        asked, known = study.rule.target, target_measure(study)
         target = cls(
             known.name, asked.scale or known.scale, asked.direction or known.direction
         )  # fmt: skip
@@ -76,11 +71,24 @@ class Target:
         return "evaluation loss" if self.measure == "loss" else self.measure_label
 
     @property
+    def axis(self) -> str:
+        """The measure with its unit, for an axis: ``evaluation loss (nats per token)``."""
+        return f"{self.noun} (nats per token)" if self.noun.endswith("loss") else self.noun
+
+    @property
     def label(self) -> str:
         """What is regressed, in words: ``log loss``, ``logit of exact match``, ``win rate``."""
         if self.scale == "logit":
             return f"logit of {self.measure_label}"
         return self.column.replace("_", " ")
+
+    def columns(self, of: str) -> dict[str, tuple[str, str]]:
+        """The columns of a table with the measure and the target ``of`` something, as schema."""
+        found = {self.measure: ("double", f"{self.noun.capitalize()} of {of}")}
+        if self.scale != "identity":
+            words = {"log": "Its logarithm", "logit": "Its logit"}
+            found[self.column] = ("double", words[self.scale])
+        return found
 
     @property
     def plural(self) -> str:
@@ -155,32 +163,6 @@ class Target:
 PAPER = Target()  # the paper's: the log evaluation loss, lower is better
 
 
-def measured_points(
-    measures: list[Measure], target: Target, tables: Mapping[str, pd.DataFrame], column: str
-) -> pd.DataFrame:
-    """Everything measured of the trials of an experiment: one row a partition key.
-
-    Args:
-        measures: as ``measures_of`` gives them, the target's measure among them.
-        tables: the rows of all trials by what a measure reads: losses, answers, verdicts.
-        column: the column of these tables with the partition key.
-
-    Returns:
-        ``column``, one column a measure, and the target's column. A trial that lacks a measure has
-        no row.
-
-    Raises:
-        MeasureError: the tables lack what a measure reads.
-        ValueError: a value that the target's scale does not hold.
-    """
-    values: dict[str, dict[str, float]] = {}
-    for m in measures:
-        if m.reads not in tables:
-            raise MeasureError(f"{m.name} reads {m.reads}, which were not given")
-        values[m.name] = measured(m, tables[m.reads], column)
-    points = pd.DataFrame(values).dropna().sort_index()
-    mine = next(m for m in measures if m.name == target.measure)
-    counts = counted(mine, tables[mine.reads], column)
-    n = None if counts is None else points.index.map(counts).to_numpy(dtype=float)
-    points[target.column] = target.transform(points[target.measure].to_numpy(), n)
-    return points.rename_axis(column).reset_index()
+def target_measure(study: Study) -> Measure:
+    """The measure of `rule.target`. Raises MeasureError when there is none of the name."""
+    return measure_of(study.rule.target.measure, study.evaluation, "rule.target")

@@ -15,7 +15,7 @@ from im_assets.experiments.assets import definitions_of
 from im_assets.experiments.checks import parts_agree_check
 from im_assets.experiments.experiment import Drawing
 from im_assets.experiments.points import Parts
-from im_assets.rule.target import Target
+from im_assets.rule.target import Target, target_measure
 from im_assets.scoring.batch import Models
 from im_assets.scoring.registry import Indicator, SetTooSmall, set_level
 from im_assets.selection.choosing import choose, resolve_size
@@ -111,7 +111,7 @@ def size_search_assets(study: Study) -> dg.Definitions:
             {"python", "duckdb"},
             SIZE_COLUMNS,
             code_version="2",
-            reads=("selection", "evaluation.weighting"),
+            reads=("selection", "evaluation.weighting", "rule.target"),
         ),
     )
     def size_search(
@@ -122,32 +122,37 @@ def size_search_assets(study: Study) -> dg.Definitions:
         least of several losses flatters itself."""
         parts = Parts.of(experiment, tables)
         parts = parts.whole(parts.faults(tables["eval_set"], study, gpu))
-        halves = split_halves(parts.losses["eval_id"].tolist())
-        searched, reported = (
-            parts.only(half).loss_of(study.evaluation.weighting) for half in halves
-        )
+        measure, target = target_measure(study), Target.of(study)
+        halves = split_halves(parts.rows(measure.reads)["eval_id"].tolist())
+        searched, reported = (parts.only(half).measured(measure) for half in halves)
         sizes = {size_key(size): size for size in measured_sizes(study.selection.search)}
         losses = {size: (searched[key], reported[key]) for key, size in sizes.items()}
-        trials = pd.DataFrame(map(asdict, search_sizes(losses, study.selection.search)))
+        trials = pd.DataFrame(
+            map(asdict, search_sizes(losses, study.selection.search, target.sign))
+        )
         trials = trials.assign(rule_id=parts.one("rule_id"))
-        least = trials.loc[trials.groupby("method")["search_loss"].idxmin()]
-        figure = size_figure(trials)
+        best = (target.sign * trials["search_loss"]).groupby(trials["method"]).idxmin()
+        least = trials.loc[best]
+        extreme = "least" if target.direction == "lower" else "highest"
+        figure = size_figure(trials, target=target)
         metadata: dict[str, Any] = {
             "size": chosen_size(trials),
             "finetunes": len(sizes),
             "strategy": study.selection.strategy,
             "instructions searched on": len(halves[0]),
             "instructions reported on": len(halves[1]),
-            "least search loss of each method": preview(least),
+            f"{extreme} search {target.measure_label} of each method": preview(least),
             "trials": preview(trials, rows=len(trials)),
-            "loss against size": png_markdown(figure, "evaluation loss against selection size"),
+            f"{target.measure_label} against size": png_markdown(
+                figure, f"{target.noun} against selection size"
+            ),
         }
         return table(trials, metadata)
 
     room = dg.Definitions(
         assets=[size_search], asset_checks=[parts_agree_check(experiment, "size_search")]
     )
-    return dg.Definitions.merge(definitions_of(experiment), room)
+    return dg.Definitions.merge(definitions_of(experiment, study), room)
 
 
 def definitions(study: Study) -> dg.Definitions:

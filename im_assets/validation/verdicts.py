@@ -149,14 +149,13 @@ def deciles(
     predicted: np.ndarray,
     resamples: int = 1000,
     target: Target = PAPER,
-    n: np.ndarray | None = None,
 ) -> pd.DataFrame:
     """Does the loss fall as the rule's value falls, over slices of the unseen pool?
 
     Args:
-        runs: as ``validation_runs`` returns them.
+        runs: as ``validation_runs`` returns them; ``share_of`` says of how many a measure is a
+            share, where it is one.
         predicted: mean predicted target of each slice's finetuned examples, shape (slices,).
-        n: of how many each slice's measure is a share, shape (slices,), where it is one.
 
     Returns:
         decile (1 = best by the rule), predicted, the measure and the target (loss, log_loss), and
@@ -165,6 +164,7 @@ def deciles(
     """
     mine = runs[runs["kind"] == "decile"].sort_values("slice")
     measured = mine[target.measure].to_numpy()
+    n = mine["share_of"].to_numpy() if "share_of" in mine else None
     scaled = target.transform(measured, n)
     found = correlation(predicted, scaled, "spearman", resamples=resamples)
     return pd.DataFrame(

@@ -147,6 +147,14 @@ def measures_of(study: Study) -> list[Measure]:
     return list(found.values())
 
 
+def rows_read(study: Study) -> tuple[Reads, ...]:
+    """What has to be there for the study's measures beside losses: answers, verdicts on them."""
+    reads = {m.reads for m in measures_of(study)}
+    if "verdicts" in reads:
+        return "answers", "verdicts"
+    return ("answers",) if "answers" in reads else ()
+
+
 def instructions_for(
     measures: Iterable[Measure], rows: pd.DataFrame, judge: JudgeSettings | None
 ) -> pd.DataFrame:
