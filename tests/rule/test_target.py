@@ -3,13 +3,12 @@
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from im_assets.experiments.measures import MeasureError, measures_of
-from im_assets.rule.target import Target, measured_points
+from im_assets.experiments.measures import MeasureError
+from im_assets.rule.target import Target
 from tests.experiments.measures.test_registry import JUDGE, study_with
 
 
@@ -64,23 +63,3 @@ def test_values_that_a_scale_cannot_hold_are_named() -> None:
         Target("m", "log", "lower").transform(np.array([0.0, 1.0]))
     with pytest.raises(ValueError, match="only shares between 0 and 1 have a logit"):
         Target("m", "logit", "lower").transform(np.array([0.5, 1.5]))
-
-
-def test_points_hold_every_measure_and_the_target() -> None:
-    study = study_with(evaluation={"measures": ["loss"]}, rule={"target": "exact_match"})
-    losses = pd.DataFrame({"seed": ["x", "y"], "eval_id": "a", "nll": [2.0, 4.0], "tokens": 2})
-    answers = pd.DataFrame(
-        {
-            "seed": ["x", "x", "y", "y"],
-            "response": ["1", "2", "1", "0"],
-            "answer": ["1", "2", "1", "2"],
-            "pattern": "",
-        }
-    )
-    points = measured_points(
-        measures_of(study), Target.of(study), {"losses": losses, "answers": answers}, "seed"
-    )
-    assert list(points.columns) == ["seed", "loss", "exact_match", "logit_exact_match"]
-    assert points["loss"].tolist() == [1, 2]
-    assert points["exact_match"].tolist() == [1, 0.5]
-    assert points["logit_exact_match"].tolist() == pytest.approx([np.log(5), 0])

@@ -147,6 +147,11 @@ def measures_of(study: Study) -> list[Measure]:
     return list(found.values())
 
 
+def beside_target(study: Study) -> list[Measure]:
+    """What the study measures beside the rule's target."""
+    return [m for m in measures_of(study) if m.name != study.rule.target.measure]
+
+
 def rows_read(study: Study) -> tuple[Reads, ...]:
     """What has to be there for the study's measures beside losses: answers, verdicts on them."""
     reads = {m.reads for m in measures_of(study)}
