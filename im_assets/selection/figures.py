@@ -16,9 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
 
-def distribution_figure(
-    pool: "ArrayLike", selected: "ArrayLike", target: Target = PAPER
-) -> Chart:
+def distribution_figure(pool: "ArrayLike", selected: "ArrayLike", target: Target = PAPER) -> Chart:
     """Densities of the rule's values over the pool and over what is selected of it."""
     groups = {"whole pool": pool, "selected": selected}
     return densities_chart(groups, f"predicted {target.label}", "The rule over the pool")

@@ -29,9 +29,7 @@ def univariate_figure(
     return panels_chart(panels, 3)
 
 
-def _panel(
-    name: str, bins: pd.DataFrame, mixtures: pd.DataFrame | None, target: Target
-) -> Chart:
+def _panel(name: str, bins: pd.DataFrame, mixtures: pd.DataFrame | None, target: Target) -> Chart:
     series, column, label = [], target.column, target.label
     if mixtures is not None and name in mixtures:
         x, y = mixtures[name].astype(float).tolist(), mixtures[column].astype(float).tolist()
