@@ -15,11 +15,13 @@ from im_assets.candidates.format_registry import check_formats
 from im_assets.common.versions import with_settings
 from im_assets.evidence import assets as evidence
 from im_assets.experiments import assets as experiments
+from im_assets.experiments.measures import measures_of
 from im_assets.experiments.trainers import check_trainer, trainer_key
 from im_assets.judging import assets as judging
 from im_assets.mixtures import assets as mixtures
 from im_assets.reporting import assets as reporting
 from im_assets.rule import assets as rule
+from im_assets.rule.target import Target, target_measure
 from im_assets.scoring import assets as scoring
 from im_assets.scoring.registry import chosen, columns_read
 from im_assets.selection import assets as selection
@@ -46,6 +48,8 @@ KEYS: dict[str, Callable[[Study], Any]] = {
     "finetuning": lambda study: trainer_key(study.finetuning),
     "models": lambda study: (study.models, template_key(study.models.prompt)),
     "models.prompt": lambda study: template_key(study.models.prompt),
+    "evaluation.measures": lambda study: [(m.name, m.version) for m in measures_of(study)],
+    "rule.target": lambda study: (study.rule.target, target_measure(study).version),
     "scoring.indicators": lambda study: [
         (i.name, i.backend.name, i.backend.version, i.options) for i in chosen(study.scoring)
     ],
@@ -61,6 +65,7 @@ def definitions(study: Study, profile: str) -> dg.Definitions:
     columns_read(study.scoring)
     check_strategies(study)
     check_trainer(study)
+    Target.of(study)
     rooms = dg.Definitions.merge(*(room.definitions(study) for room in ROOMS))
     made = [asset for asset in rooms.assets or () if isinstance(asset, dg.AssetsDefinition)]
     assets = with_settings(made, study, KEYS)

@@ -26,7 +26,10 @@ _EXAMPLES = {"example_id": ("VARCHAR", "Hash of the normalized content")} | _TEX
 _REFERENCES = {
     "eval_id": ("VARCHAR", "Hash of the normalized prompt"),
     "output_index": ("BIGINT", "Number of the reference output, from 0"),
-} | _TEXTS
+    **_TEXTS,
+    "answer": ("VARCHAR", "What a right response comes to; '' where the row carries none"),
+    "pattern": ("VARCHAR", "Regular expression that a right response matches; '' where none"),
+}
 
 
 KINDS = {"python", "duckdb"}
@@ -42,7 +45,7 @@ def eval_set(
 ) -> dg.Output[pd.DataFrame]:
     """Reads the evaluation source; raises SourceError when none of its rows can be used."""
     sources = {"evaluation": study.data.evaluation}
-    return _store("eval_set", sources, references(*_read(sources)), warehouse)
+    return _store("eval_set", sources, references(*_read(sources, verifiable=True)), warehouse)
 
 
 @dg.asset(
@@ -87,10 +90,13 @@ def pool_asset(pool: str) -> dg.AssetsDefinition:
 
 
 def _read(
-    sources: Mapping[str, DataSource], extra: Mapping[str, str] | None = None
+    sources: Mapping[str, DataSource],
+    extra: Mapping[str, str] | None = None,
+    verifiable: bool = False,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """(rows, rejected) of all sources, in the order of the profile, with these further columns."""
-    rows, rejected = zip(*(read_source(*item, extra) for item in sources.items()), strict=True)
+    parts = (read_source(*item, extra, verifiable) for item in sources.items())
+    rows, rejected = zip(*parts, strict=True)
     return pd.concat(rows, ignore_index=True), pd.concat(rejected, ignore_index=True)
 
 

@@ -32,7 +32,15 @@ _SEPARATOR = "\x1f"
 class Reason(NamedTuple):
     """Why a row is not used: its kind, for counting, and the whole reason in words."""
 
-    kind: Literal["empty", "no output", "too long", "leaks", "exact duplicate", "near duplicate"]
+    kind: Literal[
+        "empty",
+        "no output",
+        "too long",
+        "leaks",
+        "exact duplicate",
+        "near duplicate",
+        "bad pattern",
+    ]
     words: str
 
 

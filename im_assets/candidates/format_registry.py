@@ -17,6 +17,8 @@ from im_resources.study import DataSettings, DataSource
 Read = Callable[..., Mapping[str, str]]
 Registered = TypeVar("Registered", bound=Read)
 FIELDS = ("instruction", "input", "output", "category")
+# What is right, in an evaluation row: read where it is there, whatever the format.
+VERIFIABLE = ("answer", "pattern")
 
 
 class FormatError(ValueError):
@@ -73,20 +75,29 @@ class RowReader:
         required: the columns that at least one row must have, or the mapping is wrong.
     """
 
-    def __init__(self, source: DataSource, extra: Mapping[str, str]) -> None:
-        """``extra``: columns that are kept beside the fields, "number" or "text" each.
+    def __init__(
+        self, source: DataSource, extra: Mapping[str, str], verifiable: bool = False
+    ) -> None:
+        """Args:
+            extra: columns that are kept beside the fields, "number" or "text" each.
+            verifiable: whether ``answer`` and ``pattern`` are read, as of evaluation sets.
 
         Raises FormatError when the source's format is unknown.
         """
         self._format = FORMATS.get(source.format, "format")
         self._outputs, self._extra = source.outputs, extra
-        given = {"fields": source.fields, "needs_output": source.outputs is None}
+        mapped: dict[str, str] = {str(f): c for f, c in (source.fields or {}).items()}
+        named = {field: mapped.pop(field) for field in VERIFIABLE if field in mapped}
+        given = {"fields": mapped or None, "needs_output": source.outputs is None}
         accepted = inspect.signature(self._format.read).parameters
         self._given = {name: value for name, value in given.items() if name in accepted}
-        columns = dict(self._format.columns) | dict(source.fields or {})
+        columns = dict(self._format.columns) | mapped
         if source.outputs:
             columns |= {"output": source.outputs}
-        self.required = set(columns.values())
+        self.required = {*columns.values(), *named.values()}
+        # A column that is read as something else, such as the output, is no answer by its name.
+        own = {field: field for field in VERIFIABLE if field not in columns.values()}
+        self._verifiable = {**dict.fromkeys(VERIFIABLE), **own, **named} if verifiable else {}
 
     def parse(self, row: Any) -> dict[str, Any]:
         """The fields of a row: ``instruction``, ``input``, ``category`` and ``output``, or
@@ -109,9 +120,16 @@ class RowReader:
         if self._outputs:
             values = listed(row, self._outputs)
             parsed["outputs"] = [checked_text(value, self._outputs) for value in values]
+        for field, place in self._verifiable.items():
+            parsed[field] = "" if place is None else self._right(row, place)
         for column, kind in self._extra.items():
             parsed[column] = number_or_nan(row, column) if kind == "number" else label(row, column)
         return parsed
+
+    def _right(self, row: dict[str, Any], column: str) -> str:
+        """The text in a column, or the digits of a whole number; '' where there is none."""
+        known = isinstance(row.get(column), str | int)
+        return (label(row, column) or "") if known or column in self.required else ""
 
     def _read(self, row: dict[str, Any]) -> Mapping[str, str]:
         try:

@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from im_assets.candidates.files import Fault, Record, SourceError, read_records
-from im_assets.candidates.format_registry import FormatError, RowReader
+from im_assets.candidates.format_registry import VERIFIABLE, FormatError, RowReader
 from im_assets.candidates.rows import RowError
 from im_resources.study import DataSource, did_you_mean, resolve_path
 
@@ -23,7 +23,10 @@ UNREADABLE = "unreadable"  # the kind of every reason that is given here
 
 
 def read_source(
-    name: str, source: DataSource, extra: Mapping[str, str] | None = None
+    name: str,
+    source: DataSource,
+    extra: Mapping[str, str] | None = None,
+    verifiable: bool = False,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Read a source.
 
@@ -31,6 +34,7 @@ def read_source(
         name: the source's name in the profile; becomes the column ``source``.
         source: place, format and limit. ``limit`` counts rows of the file, usable or not.
         extra: columns of the source that are kept beside the fields, "number" or "text" each.
+        verifiable: also read what is right, the columns ``answer`` and ``pattern``.
 
     Returns:
         (rows, rejected): rows has `ROW_COLUMNS`, with ``outputs`` (a list of str) in place of
@@ -46,7 +50,7 @@ def read_source(
     place = str(resolve_path(source.path)) if source.path else f"hub dataset {source.hub!r}"
     records = read_records(resolve_path(source.path)) if source.path else _hub_records(source)
     extra = extra or {}
-    reader = RowReader(source, extra)
+    reader = RowReader(source, extra, verifiable)
     rows: list[dict[str, Any]] = []
     rejected: list[tuple[str, int, str, str, str]] = []
     found: dict[str, None] = {}  # the columns of all rows, in the order of appearance
@@ -71,7 +75,7 @@ def read_source(
         _check_columns(name, place, reader.required, list(found), f"`format: {source.format}`")
         _check_columns(name, place, set(extra), list(found), "an indicator of the profile")
     columns = [c if c != "output" or not source.outputs else "outputs" for c in ROW_COLUMNS]
-    columns += extra
+    columns += (*extra, *(VERIFIABLE if verifiable else ()))
     frames = pd.DataFrame(rows, columns=columns), pd.DataFrame(rejected, columns=REJECTED_COLUMNS)
     kinds = {c: "float64" if kind == "number" else "object" for c, kind in extra.items()}
     return frames[0].astype({"line": "int64"} | kinds), frames[1].astype({"line": "int64"})

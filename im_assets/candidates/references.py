@@ -7,10 +7,13 @@ cannot be measured (no instruction, no output) or would be counted twice goes in
 import pandas as pd
 
 from im_assets.candidates.cleaning import Reason, example_id, normalize, quarantine
+from im_assets.candidates.format_registry import VERIFIABLE
 from im_assets.candidates.reading import excerpt_of
+from im_assets.common.patterns import pattern_fault
 
 REFERENCE_COLUMNS = [
-    "eval_id", "output_index", "source", "line", "instruction", "input", "output", "category"
+    "eval_id", "output_index", "source", "line", "instruction", "input", "output", "category",
+    *VERIFIABLE,
 ]  # fmt: skip
 
 
@@ -18,23 +21,30 @@ def references(rows: pd.DataFrame, rejected: pd.DataFrame) -> tuple[pd.DataFrame
     """Spread an evaluation source over its reference outputs.
 
     Args:
-        rows: as from `read_source`, with ``outputs`` (lists) or a single ``output`` each.
+        rows: as from `read_source`, with ``outputs`` (lists) or a single ``output`` each, and with
+            ``answer`` and ``pattern`` where the source has them.
         rejected: rows that the reader could not use; they join the quarantine.
 
     Returns:
         (references, quarantined). ``eval_id`` is a hash of the prompt, so the outputs of one prompt
         count as one instruction's also when they stand on several lines; ``output_index`` numbers
-        an instruction's outputs from 0. A quarantined row is one output, or a row without any.
+        an instruction's outputs from 0. What is right, ``answer`` and ``pattern`` ('' where none),
+        is the instruction's: the first that one of its rows gives. A quarantined row is one output,
+        or a row without any.
     """
     kept: list[tuple[object, ...]] = []
     dropped: list[tuple[object, ...]] = []
     first_line: dict[tuple[str, str], int] = {}
     counts: dict[str, int] = {}
+    right: dict[str, dict[str, str]] = {}
     for row in rows.to_dict("records"):
         source, line, category = row["source"], row["line"], row["category"]
         prompt = normalize(row["instruction"]), normalize(row["input"])
         identity = example_id(*prompt)
         outputs = row["outputs"] if "outputs" in row else [row["output"]]
+        given = {field: str(row.get(field, "")).strip() for field in VERIFIABLE}
+        known = right.setdefault(identity, dict.fromkeys(VERIFIABLE, ""))
+        fault = pattern_fault(given["pattern"])
         for output in map(normalize, outputs or [""]):
             if not prompt[0]:
                 reason = Reason("empty", "empty instruction")
@@ -42,6 +52,8 @@ def references(rows: pd.DataFrame, rejected: pd.DataFrame) -> tuple[pd.DataFrame
                 reason = (
                     Reason("empty", "empty output") if outputs else Reason("no output", "no output")
                 )
+            elif fault:
+                reason = Reason("bad pattern", f"bad pattern: {fault}")
             elif (identity, output) in first_line:
                 first = first_line[identity, output]
                 said = f"exact duplicate of an output on {source} line {first}"
@@ -49,8 +61,10 @@ def references(rows: pd.DataFrame, rejected: pd.DataFrame) -> tuple[pd.DataFrame
             else:
                 index = counts[identity] = counts.get(identity, -1) + 1
                 first_line[identity, output] = line
+                right[identity] = {field: known[field] or given[field] for field in VERIFIABLE}
                 kept.append((identity, index, source, line, *prompt, output, category))
                 continue
             excerpt = excerpt_of(" → ".join(filter(None, (*prompt, output))))
             dropped.append(("", source, line, *reason, excerpt))
-    return pd.DataFrame(kept, columns=REFERENCE_COLUMNS), quarantine(dropped, rejected)
+    whole = [(*values, *right[str(values[0])].values()) for values in kept]
+    return pd.DataFrame(whole, columns=REFERENCE_COLUMNS), quarantine(dropped, rejected)

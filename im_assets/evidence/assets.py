@@ -17,10 +17,14 @@ from im_assets.evidence.figures import (
     residual_figure,
 )
 from im_assets.evidence.findings import COLUMNS
+from im_assets.evidence.measures import COLUMNS as AGREEMENT_COLUMNS
+from im_assets.evidence.measures import measure_agreement
 from im_assets.evidence.transfer import COLUMNS as TRANSFER_COLUMNS
 from im_assets.evidence.transfer import transfer
+from im_assets.experiments.measures import beside_target
 from im_assets.rule.choosing import keys_of
 from im_assets.rule.document import load_rule
+from im_assets.rule.target import Target
 from im_resources.study import Study, load_study
 from im_resources.warehouse import Warehouse, WarehouseError
 
@@ -115,9 +119,29 @@ def transfer_asset(study: Study, profile: str) -> dg.AssetsDefinition:
     return proxy_transfer
 
 
+@dg.asset(
+    name="measure_agreement",
+    **presentation(
+        "evidence",
+        {"python", "duckdb"},
+        AGREEMENT_COLUMNS,
+        reads=("evaluation.measures", "rule.target", "rule.confidence"),
+    ),
+)
+def agreement(
+    indicator_table: pd.DataFrame, study: dg.ResourceParam[Study]
+) -> dg.Output[pd.DataFrame]:
+    """Whether what the study measures beside the rule's target ranks its sets as the target does:
+    is the loss the right target here?"""
+    target, others = Target.of(study), beside_target(study)
+    found = measure_agreement(indicator_table, target, others, study.rule.confidence)
+    return table(found, {"agreement": preview(found, rows=len(found))})
+
+
 def definitions(study: Study) -> dg.Definitions:
-    """The assets of this room: evidence is of a fitted rule, transfer of a study that names one."""
-    assets: list[dg.AssetsDefinition] = []
+    """The assets of this room: evidence is of a fitted rule, transfer of a study that names one,
+    agreement of one that measures several things."""
+    assets: list[dg.AssetsDefinition] = [agreement] if beside_target(study) else []
     if study.rule.source == "fitted":
         assets.append(rule_evidence)
     if study.transfer is not None:

@@ -26,7 +26,7 @@ def rule_findings(
     same table.
 
     Args:
-        table: seed, log_loss and the rule's candidates, as `fit_rule` takes it.
+        table: seed, the rule's target and its candidates, as `fit_rule` takes it.
         source_of: the largest source of each seed's mixture.
         experiment_of: the experiment of each seed, where the rule was fitted on points of several;
             of one there is nothing to leave out.
@@ -36,7 +36,7 @@ def rule_findings(
     """
     if rule.source != "fitted":
         raise ValueError(f"evidence is about a fitted rule, and this one is {rule.source}")
-    mixtures = Mixtures.of(table, rule.candidates)
+    mixtures = Mixtures.of(table, rule.candidates, rule.predicts.column)
     if set(mixtures.seeds) != set(rule.loo_predictions):
         raise ValueError(
             "the rule was fitted on other mixtures than the indicator table holds; materialize "

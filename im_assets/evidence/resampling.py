@@ -50,7 +50,7 @@ def bootstrap(mixtures: Mixtures, rule: Rule, settings: RuleSettings) -> list[Fi
 
 
 def permutation(mixtures: Mixtures, settings: RuleSettings) -> list[Finding]:
-    """Section ``permutation``: the fit of the best rule against that of shuffled log losses.
+    """Section ``permutation``: the fit of the best rule against that of a shuffled target.
 
     ``r2`` and ``loo_r2`` (1 less the left-out error's share of that of the mean), each with the 5
     and 95 % points of its null and p = (1 + shuffles at least as good) / (1 + shuffles) (Phipson
@@ -58,9 +58,9 @@ def permutation(mixtures: Mixtures, settings: RuleSettings) -> list[Finding]:
     """
     n = len(mixtures)
     shuffled = generator(2).permuted(np.tile(mixtures.y, (settings.permutations, 1)), axis=1)
-    losses = np.vstack([mixtures.y, shuffled])
-    masks = selections(mixtures, np.ones((1, n), dtype=int), settings, losses)
-    fits = _fits(mixtures.x, losses, masks)
+    targets = np.vstack([mixtures.y, shuffled])
+    masks = selections(mixtures, np.ones((1, n), dtype=int), settings, targets)
+    fits = _fits(mixtures.x, targets, masks)
     found: list[Finding] = []
     for item, values in zip(("r2", "loo_r2"), fits, strict=True):
         observed, null = values[0], values[1:]
@@ -73,14 +73,14 @@ def permutation(mixtures: Mixtures, settings: RuleSettings) -> list[Finding]:
     return found
 
 
-def _fits(x: np.ndarray, losses: np.ndarray, masks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """R2, and leave-one-out R2 with the indicators kept, of each row of ``losses``."""
-    n = losses.shape[1]
+def _fits(x: np.ndarray, targets: np.ndarray, masks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """R2, and leave-one-out R2 with the indicators kept, of each row of ``targets``."""
+    n = targets.shape[1]
     z = x - x.mean(axis=0)
     norm = np.linalg.norm(z, axis=0)
     z = z / np.where(norm > 0, norm, 1.0)
-    r2, loo_r2 = np.zeros((2, len(losses)))
-    for i, (y, mask) in enumerate(zip(losses, masks, strict=True)):
+    r2, loo_r2 = np.zeros((2, len(targets)))
+    for i, (y, mask) in enumerate(zip(targets, masks, strict=True)):
         e = y - y.mean()
         total = e @ e
         if not mask.any() or total <= EXACT**2 * (y @ y):

@@ -10,8 +10,8 @@ import pandas as pd
 
 from im_assets.common.correlation import correlation
 from im_assets.common.numbers import numeric
-from im_assets.rule.choosing import TARGET
 from im_assets.rule.model import Rule
+from im_assets.rule.target import plural
 
 COLUMNS = {
     "item": ("text", "What is compared"),
@@ -30,35 +30,39 @@ def transfer(
     """Rank agreement of a small model's study with a larger one's; columns as in COLUMNS.
 
     ``rule_on_larger_model``: the small study's rule, applied to the larger study's indicators,
-    against its losses. ``losses_on_common_sets``: both models' losses on the same sets, which are
-    known by their fingerprints.
+    against what it measured. ``losses_on_common_sets`` (``<measure>_on_common_sets`` of a rule with
+    another target): what both models came to on the same sets, which are known by their
+    fingerprints.
 
     Args:
-        rule: the small study's.
-        small, large: the studies' indicator tables (set_id, indicators, log_loss).
+        rule: the small study's, which says what is compared.
+        small, large: the studies' indicator tables (set_id, indicators, the rule's target).
 
-    Raises ValueError when the larger study lacks an indicator of the rule, or a table was written
-    before sets had fingerprints.
+    Raises ValueError when the larger study lacks an indicator of the rule or its target, or a table
+    was written before sets had fingerprints.
     """
     if "set_id" not in small:
         raise ValueError("the smaller study's indicator_table has no set_id: materialize it again")
-    predicted, actual = rule.predict(large), numeric(large, [TARGET])[:, 0]
+    target = rule.predicts
+    column, values = target.column, plural(target.label)
+    predicted, actual = rule.predict(large), numeric(large, [column])[:, 0]
     note = (
-        "the smaller model's rule against the larger one's measured log losses"
+        f"the smaller model's rule against the larger one's measured {values}"
         if rule.indicators
         else "the smaller model's rule has no indicator and ranks nothing"
     )
     rows = [("rule_on_larger_model", *_agreement(predicted, actual, confidence), note)]
-    both = small[["set_id", TARGET]].merge(
-        large[["set_id", TARGET]], on="set_id", suffixes=("", "_l")
+    both = small[["set_id", column]].merge(
+        large[["set_id", column]], on="set_id", suffixes=("", "_l")
     )
     note = (
-        "log losses of both models on the same sets"
+        f"{values} of both models on the same sets"
         if len(both)
         else "the studies drew different examples: no set is common to both"
     )
-    pair = both[[TARGET, f"{TARGET}_l"]].to_numpy(dtype=float).T
-    rows.append(("losses_on_common_sets", *_agreement(pair[0], pair[1], confidence), note))
+    pair = both[[column, f"{column}_l"]].to_numpy(dtype=float).T
+    item = f"{'losses' if target.measure == 'loss' else target.measure}_on_common_sets"
+    rows.append((item, *_agreement(pair[0], pair[1], confidence), note))
     frame = pd.DataFrame(rows, columns=list(COLUMNS))
     numbers = dict.fromkeys(("value", "low", "high"), "float64")
     return frame.astype({"item": "string", "n": "int64", "note": "string"} | numbers)

@@ -13,6 +13,7 @@ from im_assets.common.charts.drawing import png_markdown
 from im_assets.common.presentation import presentation, table
 from im_assets.common.progress import Progress
 from im_assets.common.versions import content_version, merged_version, settings_read
+from im_assets.experiments.answers_assets import answers_asset, base_answers, verdicts_asset
 from im_assets.experiments.checks import finite_losses_check
 from im_assets.experiments.evaluation import (
     CACHE,
@@ -35,6 +36,7 @@ from im_assets.experiments.finetuning import (
     training_settings_id,
 )
 from im_assets.experiments.lineage import set_id_of
+from im_assets.experiments.measures import rows_read
 from im_assets.scoring.batch import Models
 from im_resources.adapter_store import AdapterStore
 from im_resources.gpu import GpuResource
@@ -87,10 +89,17 @@ CUTS = (
 FORWARD: dict[str, Any] = {"kinds": {"pytorch", "duckdb"}, "gpu": True}
 
 
-def definitions_of(experiment: Experiment) -> dg.Definitions:
-    """The assets and checks that every experiment has."""
+def definitions_of(experiment: Experiment, study: Study) -> dg.Definitions:
+    """The assets and checks that every experiment has, and those that its measures need."""
+    more = [answers_asset(experiment)] if "answers" in experiment.rows else []
+    more += [verdicts_asset(experiment, study)] if "verdicts" in experiment.rows else []
     return dg.Definitions(
-        assets=[samples_asset(experiment), adapters_asset(experiment), losses_asset(experiment)],
+        assets=[
+            samples_asset(experiment),
+            adapters_asset(experiment),
+            losses_asset(experiment),
+            *more,
+        ],
         asset_checks=[finite_losses_check(experiment.losses)],
     )
 
@@ -276,8 +285,11 @@ def base_losses(
 
 
 def definitions(study: Study) -> dg.Definitions:
-    """What all experiments share: the base model's own losses."""
-    return dg.Definitions(assets=[base_losses], asset_checks=[finite_losses_check("base_losses")])
+    """What all experiments share: the base model's own losses, and answers where needed."""
+    answers = [base_answers] if rows_read(study) else []
+    return dg.Definitions(
+        assets=[base_losses, *answers], asset_checks=[finite_losses_check("base_losses")]
+    )
 
 
 def _tell_what_will_be_missing(

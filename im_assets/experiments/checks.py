@@ -47,32 +47,26 @@ def parts_agree_check(experiment: Experiment, asset: str) -> dg.AssetChecksDefin
     """
     from im_assets.experiments.points import Parts
 
-    @dg.asset_check(
+    name, tables_read = f"{experiment.name}_parts_agree", Parts.names(experiment)
+    spec = dg.AssetCheckSpec(
+        name,
         asset=asset,
-        name=f"{experiment.name}_parts_agree",
+        additional_deps=tables_read,
         description=f"Sets, finetunes and losses of the {experiment.noun} belong together, and "
         "were made with the profile's settings; names those that were not, and what to "
         "materialize.",
         blocking=True,
-        additional_ins={
-            "samples": dg.AssetIn(experiment.samples),
-            "adapters": dg.AssetIn(experiment.adapters),
-            "losses": dg.AssetIn(experiment.losses),
-            "pool": dg.AssetIn(experiment.pool),
-            "evaluation": dg.AssetIn("eval_set"),
-        },
+    )
+
+    # The decorator for a single check takes no tables whose names are not written out.
+    @dg.multi_asset_check(
+        name=name, specs=[spec], ins={table: dg.AssetIn(table) for table in tables_read}
     )
     def check(
-        samples: pd.DataFrame,
-        adapters: pd.DataFrame,
-        losses: pd.DataFrame,
-        pool: pd.DataFrame,
-        evaluation: pd.DataFrame,
-        study: dg.ResourceParam[Study],
-        gpu: GpuResource,
+        study: dg.ResourceParam[Study], gpu: GpuResource, **tables: pd.DataFrame
     ) -> dg.AssetCheckResult:
-        parts = Parts(experiment, samples, adapters, losses, pool)
-        faults = parts.faults(evaluation, study, gpu)
+        parts = Parts.of(experiment, tables)
+        faults = parts.faults(tables["eval_set"], study, gpu)
         total = len(experiment.keys)
         by_kind = pd.Series([fault.kind for fault in faults], dtype=object).value_counts()
         return dg.AssetCheckResult(

@@ -49,6 +49,7 @@ class Experiment:
         columns: columns of the samples beside those that all experiments have.
         reads: the settings that the drawing reads.
         version: changes when the same input and settings would give other sets.
+        rows: what is measured beside losses: answers, verdicts (see measures).
         names: of the three assets, where they are not ``<name>_samples`` and so on.
     """
 
@@ -66,6 +67,7 @@ class Experiment:
     version: str = "1"
     group: str | None = None
     names: Mapping[str, str] = field(default_factory=dict)
+    rows: tuple[str, ...] = ()
 
     def asset(self, kind: str) -> str:
         """The name of the experiment's asset of a kind: samples, adapters, losses, …"""

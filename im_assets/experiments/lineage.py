@@ -24,6 +24,12 @@ FaultKind = Literal[
     "not evaluated",
     "another finetune",
     "another evaluation set",
+    "not answered",
+    "answers of another finetune",
+    "answers to other instructions",
+    "not judged",
+    "verdicts on another finetune",
+    "verdicts on other instructions",
 ]
 
 
@@ -40,12 +46,14 @@ class Expected:
         base_of: fingerprint of the base model's weights in each precision that was trained in.
         evaluation_id: of the evaluation set, its cuts and prompt.
         examples: ids of the pool's examples.
+        instructions_id: of the instructions that are answered; None where none are.
     """
 
     settings_id: str
     base_of: Mapping[str, str]
     evaluation_id: str
     examples: frozenset[str]
+    instructions_id: str | None = None
 
 
 @dataclass(frozen=True)
@@ -68,10 +76,14 @@ def faults_of(
     adapters: pd.DataFrame,
     losses: pd.DataFrame,
     expected: Expected,
+    more: Mapping[str, pd.DataFrame] | None = None,
 ) -> list[Fault]:
     """At most one fault for each of the experiment's partitions, in their order.
 
     Of several faults the one furthest upstream is told: mending it mends the others.
+
+    Args:
+        more: the tables of the experiment's further ``rows``: answers, verdicts.
     """
     column = experiment.column
     parts = {
@@ -81,6 +93,8 @@ def faults_of(
         ),
         "losses": _distinct(losses, column, ["set_id", "trial_id", "evaluation_id"]),
     }
+    columns = ["set_id", "trial_id", "instructions_id"]
+    further = {kind: _distinct(rows, column, columns) for kind, rows in (more or {}).items()}
     strangers = samples.loc[~samples["example_id"].isin(expected.examples), column]
     withdrawn = set(strangers.astype(str))
     usual = adapters["precision"].mode()
@@ -91,6 +105,10 @@ def faults_of(
             experiment, key in withdrawn, precision, expected,
             **{name: part.get(key) for name, part in parts.items()},
         )  # fmt: skip
+        for kind, rows in further.items():
+            fault = fault or _further_fault(
+                experiment, kind, parts["adapters"][key], rows.get(key), expected
+            )
         if fault is not None:
             found.append(Fault(key, *fault))
     return found
@@ -127,6 +145,26 @@ def _fault(
     return None
 
 
+def _further_fault(
+    experiment: Experiment,
+    kind: str,
+    adapters: Mapping[str, Any],
+    rows: Mapping[str, Any] | None,
+    expected: Expected,
+) -> tuple[FaultKind, str] | None:
+    asset, answers = experiment.asset(kind), kind == "answers"
+    if rows is None:
+        return "not answered" if answers else "not judged", asset
+    if (rows["trial_id"], rows["set_id"]) != (adapters["trial_id"], adapters["set_id"]):
+        return "answers of another finetune" if answers else "verdicts on another finetune", asset
+    if rows["instructions_id"] != expected.instructions_id:
+        kinds: tuple[FaultKind, FaultKind] = (
+            "answers to other instructions", "verdicts on other instructions"
+        )  # fmt: skip
+        return kinds[not answers], asset
+    return None
+
+
 def told(faults: Sequence[Fault], total: int) -> list[str]:
     """One line a kind of fault: which partitions, and what to materialize."""
     lines = []
@@ -149,6 +187,12 @@ _WORDS: dict[FaultKind, str] = {
     "not evaluated": "no evaluation losses",
     "another finetune": "losses of another finetune",
     "another evaluation set": "losses on another evaluation set",
+    "not answered": "not answered the evaluation instructions",
+    "answers of another finetune": "answers of another finetune",
+    "answers to other instructions": "answers to other instructions, or of another length",
+    "not judged": "no verdicts against the base model",
+    "verdicts on another finetune": "verdicts on another finetune",
+    "verdicts on other instructions": "verdicts on answers to other instructions",
 }
 
 

@@ -5,15 +5,25 @@ set (KNN-i). The rule is a regression on points, of whichever experiments the pr
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
 
+from im_assets.experiments.answering import asked_of, instructions_fingerprint
 from im_assets.experiments.evaluation import evaluation_fingerprint, evaluation_rows, overall_by
 from im_assets.experiments.experiment import Experiment, some
 from im_assets.experiments.finetuning import training_settings_id
 from im_assets.experiments.lineage import Expected, Fault, LineageError, faults_of, told
+from im_assets.experiments.measures import (
+    Measure,
+    Reads,
+    counted,
+    measured,
+    measures_of,
+    rows_read,
+)
+from im_assets.rule.target import Target
 from im_assets.scoring.batch import Models
 from im_assets.scoring.registry import Indicator
 from im_assets.scoring.scorer import embeddings_of
@@ -34,12 +44,15 @@ class Parts:
     adapters: pd.DataFrame
     losses: pd.DataFrame
     pool: pd.DataFrame
+    more: Mapping[str, pd.DataFrame] = field(default_factory=dict)  # answers, verdicts
 
     @classmethod
     def of(cls, experiment: Experiment, tables: Mapping[str, pd.DataFrame]) -> "Parts":
         """From tables by the names of their assets."""
-        names = (experiment.samples, experiment.adapters, experiment.losses, experiment.pool)
-        return cls(experiment, *(tables[name] for name in names))
+        kinds = ("samples", "adapters", "losses")
+        samples, adapters, losses = (tables[experiment.asset(kind)] for kind in kinds)
+        more = {kind: tables[experiment.asset(kind)] for kind in experiment.rows}
+        return cls(experiment, samples, adapters, losses, tables[experiment.pool], more)
 
     @staticmethod
     def names(experiment: Experiment) -> tuple[str, ...]:
@@ -48,6 +61,7 @@ class Parts:
             experiment.samples,
             experiment.adapters,
             experiment.losses,
+            *(experiment.asset(kind) for kind in experiment.rows),
             experiment.pool,
             "eval_set",
         )
@@ -62,8 +76,10 @@ class Parts:
             base_of={str(p): fingerprint(weights, str(p)) for p in precisions},
             evaluation_id=evaluation_fingerprint(rows, study),
             examples=frozenset(self.pool["example_id"]),
+            instructions_id=instructions_id_of(study, eval_set),
         )
-        return faults_of(self.experiment, self.samples, self.adapters, self.losses, expected)
+        tables = (self.samples, self.adapters, self.losses)
+        return faults_of(self.experiment, *tables, expected, self.more)
 
     def without(self, faults: Sequence[Fault]) -> "Parts":
         """The parts of the partitions that have no fault, and of no others."""
@@ -72,7 +88,8 @@ class Parts:
         samples, adapters, losses = (
             frame[frame[column].isin(good)] for frame in (self.samples, self.adapters, self.losses)
         )
-        return replace(self, samples=samples, adapters=adapters, losses=losses)
+        more = {kind: rows[rows[column].isin(good)] for kind, rows in self.more.items()}
+        return replace(self, samples=samples, adapters=adapters, losses=losses, more=more)
 
     def whole(self, faults: Sequence[Fault]) -> "Parts":
         """These parts. Raises LineageError when some partition has a fault, with all of them."""
@@ -83,7 +100,8 @@ class Parts:
     def only(self, eval_ids: Collection[str]) -> "Parts":
         """The same partitions, measured on these instructions alone."""
         kept = self.losses[self.losses["eval_id"].isin(eval_ids)]
-        return replace(self, losses=kept)
+        more = {kind: rows[rows["eval_id"].isin(eval_ids)] for kind, rows in self.more.items()}
+        return replace(self, losses=kept, more=more)
 
     def one(self, column: str) -> str:
         """The value of a column of the samples that all partitions share.
@@ -98,9 +116,24 @@ class Parts:
             )
         return str(values[0])
 
-    def loss_of(self, weighting: str) -> dict[str, float]:
-        """The evaluation loss of each partition, nats a token or as ``weighting`` says."""
-        return overall_by(self.losses, self.experiment.column, weighting)
+    def rows(self, reads: Reads) -> pd.DataFrame:
+        """The rows that a measure reads."""
+        return self.losses if reads == "losses" else self.more[reads]
+
+    def measured(self, measure: Measure) -> dict[str, float]:
+        """The measure of each partition, by its key."""
+        return measured(measure, self.rows(measure.reads), self.experiment.column)
+
+    def counted(self, measure: Measure) -> dict[str, int] | None:
+        """Of how many each partition's measure is a share, by its key; None for what is none."""
+        return counted(measure, self.rows(measure.reads), self.experiment.column)
+
+
+def instructions_id_of(study: Study, eval_set: pd.DataFrame) -> str | None:
+    """The fingerprint of what is answered for the study's measures; None where nothing is."""
+    if not rows_read(study):
+        return None
+    return instructions_fingerprint(asked_of(study, eval_set), study)
 
 
 def points_of(
@@ -118,7 +151,8 @@ def points_of(
 
     Returns:
         experiment, partition, n_examples, largest_source, the indicators, token_loss,
-        instruction_loss, loss (as evaluation.weighting says), log_loss, and the fingerprints.
+        instruction_loss, loss (as evaluation.weighting says), log_loss, the study's other measures,
+        the rule's target, and the fingerprints.
 
     Raises LineageError when a member lacks a score, or has one of another version of the indicator.
     """
@@ -138,9 +172,19 @@ def points_of(
         table[f"{name}_loss"] = pd.Series(overall_by(parts.losses, column, name))
     table["loss"] = table[f"{weighting}_loss"]
     table["log_loss"] = np.log(table["loss"])
+    target = Target.of(study)
+    for measure in measures_of(study):
+        if measure.name not in table:
+            table[measure.name] = pd.Series(parts.measured(measure), dtype="float64")
+        if measure.name == target.measure:
+            counts = parts.counted(measure)
+            n = None if counts is None else table.index.map(counts).to_numpy(dtype=float)
+            table[target.column] = target.transform(table[measure.name].to_numpy(), n)
     adapters = parts.adapters.set_index(column)
     table = table.join(adapters[[p for p in PARENTS if p != "evaluation_id"]])
     table["evaluation_id"] = parts.losses.groupby(column)["evaluation_id"].first()
+    for kind, rows in parts.more.items():
+        table[f"{kind}_id"] = rows.groupby(column)["instructions_id"].first()
     table = table.rename_axis("partition").reset_index()
     order = {key: place for place, key in enumerate(parts.experiment.keys)}
     return table.sort_values("partition", key=lambda keys: keys.map(order), ignore_index=True)[

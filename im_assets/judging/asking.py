@@ -2,12 +2,14 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import pandas as pd
 
 from im_assets.judging.comparing import REMINDER, SYSTEM, Comparison, read_verdict
 from im_assets.judging.verdicts import Verdict
+from im_resources.gpu import GpuResource
 from im_resources.judge import (
     BadReplyError,
     Endpoint,
@@ -15,6 +17,7 @@ from im_resources.judge import (
     LocalJudge,
     RequestError,
 )
+from im_resources.study import Study
 from im_resources.warehouse import Warehouse
 
 AT_ONCE = 4
@@ -31,6 +34,20 @@ class Asked:
     cached: int
     failed: int
     requests: int
+
+
+@contextmanager
+def judge_of(study: Study, gpu: GpuResource) -> Iterator[Endpoint | LocalJudge]:
+    """The study's judge, closed at the end."""
+    assert study.judge is not None
+    if study.judge.backend == "local":
+        yield LocalJudge(gpu.base_model(study), study.evaluation.tokens_per_batch)
+        return
+    endpoint = Endpoint(study.judge)
+    try:
+        yield endpoint
+    finally:
+        endpoint.close()
 
 
 def ask_all(
@@ -73,8 +90,8 @@ def ask_all(
     except JudgeBudgetError as error:
         kept = len(_cached(warehouse, keys))
         raise JudgeBudgetError(
-            f"{error}: {kept} of {len(keys)} verdicts are there and are kept; materialize "
-            "pairwise_judge again to go on, or raise judge.max_requests"
+            f"{error}: {kept} of {len(keys)} verdicts are there and are kept; materialize the same "
+            "again to go on, or raise judge.max_requests"
         ) from None
     failed = sum(verdict.letter is None for verdict in verdicts.values())
     requests = judge.requests if isinstance(judge, Endpoint) else 0

@@ -13,17 +13,11 @@ import pandas as pd
 from im_assets.common.charts.drawing import png_markdown
 from im_assets.common.presentation import presentation, preview, table
 from im_assets.common.progress import Progress
+from im_assets.experiments.answering import CODE_VERSION, answered
 from im_assets.experiments.experiment import arm_key
 from im_assets.experiments.lineage import LineageError
-from im_assets.judging.answering import (
-    CODE_VERSION,
-    answer_all,
-    answers_fingerprint,
-    asked_instructions,
-    cached_answers,
-)
-from im_assets.judging.asking import Asked, ask_all
-from im_assets.judging.comparing import PROMPT_VERSION
+from im_assets.judging.asking import Asked, ask_all, judge_of
+from im_assets.judging.comparing import PROMPT_VERSION, asked_instructions
 from im_assets.judging.figures import outcome_figure
 from im_assets.judging.verdicts import Tally, judged_pairs, orders, tally
 from im_resources.adapter_store import AdapterStore
@@ -95,17 +89,10 @@ def definitions(study: Study) -> dg.Definitions:
         """Answers to evaluation instructions by the two finetuned models that are compared."""
         instructions = asked_instructions(eval_set, settings)
         trials = trials_of(arms, selection_adapters, selection_samples)
-        keys = {
-            arm: answers_fingerprint(trial, instructions, study) for arm, trial in trials.items()
-        }
-        done = {a: t for a, k in keys.items() if (t := cached_answers(warehouse, k)) is not None}
-        folders = {arm: adapters.folder(t) for arm, t in trials.items() if arm not in done}
-        for arm in folders:
-            adapters.there(trials[arm])
-        progress = Progress(context, "answering", len(folders), "models")
-        for arm, new in answer_all(folders, instructions, study, gpu, progress.step):
-            done[arm] = new.assign(fingerprint=keys[arm])
-            warehouse.append("answer_cache", done[arm], key=["fingerprint", "eval_id"])
+        progress = Progress(context, "answering", len(trials), "models")
+        done, new = answered(
+            trials, instructions, study, gpu, adapters, warehouse, settings.answer_tokens, progress
+        )
         answers = pd.concat(
             [
                 instructions.merge(done[arm], on="eval_id").assign(arm=arm, trial_id=trials[arm])
@@ -115,7 +102,7 @@ def definitions(study: Study) -> dg.Definitions:
         )
         rule_id = rule_of(arms, selection_samples)
         answers = answers.assign(rule_id=rule_id)[list(ANSWERS)]
-        return table(answers, {"rule": rule_id, **_answer_metadata(answers, len(folders))})
+        return table(answers, {"rule": rule_id, **_answer_metadata(answers, len(new))})
 
     @dg.asset(
         **presentation(
@@ -137,14 +124,10 @@ def definitions(study: Study) -> dg.Definitions:
         """Which of the two models answers better, judged in both orders: win, tie or lose."""
         first, second = settings.first, settings.second
         pairs = answer_pairs(judged_answers, first, second)
-        judge = _judge(study, gpu)
         progress = Progress(context, "judging", 2 * len(pairs), "verdicts")
         comparisons = [c for pair in pairs.to_dict("records") for c in orders(pair)]
-        try:
+        with judge_of(study, gpu) as judge:
             asked = ask_all(comparisons, judge, warehouse, progress.advance)
-        finally:
-            if isinstance(judge, Endpoint):
-                judge.close()
         result = judged_pairs(pairs, asked.verdicts, first, second).assign(judge=judge.name)
         counts = tally(result["outcome"].tolist(), result["position_bias"].tolist())
         if counts.not_judged == len(result):
@@ -205,13 +188,6 @@ def answer_pairs(answers: pd.DataFrame, first: str, second: str) -> pd.DataFrame
     return one.rename(columns={"answer": "first_answer"}).merge(
         two.rename(columns={"answer": "second_answer"}), on="eval_id", validate="one_to_one"
     )
-
-
-def _judge(study: Study, gpu: GpuResource) -> Endpoint | LocalJudge:
-    assert study.judge is not None
-    if study.judge.backend == "openai":
-        return Endpoint(study.judge)
-    return LocalJudge(gpu.base_model(study), study.evaluation.tokens_per_batch)
 
 
 def _answer_metadata(answers: pd.DataFrame, generated: int) -> dict[str, Any]:

@@ -8,7 +8,9 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-from im_resources.study import fingerprint
+import pandas as pd
+
+from im_resources.study import JudgeSettings, fingerprint
 
 Letter = Literal["A", "B", "tie"]
 
@@ -33,6 +35,12 @@ _VERDICT = re.compile(
     r"(?: is)? )?(?:(?:answer|response) )?(a|b|(?:a )?tie)",
     re.IGNORECASE,
 )
+
+
+def asked_instructions(eval_set: pd.DataFrame, settings: JudgeSettings) -> pd.DataFrame:
+    """The first instructions of the evaluation set: eval_id, instruction, input, one row each."""
+    rows = eval_set.drop_duplicates("eval_id").head(settings.instructions)
+    return rows[["eval_id", "instruction", "input"]].reset_index(drop=True)
 
 
 @dataclass(frozen=True)

@@ -77,5 +77,5 @@ def seed_design(
 def definitions(study: Study) -> dg.Definitions:
     """The assets and checks of this room."""
     return dg.Definitions.merge(
-        definitions_of(mixture_experiment(study)), dg.Definitions(assets=[seed_design])
+        definitions_of(mixture_experiment(study), study), dg.Definitions(assets=[seed_design])
     )

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 import pandas as pd
 
 from im_assets.experiments.experiment import Drawing, Experiment, seed_key, seed_of
+from im_assets.experiments.measures import rows_read
 from im_assets.mixtures.drawing import draw_mixture
 from im_resources.study import Study
 
@@ -12,6 +13,7 @@ from im_resources.study import Study
 def mixture_experiment(study: Study) -> Experiment:
     """The random mixtures of the candidate sources, one a seed."""
     return Experiment(
+        rows=rows_read(study),
         name="mixtures",
         noun="mixtures",
         pool="candidate_datasets",

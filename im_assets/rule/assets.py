@@ -12,7 +12,7 @@ from im_assets.experiments.points import Parts, points_of
 from im_assets.rule.checks import indicator_table_is_finite, indicators_are_not_collinear
 from im_assets.rule.document import coefficient_table, write_rule
 from im_assets.rule.figures import coefficient_figure, fit_figure, indicator_figure
-from im_assets.rule.fitting import TARGET, fit_rule, rank_correlation
+from im_assets.rule.fitting import fit_rule, rank_correlation
 from im_assets.rule.model import Rule
 from im_assets.rule.points import (
     MEASURED,
@@ -22,6 +22,7 @@ from im_assets.rule.points import (
     still_valid,
 )
 from im_assets.rule.published import published_rule
+from im_assets.rule.target import Target
 from im_assets.scoring.batch import Models
 from im_assets.scoring.registry import chosen
 from im_assets.validation.experiment import validation_experiment
@@ -30,6 +31,7 @@ from im_resources.study import Study
 from im_resources.warehouse import Warehouse
 
 RULE_FILE = "quality_rule.json"
+MEASURING = ("evaluation.weighting", "evaluation.measures", "rule.target")
 
 COLUMNS = {
     "term": ("text", "constant, or an indicator in the rule"),
@@ -71,7 +73,7 @@ def points_asset(study: Study) -> dg.AssetsDefinition:
             "rule",
             {"sql", "duckdb"},
             code_version="2",
-            reads=("rule.points", "evaluation.weighting", "scoring.indicators", "models"),
+            reads=("rule.points", *MEASURING, "scoring.indicators", "models"),
         ),
     )
     def indicator_table(
@@ -81,8 +83,9 @@ def points_asset(study: Study) -> dg.AssetsDefinition:
         **tables: pd.DataFrame,
     ) -> dg.Output[pd.DataFrame]:
         """One row a point, a measured trial: the mean of every indicator over its set's members,
-        KNN over the set as such, the evaluation loss and its logarithm. Only trials whose set,
-        finetune and losses belong together; the check of the same name tells of the others."""
+        KNN over the set as such, the evaluation loss and its logarithm, and what else is measured.
+        Only trials whose set, finetune and losses belong together; the check of the same name tells
+        of the others."""
         indicators, models = chosen(study.scoring), Models.of(study, gpu)
         found = []
         for experiment in experiments:
@@ -92,6 +95,8 @@ def points_asset(study: Study) -> dg.AssetsDefinition:
         found += [still_valid(tables[name], study, gpu, tables["eval_set"]) for name in earlier]
         points = pd.concat([p for p in found if len(p)] or found[:1], ignore_index=True)
         schema = [dg.TableColumn(str(c), str(t)) for c, t in points.dtypes.items()]
+        target = Target.of(study)
+        values = points[target.measure] if len(points) else pd.Series(dtype="float64")
         counts = points["experiment"].value_counts()
         by_experiment = {str(name): int(count) for name, count in counts.items()}
         metadata: dict[str, Any] = {
@@ -99,8 +104,8 @@ def points_asset(study: Study) -> dg.AssetsDefinition:
             "by experiment": dg.MetadataValue.json(
                 {str(k): int(n) for k, n in by_experiment.items()}
             ),
-            "lowest loss": float(points["loss"].min()) if len(points) else None,
-            "highest loss": float(points["loss"].max()) if len(points) else None,
+            f"lowest {target.measure_label}": float(values.min()) if len(points) else None,
+            f"highest {target.measure_label}": float(values.max()) if len(points) else None,
             "table": preview(points, rows=20),
             "dagster/column_schema": dg.TableSchema(schema),
         }
@@ -118,7 +123,7 @@ def measured_asset(study: Study) -> dg.AssetsDefinition:
         **presentation(
             "rule",
             {"python", "duckdb"},
-            reads=("scoring.indicators", "evaluation.weighting", "models"),
+            reads=("scoring.indicators", *MEASURING, "models"),
         ),
     )
     def measured_selections(
@@ -146,7 +151,8 @@ def measured_asset(study: Study) -> dg.AssetsDefinition:
 def quality_rule(
     context: dg.AssetExecutionContext, indicator_table: pd.DataFrame, study: dg.ResourceParam[Study]
 ) -> dg.Output[pd.DataFrame]:
-    """The linear rule that predicts log evaluation loss from indicators, one row a term.
+    """The linear rule that predicts log evaluation loss (or `rule.target`) from indicators, one row
+    a term.
 
     Fitted by least squares on the study's points, its indicators chosen as `rule.choose` says, or
     one of the paper's published rules (`rule.source`). Also written as JSON to `quality_rule.json`
@@ -155,7 +161,7 @@ def quality_rule(
     indicators = list(study.scoring.indicators)
     if study.rule.source == "fitted":
         require_points(indicator_table, study)
-        rule = fit_rule(indicator_table, indicators, study.rule)
+        rule = fit_rule(indicator_table, indicators, study.rule, Target.of(study))
     else:
         rule = published_rule(study.rule.source)
     for warning in rule.warnings:
@@ -190,7 +196,8 @@ def definitions(study: Study) -> dg.Definitions:
 def _numbers(rule: Rule, table: pd.DataFrame) -> dict[str, Any]:
     """The numbers that the UI plots over time; None (shown as null) where one is undefined."""
     predicted = rule.predict(table)
-    in_sample = rank_correlation(table[TARGET].to_numpy(dtype=float), predicted)
+    actual = table[rule.predicts.column].to_numpy(dtype=float)
+    in_sample = rank_correlation(actual, predicted)
     return {
         "formula": rule.formula,
         "source": rule.source,
@@ -218,8 +225,8 @@ def _views(rule: Rule, table: pd.DataFrame, indicators: list[str]) -> dict[str, 
         views["warnings"] = dg.MetadataValue.md("\n".join(f"- {w.note}" for w in rule.warnings))
     if effects := coefficient_figure(rule, table):
         views["effects"] = png_markdown(effects, "standardised effects")
-    panels = indicator_figure(table, indicators, rule.indicators)
+    panels = indicator_figure(table, indicators, rule.indicators, rule.predicts)
     return views | {
         "predicted_against_actual": png_markdown(fit_figure(rule, table), "predicted and actual"),
-        "indicators": png_markdown(panels, "log loss against each indicator"),
+        "indicators": png_markdown(panels, f"{rule.predicts.label} against each indicator"),
     }

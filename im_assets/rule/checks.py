@@ -13,6 +13,7 @@ import pandas as pd
 from im_assets.experiments.experiment import some
 from im_assets.rule.document import load_rule
 from im_assets.rule.fitting import HIGH_VIF
+from im_assets.rule.target import PAPER, Target
 from im_resources.study import Study
 
 
@@ -20,8 +21,8 @@ from im_resources.study import Study
 def indicator_table_is_finite(
     indicator_table: pd.DataFrame, study: dg.ResourceParam[Study]
 ) -> dg.AssetCheckResult:
-    """Every indicator of the study and the loss are there, and finite, for every point."""
-    faults = value_faults(indicator_table, list(study.scoring.indicators))
+    """Every indicator of the study and the target are there, and finite, for every point."""
+    faults = value_faults(indicator_table, list(study.scoring.indicators), Target.of(study))
     return dg.AssetCheckResult(
         passed=not faults,
         description="; ".join(faults) or "all values are finite",
@@ -47,10 +48,12 @@ def indicators_are_not_collinear(quality_rule: pd.DataFrame) -> dg.AssetCheckRes
     )
 
 
-def value_faults(table: pd.DataFrame, indicators: Sequence[str]) -> list[str]:
+def value_faults(
+    table: pd.DataFrame, indicators: Sequence[str], target: Target = PAPER
+) -> list[str]:
     """One line for each column that is absent, or holds missing or infinite values."""
     faults = []
-    for name in (*indicators, "loss", "log_loss"):
+    for name in dict.fromkeys((*indicators, target.measure, target.column)):
         if name not in table:
             faults.append(f"{name}: no such column")
             continue

@@ -17,14 +17,16 @@ from im_assets.rule.model import Step
 from im_assets.rule.regression import COLLINEAR, EXACT, independent_columns
 from im_assets.rule.stepwise import Selected, indicator_limit, stepwise
 from im_assets.rule.subsets import search_subsets
+from im_assets.rule.target import PAPER
 from im_resources.study import RuleSettings
 
-TARGET = "log_loss"
+_TARGET = "(target)"  # no name that an indicator could have
 
 
 @dataclass(frozen=True)
 class Mixtures:
-    """The measured mixtures as arrays: ``x`` (mixtures, indicators), ``y`` log loss (mixtures,)."""
+    """The measured mixtures as arrays: ``x`` (mixtures, indicators), and ``y`` (mixtures,), what is
+    predicted: the log loss, or another target."""
 
     seeds: tuple[str, ...]
     names: tuple[str, ...]
@@ -32,14 +34,14 @@ class Mixtures:
     y: np.ndarray
 
     @classmethod
-    def of(cls, table: pd.DataFrame, names: Sequence[str]) -> Self:
-        """The rows of an indicator table. Raises ValueError for repeated seeds, and for values that
-        are missing or not finite."""
+    def of(cls, table: pd.DataFrame, names: Sequence[str], target: str = PAPER.column) -> Self:
+        """The rows of an indicator table, whose column ``target`` is predicted. Raises ValueError
+        for repeated seeds, and for values that are missing or not finite."""
         seeds = keys_of(table)
         if not seeds.is_unique:
             raise ValueError(f"mixtures repeated: {', '.join(sorted(seeds[seeds.duplicated()]))}")
         return cls(
-            tuple(seeds), tuple(names), numeric(table, names), numeric(table, [TARGET])[:, 0]
+            tuple(seeds), tuple(names), numeric(table, names), numeric(table, [target])[:, 0]
         )
 
     def __len__(self) -> int:
@@ -103,19 +105,20 @@ def selections(
     Args:
         weights: whole numbers, shape (versions, mixtures), each row of the same sum; one row serves
             all of ``y``.
-        y: other log losses, shape (versions, mixtures), for all mixtures; default: the measured.
+        y: other values of the target, shape (versions, mixtures), for all mixtures; default: the
+            measured.
     """
-    losses = mixtures.y[None] if y is None else y
+    targets = mixtures.y[None] if y is None else y
     rows = weights.sum(axis=1)
     if (rows != rows[0]).any():
         raise ValueError("versions of different sizes have different limits: choose them apart")
     if settings.choose == "all_subsets":
         limit = indicator_limit(int(rows[0]), settings.max_indicators)
-        return search_subsets(mixtures.x, losses, weights, limit).masks
+        return search_subsets(mixtures.x, targets, weights, limit).masks
     masks = []
-    for version in range(max(len(losses), len(weights))):
+    for version in range(max(len(targets), len(weights))):
         kept = np.repeat(np.arange(len(mixtures)), weights[version % len(weights)].astype(int))
-        target = losses[version % len(losses)][kept]
+        target = targets[version % len(targets)][kept]
         found = _stepwise(mixtures.names, mixtures.x[kept], target, settings)
         masks.append(mixtures.mask(found.chosen))
     return np.array(masks)
@@ -151,8 +154,8 @@ def weighted_fits(
 def predictions(
     mixtures: Mixtures, weights: np.ndarray, masks: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Log loss of every mixture as each version's rule predicts it, shape (versions, mixtures), and
-    whether that rule has a slope, shape (versions,)."""
+    """The target of every mixture as each version's rule predicts it, shape (versions, mixtures),
+    and whether that rule has a slope, shape (versions,)."""
     constants, slopes = weighted_fits(mixtures, weights, masks)
     return constants[:, None] + slopes @ mixtures.x.T, (slopes != 0).any(axis=1)
 
@@ -175,8 +178,8 @@ def _stepwise(
     names: Sequence[str], x: np.ndarray, y: np.ndarray, settings: RuleSettings
 ) -> Selected:
     return stepwise(
-        pd.DataFrame(x, columns=list(names)).assign(**{TARGET: y}),
-        TARGET,
+        pd.DataFrame(x, columns=list(names)).assign(**{_TARGET: y}),
+        _TARGET,
         names,
         criterion=settings.criterion,
         direction=settings.direction,

@@ -1,6 +1,6 @@
 """Three views of a rule: how well it fits, what drives it, and the points behind each indicator.
 
-``target`` is how the predicted number is called; it labels the axes.
+The rule's target gives the column, and the words on the axes.
 """
 
 from collections.abc import Sequence
@@ -14,8 +14,9 @@ from im_assets.common.charts.rows import Row, rows_chart
 from im_assets.common.formatting import between, shown
 from im_assets.common.numbers import numeric
 from im_assets.rule.choosing import keys_of
-from im_assets.rule.fitting import TARGET, rank_correlation
+from im_assets.rule.fitting import rank_correlation
 from im_assets.rule.model import Rule
+from im_assets.rule.target import PAPER, Target
 
 
 def predictions(rule: Rule, table: pd.DataFrame) -> pd.DataFrame:
@@ -26,13 +27,14 @@ def predictions(rule: Rule, table: pd.DataFrame) -> pd.DataFrame:
         table: holds ``partition``, the target and the rule's indicators.
     """
     keys = keys_of(table)
-    rows = pd.DataFrame({"partition": keys, "actual": numeric(table, [TARGET])[:, 0]})
+    actual = numeric(table, [rule.predicts.column])[:, 0]
+    rows = pd.DataFrame({"partition": keys, "actual": actual})
     rows["fitted"] = rule.predict(table)
     rows["left_out"] = keys.map(dict(rule.loo_predictions)).astype(float)
     return rows
 
 
-def fit_figure(rule: Rule, table: pd.DataFrame, target: str = "log loss") -> Chart:
+def fit_figure(rule: Rule, table: pd.DataFrame) -> Chart:
     """Predicted against actual target of each mixture, and predicted without that mixture."""
     rows = predictions(rule, table)
 
@@ -57,13 +59,13 @@ def fit_figure(rule: Rule, table: pd.DataFrame, target: str = "log loss") -> Cha
             series("fitted", "predicted", 0),
             Series("exact", ends, ends, look=2, points=False, line="dashed"),
         ],
-        f"actual {target}",
-        f"predicted {target}",
+        f"actual {rule.predicts.label}",
+        f"predicted {rule.predicts.label}",
         f"The rule on its mixtures ({', '.join(numbers)})",
     )
 
 
-def coefficient_figure(rule: Rule, table: pd.DataFrame, target: str = "log loss") -> Chart | None:
+def coefficient_figure(rule: Rule, table: pd.DataFrame) -> Chart | None:
     """Effect of each indicator on the target per standard deviation over the mixtures of ``table``.
 
     Standardised, because raw coefficients carry the units of their indicators. Intervals are drawn
@@ -81,7 +83,7 @@ def coefficient_figure(rule: Rule, table: pd.DataFrame, target: str = "log loss"
     level = f", {rule.confidence:.0%} intervals" if rule.confidence else ""
     return rows_chart(
         rows,
-        f"change of {target} (left is better)",
+        f"change of {rule.predicts.label} ({rule.predicts.better_side} is better)",
         f"Effect of one standard deviation{level}",
         zero=True,
     )
@@ -91,23 +93,23 @@ def indicator_figure(
     table: pd.DataFrame,
     indicators: Sequence[str],
     chosen: Sequence[str],
-    target: str = "log loss",
+    target: Target = PAPER,
 ) -> Chart:
     """The target against each indicator, one small panel each; those in the rule are blue.
 
     ρ is the rank correlation over the mixtures.
     """
-    y = numeric(table, [TARGET])[:, 0]
+    y = numeric(table, [target.column])[:, 0]
     names = keys_of(table)
     panels = []
     for name in indicators:
         x = numeric(table, [name])[:, 0]
         rho = rank_correlation(y, x)
         texts = [
-            f"{seed}: {name} {shown(a)}, {target} {shown(b, 'loss')}"
+            f"{seed}: {name} {shown(a)}, {target.label} {shown(b, 'loss')}"
             for seed, a, b in zip(names, x, y, strict=True)
         ]
         points = Series("", x.tolist(), y.tolist(), texts, 0 if name in chosen else 2)
         label = f"mean {name}" + ("" if rho is None else f" (ρ = {shown(rho, 'two')})")
-        panels.append(points_chart([points], label, target, name, height=150))
+        panels.append(points_chart([points], label, target.label, name, height=150))
     return panels_chart(panels, 3)

@@ -1,6 +1,7 @@
 """Fitting the rule: log L(M_ft, D_eval) = b0 + sum b_i I_i(D) + e, by ordinary least squares.
 
-Cao et al. 2023, arXiv 2307.06290 v1 (multivariate study). Beside the fit this reports what a user
+Cao et al. 2023, arXiv 2307.06290 v1 (multivariate study); `rule.target` may put another measure in
+the place of log L. Beside the fit this reports what a user
 needs to distrust it: the error and rank correlation on mixtures left out of the whole procedure,
 collinearity, and how few mixtures stand behind each indicator.
 """
@@ -11,32 +12,39 @@ import numpy as np
 import pandas as pd
 
 from im_assets.common.numbers import finite
-from im_assets.rule.choosing import TARGET, Mixtures, choose, left_out
+from im_assets.rule.choosing import Mixtures, choose, left_out
 from im_assets.rule.model import CONSTANT, Caution, Coefficient, Rule
 from im_assets.rule.regression import inflation_factors, least_squares, term_statistics
 from im_assets.rule.stepwise import Selected, indicator_limit
+from im_assets.rule.target import PAPER, Target
 from im_resources.study import RuleSettings
 
-__all__ = ["TARGET", "Rule", "fit_rule", "rank_correlation"]
+__all__ = ["Rule", "fit_rule", "rank_correlation"]
 
 FEW_ROWS = 10  # observations per candidate, the usual minimum (Harrell, Regression Modeling, 4.4)
 HIGH_VIF = 10.0
 
 
-def fit_rule(table: pd.DataFrame, indicators: Sequence[str], settings: RuleSettings) -> Rule:
+def fit_rule(
+    table: pd.DataFrame,
+    indicators: Sequence[str],
+    settings: RuleSettings,
+    target: Target = PAPER,
+) -> Rule:
     """Choose indicators and fit the rule on one row a mixture.
 
     Args:
-        table: ``log_loss``, one column an indicator, and optionally ``seed`` (unique; names the
-            rows of ``loo_predictions``, default: the index).
+        table: the target's column (``log_loss``), one column an indicator, and optionally ``seed``
+            (unique; names the rows of ``loo_predictions``, default: the index).
         indicators: the candidate columns, in the order that settles ties.
+        target: what the rule predicts.
 
     A rule without indicators is a legal result: r2 is 0, F and the rank correlations are None.
 
     Raises ValueError for repeated seeds, missing or non-finite values, fewer rows than three more
     than the indicators that a model may hold, or more indicators than all subsets can be tried of.
     """
-    mixtures = Mixtures.of(table, indicators)
+    mixtures = Mixtures.of(table, indicators, target.column)
     _require_rows(len(table), len(indicators), settings)
     selected = choose(mixtures, settings)
     chosen = selected.chosen
@@ -54,6 +62,9 @@ def fit_rule(table: pd.DataFrame, indicators: Sequence[str], settings: RuleSetti
     fixed, fixed_sloped = left_out(mixtures, settings, chosen)
     return Rule(
         source="fitted",
+        target=target.measure,
+        scale=target.scale,
+        direction=target.direction,
         reference=f"least squares on {len(table)} mixtures of this study",
         constant=terms[0],
         coefficients=tuple(terms[1:]),
@@ -77,7 +88,7 @@ def fit_rule(table: pd.DataFrame, indicators: Sequence[str], settings: RuleSetti
         loo_predictions=dict(zip(mixtures.seeds, map(float, honest), strict=True)),
         candidates=tuple(indicators),
         path=selected.path,
-        warnings=tuple(_warnings(len(table), len(indicators), selected, terms[1:], sloped)),
+        warnings=tuple(_warnings(len(table), len(indicators), selected, terms[1:], sloped, target)),
     )
 
 
@@ -123,13 +134,14 @@ def _warnings(
     selected: Selected,
     terms: Sequence[Coefficient],
     sloped: np.ndarray,
+    target: Target,
 ) -> list[Caution]:
     found = [
         Caution(kind="dropped", indicator=name, note=f"{name} was dropped: {why.note}")
         for name, why in selected.dropped.items()
     ]
     if not terms:
-        note = "no indicator entered: the rule is the mean log loss and ranks nothing"
+        note = f"no indicator entered: the rule is the mean {target.label} and ranks nothing"
         found.append(Caution(kind="no_indicator", note=note))
     else:
         note = "p-values and intervals are optimistic: they ignore the selection"

@@ -1,5 +1,7 @@
 """The rule as a value: log loss = constant + sum of coefficient x indicator (Cao et al. 2023, v1).
 
+Another target than the log loss takes its place where `rule.target` names one.
+
 A rule is data, not a fitted-model object: it can be compared, written as JSON and read by a later
 version of the platform. A number that is not defined (the F of a rule without indicators, the
 standard errors of a published rule) is None, never NaN, so that nothing can be computed from it by
@@ -14,7 +16,9 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from im_assets.common.numbers import numeric
+from im_assets.experiments.measures import Direction, Scale
 from im_assets.rule.regression import Dropped, Uselessness
+from im_assets.rule.target import PAPER, Target
 from im_resources.study import fingerprint
 
 CONSTANT = "constant"
@@ -30,7 +34,7 @@ class Record(BaseModel):
 
 
 class Coefficient(Record):
-    """One term of a rule; ``estimate`` is in log loss per unit of the indicator."""
+    """One term of a rule; ``estimate`` is in the target (log loss) per unit of the indicator."""
 
     name: str
     estimate: Number
@@ -80,15 +84,20 @@ class Caution(Record):
 
 
 class Rule(Record):
-    """A linear rule for the log evaluation loss of a model finetuned on a mixture.
+    """A linear rule for what a model finetuned on a mixture comes to: its log evaluation loss, or
+    another measure (``target``) on a ``scale``, whose better end is ``direction``.
 
     ``n`` counts mixtures. The ``loo_*`` numbers come from leaving one mixture out: ``loo_spearman``
-    and ``loo_rmse`` (log-loss units) with the selection redone in every fold,
+    and ``loo_rmse`` (in the target's units) with the selection redone in every fold,
     ``loo_spearman_fixed`` with this rule's indicators kept, which flatters the rule.
-    ``loo_predictions`` maps each seed to the log loss predicted without it.
+    ``loo_predictions`` maps each seed to the target predicted without it.
     """
 
     source: Source
+    # The three are not in documents written when the target was always the log loss.
+    target: str = Field(PAPER.measure, description="The measure that the rule predicts")
+    scale: Scale = Field(PAPER.scale, description="What of the measure is regressed")
+    direction: Direction = Field(PAPER.direction, description="Which values are the better ones")
     reference: str = Field("", description="Where the rule comes from")
     constant: Coefficient
     coefficients: tuple[Coefficient, ...] = ()
@@ -122,8 +131,13 @@ class Rule(Record):
         return [Caution(kind="unspecified", note=w) if isinstance(w, str) else w for w in warnings]
 
     @property
+    def predicts(self) -> Target:
+        """What the rule predicts, with its words and columns."""
+        return Target(self.target, self.scale, self.direction)
+
+    @property
     def intercept(self) -> float:
-        """The constant, in log loss."""
+        """The constant, in the target's units (log loss)."""
         return self.constant.estimate
 
     @property
@@ -144,10 +158,10 @@ class Rule(Record):
             f" {'-' if c.estimate < 0 else '+'} {abs(c.estimate):.4g} {c.name}"
             for c in self.coefficients
         )
-        return f"log_loss = {self.intercept:.4g}{terms}"
+        return f"{self.predicts.column} = {self.intercept:.4g}{terms}"
 
     def predict(self, frame: pd.DataFrame) -> np.ndarray:
-        """Predicted log loss of each row, shape (rows,); lower is better data.
+        """The predicted target (log loss) of each row, shape (rows,).
 
         Raises ValueError when an indicator of the rule is missing from ``frame`` or not finite:
         a NaN prediction would sort silently to one end of a ranking.
@@ -162,3 +176,8 @@ class Rule(Record):
         for term, column in zip(self.coefficients, values.T, strict=True):
             predicted += term.estimate * column
         return predicted
+
+    def badness(self, frame: pd.DataFrame) -> np.ndarray:
+        """The prediction with the sign that makes lower the better data, shape (rows,): what to
+        rank by, whatever the target's direction. Raises as `predict` does."""
+        return self.predicts.sign * self.predict(frame)

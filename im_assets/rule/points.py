@@ -14,8 +14,10 @@ from im_assets.experiments.evaluation import evaluation_fingerprint, evaluation_
 from im_assets.experiments.experiment import Experiment, some
 from im_assets.experiments.finetuning import training_settings_id
 from im_assets.experiments.lineage import LineageError
-from im_assets.experiments.points import Parts, points_of
+from im_assets.experiments.measures import rows_read
+from im_assets.experiments.points import Parts, instructions_id_of, points_of
 from im_assets.mixtures.experiment import mixture_experiment
+from im_assets.rule.target import Target
 from im_assets.scoring.batch import Models
 from im_assets.scoring.registry import chosen
 from im_assets.univariate.experiment import univariate_experiment
@@ -58,12 +60,19 @@ def still_valid(
     if points.empty:
         return points
     rows = evaluation_rows(eval_set, study.evaluation)
+    answered, column = instructions_id_of(study, eval_set), Target.of(study).column
+    wanted = [column, *(f"{kind}_id" for kind in rows_read(study))]
+    if not set(wanted) <= set(points.columns):
+        return points[:0]
+    for name in wanted[1:]:
+        points = points[points[name] == answered]
     weights = gpu.base_weights(study)
     bases = [fingerprint(weights, precision) for precision in ("fp32", "bf16", "int8", "nf4")]
     return points[
         (points["settings_id"] == training_settings_id(study))
         & (points["evaluation_id"] == evaluation_fingerprint(rows, study))
         & points["base_id"].isin(bases)
+        & points[column].notna()
     ]
 
 

@@ -15,6 +15,7 @@ from im_assets.experiments.assets import definitions_of
 from im_assets.experiments.checks import parts_agree_check
 from im_assets.experiments.experiment import Drawing
 from im_assets.experiments.points import Parts
+from im_assets.rule.target import Target, target_measure
 from im_assets.scoring.batch import Models
 from im_assets.scoring.registry import Indicator, SetTooSmall, set_level
 from im_assets.selection.choosing import choose, resolve_size
@@ -35,15 +36,12 @@ COLUMNS = {
     "input": ("text", "Context of the instruction"),
     "output": ("text", "The response"),
     "category": ("text", "The pool's own category"),
-    "predicted_log_loss": ("double", "The rule's value for this example"),
-    "strategy": ("text", "The strategy that selected it"),
-    "rule_id": ("text", "Fingerprint of the rule"),
 }
 SIZE_COLUMNS = {
     "method": ("text", "blend_search, or grid: geometrically spaced sizes"),
     "trial": ("bigint", "Number of the trial within its method, from 0"),
     "size": ("bigint", "Examples selected and finetuned on"),
-    "search_loss": ("double", "Evaluation loss on the half that was searched on"),
+    "search_loss": ("double", "Evaluation loss (or other target) on the half that was searched on"),
     "report_loss": ("double", "Evaluation loss on the other half"),
     "chosen": ("boolean", "Whether this is the size of the selection"),
     "rule_id": ("text", "Fingerprint of the rule that the selections are by"),
@@ -53,18 +51,25 @@ SIZE_COLUMNS = {
 def selection_asset(pool_name: str, study: Study) -> dg.AssetsDefinition:
     """The asset ``<pool>_selection``; it takes a searched size from size_search."""
     searched = study.selection.size == "searched"
+    target = Target.of(study)
+    columns = {
+        **COLUMNS,
+        target.predicted_column: ("double", "The rule's value for this example"),
+        "strategy": ("text", "The strategy that selected it"),
+        "rule_id": ("text", "Fingerprint of the rule"),
+    }
     made_from = (f"{pool_name}_dataset", f"{pool_name}_scores", "quality_rule")
 
     @dg.asset(
         name=f"{pool_name}_selection",
         description="The examples of the unseen pool that the profile's strategy selects, with "
-        "rank, predicted log loss and every indicator; also exported as JSONL, ready to finetune "
-        "on.",
+        f"rank, predicted {target.label} and every indicator; also exported as JSONL, ready to "
+        "finetune on.",
         ins={name: dg.AssetIn(name) for name in (*made_from, *["size_search"][: int(searched)])},
         **presentation(
             "selection",
             {"python", "duckdb"},
-            COLUMNS,
+            columns,
             code_version="2",
             reads=("selection", "mixtures.size", "scoring.indicators"),
         ),
@@ -87,7 +92,7 @@ def selection_asset(pool_name: str, study: Study) -> dg.AssetsDefinition:
         selection = ranked_table(pool.examples, pool.indicators, pool.rule, positions.tolist())
         selection = selection.assign(strategy=settings.strategy, rule_id=pool.rule.id)
         path = selection_file(study, pool_name)
-        export_jsonl(selection, path)
+        export_jsonl(selection, path, pool.rule.predicts.predicted_column)
         return table(selection, _selection_metadata(pool, positions, whole, selection, study, path))
 
     return pool_selection
@@ -106,7 +111,7 @@ def size_search_assets(study: Study) -> dg.Definitions:
             {"python", "duckdb"},
             SIZE_COLUMNS,
             code_version="2",
-            reads=("selection", "evaluation.weighting"),
+            reads=("selection", "evaluation.weighting", "rule.target"),
         ),
     )
     def size_search(
@@ -117,32 +122,37 @@ def size_search_assets(study: Study) -> dg.Definitions:
         least of several losses flatters itself."""
         parts = Parts.of(experiment, tables)
         parts = parts.whole(parts.faults(tables["eval_set"], study, gpu))
-        halves = split_halves(parts.losses["eval_id"].tolist())
-        searched, reported = (
-            parts.only(half).loss_of(study.evaluation.weighting) for half in halves
-        )
+        measure, target = target_measure(study), Target.of(study)
+        halves = split_halves(parts.rows(measure.reads)["eval_id"].tolist())
+        searched, reported = (parts.only(half).measured(measure) for half in halves)
         sizes = {size_key(size): size for size in measured_sizes(study.selection.search)}
         losses = {size: (searched[key], reported[key]) for key, size in sizes.items()}
-        trials = pd.DataFrame(map(asdict, search_sizes(losses, study.selection.search)))
+        trials = pd.DataFrame(
+            map(asdict, search_sizes(losses, study.selection.search, target.sign))
+        )
         trials = trials.assign(rule_id=parts.one("rule_id"))
-        least = trials.loc[trials.groupby("method")["search_loss"].idxmin()]
-        figure = size_figure(trials)
+        best = (target.sign * trials["search_loss"]).groupby(trials["method"]).idxmin()
+        least = trials.loc[best]
+        extreme = "least" if target.direction == "lower" else "highest"
+        figure = size_figure(trials, target=target)
         metadata: dict[str, Any] = {
             "size": chosen_size(trials),
             "finetunes": len(sizes),
             "strategy": study.selection.strategy,
             "instructions searched on": len(halves[0]),
             "instructions reported on": len(halves[1]),
-            "least search loss of each method": preview(least),
+            f"{extreme} search {target.measure_label} of each method": preview(least),
             "trials": preview(trials, rows=len(trials)),
-            "loss against size": png_markdown(figure, "evaluation loss against selection size"),
+            f"{target.measure_label} against size": png_markdown(
+                figure, f"{target.noun} against selection size"
+            ),
         }
         return table(trials, metadata)
 
     room = dg.Definitions(
         assets=[size_search], asset_checks=[parts_agree_check(experiment, "size_search")]
     )
-    return dg.Definitions.merge(definitions_of(experiment), room)
+    return dg.Definitions.merge(definitions_of(experiment, study), room)
 
 
 def definitions(study: Study) -> dg.Definitions:
@@ -170,13 +180,16 @@ def _selection_metadata(
     study: Study,
     path: Path,
 ) -> dict[str, Any]:
-    numbers = ["predicted_log_loss", *pool.indicators.columns]
+    target = pool.rule.predicts
+    predicted = target.predicted_column
+    numbers = [predicted, *pool.indicators.columns]
     draws = study.selection.random_draws
     compared = compare_with_random(whole, positions.tolist(), numbers, draws)
-    by_rule = whole.sort_values(["predicted_log_loss", "example_id"])
-    shown = ["rank", "predicted_log_loss", "instruction", "output"]
-    values = whole["predicted_log_loss"], selection["predicted_log_loss"]
-    plot = distribution_figure(*values)
+    by_rule = whole.sort_values(
+        [predicted, "example_id"], ascending=[target.direction == "lower", True]
+    )
+    shown = ["rank", predicted, "instruction", "output"]
+    plot = distribution_figure(whole[predicted], selection[predicted], target)
     return {
         "selected": len(selection),
         "pool": len(pool),
@@ -185,7 +198,7 @@ def _selection_metadata(
         "rule_id": pool.rule.id,
         "study": study.label or study.name,
         "against random subsets of the same size": preview(compared, rows=len(compared)),
-        "distribution": png_markdown(plot, "predicted log loss of pool and selection"),
+        "distribution": png_markdown(plot, f"predicted {target.label} of pool and selection"),
         "best": preview(selection[shown], rows=8),
         "worst of the pool by the rule": preview(by_rule[shown[1:]].iloc[::-1], rows=8),
         "export": dg.MetadataValue.path(path),

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 import pandas as pd
 
 from im_assets.experiments.experiment import Drawing, Experiment, seed_key
+from im_assets.experiments.measures import rows_read
 from im_assets.selection.choosing import choose
 from im_assets.selection.pool import pool_of
 from im_assets.selection.size_search import measured_sizes
@@ -18,6 +19,7 @@ def size_experiment(study: Study) -> Experiment:
     """
     pool = study.pools[0]
     return Experiment(
+        rows=rows_read(study),
         name="sizes",
         noun="sizes",
         pool=f"{pool}_dataset",

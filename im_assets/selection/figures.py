@@ -10,17 +10,16 @@ from im_assets.common.charts.look import Chart
 from im_assets.common.charts.points import Reference, Series, points_chart
 from im_assets.common.charts.rows import Row, rows_chart
 from im_assets.common.formatting import rows_of, shown
+from im_assets.rule.target import PAPER, Target
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
 
-def distribution_figure(
-    pool: "ArrayLike", selected: "ArrayLike", target: str = "log loss"
-) -> Chart:
+def distribution_figure(pool: "ArrayLike", selected: "ArrayLike", target: Target = PAPER) -> Chart:
     """Densities of the rule's values over the pool and over what is selected of it."""
     groups = {"whole pool": pool, "selected": selected}
-    return densities_chart(groups, f"predicted {target}", "The rule over the pool")
+    return densities_chart(groups, f"predicted {target.label}", "The rule over the pool")
 
 
 def tilt_figure(means: pd.DataFrame) -> Chart:
@@ -41,9 +40,9 @@ def tilt_figure(means: pd.DataFrame) -> Chart:
 def size_figure(
     trials: pd.DataFrame,
     methods: Sequence[str] = ("blend_search", "grid"),
-    target: str = "loss (nats per token)",
+    target: Target = PAPER,
 ) -> Chart:
-    """Loss of every size on the half of the evaluation set that was not searched on.
+    """Measure (loss) of every size on the half of the evaluation set that was not searched on.
 
     Args:
         trials: the table ``size_search``.
@@ -58,5 +57,6 @@ def size_figure(
         series.append(Series(method, x, y, texts, 1 if look else 0, line="solid"))
     chosen = trials.loc[trials["chosen"].astype(bool), "size"].unique()
     lines = [Reference(float(size), "chosen", "x") for size in chosen]
-    title = "Loss against the size of the selection"
-    return points_chart(series, "examples selected", target, title, lines, x_scale="log")
+    title = f"{target.measure_label.capitalize()} against the size of the selection"
+    label = target.axis.removeprefix("evaluation ")
+    return points_chart(series, "examples selected", label, title, lines, x_scale="log")

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from im_assets.rule.model import Rule
+from im_assets.rule.target import PAPER
 
 
 class SelectionError(ValueError):
@@ -26,7 +27,8 @@ def ranked_table(
         positions: rows of ``examples``, best first.
 
     Returns:
-        ``rank`` (1 = first), the columns of both frames, ``predicted_log_loss``.
+        ``rank`` (1 = first), the columns of both frames, and what the rule predicts
+        (``predicted_log_loss``).
 
     Raises:
         ValueError: an example lacks an indicator of the rule.
@@ -37,7 +39,7 @@ def ranked_table(
         indicators, how="left", left_on="example_id", right_index=True, validate="1:1"
     )
     table = table.reset_index(drop=True)
-    table["predicted_log_loss"] = rule.predict(table)
+    table[rule.predicts.predicted_column] = rule.predict(table)
     table.insert(0, "rank", np.arange(1, len(table) + 1))
     return table
 
@@ -72,11 +74,14 @@ def compare_with_random(
     )
 
 
-def export_jsonl(selection: pd.DataFrame, path: Path) -> None:
-    """Write instruction, input, output (and rank, predicted log loss) as JSONL, by rename."""
+def export_jsonl(
+    selection: pd.DataFrame, path: Path, predicted: str = PAPER.predicted_column
+) -> None:
+    """Write instruction, input, output (and rank, and the column ``predicted``) as JSONL, by
+    rename."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".writing")
-    columns = ["instruction", "input", "output", "example_id", "rank", "predicted_log_loss"]
+    columns = ["instruction", "input", "output", "example_id", "rank", predicted]
     with temporary.open("w", encoding="utf-8") as file:
         for row in selection[columns].to_dict("records"):
             file.write(json.dumps(row, ensure_ascii=False) + "\n")

@@ -45,7 +45,9 @@ def measured_sizes(settings: SearchSettings) -> list[int]:
     return [int(size) for size in np.unique(sizes)]
 
 
-def search_sizes(losses: Mapping[int, Losses], settings: SearchSettings) -> list[SizeTrial]:
+def search_sizes(
+    losses: Mapping[int, Losses], settings: SearchSettings, sign: int = 1
+) -> list[SizeTrial]:
     """The size of the least loss among the measured ones, by BlendSearch and by a plain grid.
 
     Both look at ``settings.trials`` sizes: the grid at every other measured one, BlendSearch at
@@ -53,7 +55,8 @@ def search_sizes(losses: Mapping[int, Losses], settings: SearchSettings) -> list
     ``settings.seed``.
 
     Args:
-        losses: the losses of every measured size.
+        losses: the losses of every measured size, or what else is the rule's target.
+        sign: -1 where higher values are the better ones.
 
     Returns:
         The trials of each method. Chosen is the searched one with the least search_loss, the
@@ -61,8 +64,8 @@ def search_sizes(losses: Mapping[int, Losses], settings: SearchSettings) -> list
     """
     sizes = sorted(losses)
     budget = min(settings.trials, len(sizes))
-    searched = _blend_search(losses, sizes, budget, settings.seed)
-    best = min(searched, key=lambda size: (losses[size][0], size))
+    searched = _blend_search(losses, sizes, budget, settings.seed, sign)
+    best = min(searched, key=lambda size: (sign * losses[size][0], size))
     trials = [SizeTrial("blend_search", k, size, *losses[size]) for k, size in enumerate(searched)]
     trials = [replace(trial, chosen=trial.size == best) for trial in trials]
     return trials + [SizeTrial("grid", k, s, *losses[s]) for k, s in enumerate(sizes[::2])]
@@ -84,7 +87,7 @@ def split_halves(eval_ids: Sequence[str]) -> tuple[set[str], set[str]]:
 
 
 def _blend_search(
-    losses: Mapping[int, Losses], measured: Sequence[int], budget: int, seed: int
+    losses: Mapping[int, Losses], measured: Sequence[int], budget: int, seed: int, sign: int
 ) -> list[int]:
     """The measured sizes that BlendSearch looks at, in its order."""
     sizes: list[int] = []
@@ -99,7 +102,7 @@ def _blend_search(
             continue
         size = measured[int(np.argmin(np.abs(logs - math.log(suggested["size"]))))]
         # The cost is the size, not the time, so that the search is deterministic.
-        result = {"loss": losses[size][0], "cost": float(size), "config": suggested}
+        result = {"loss": sign * losses[size][0], "cost": float(size), "config": suggested}
         searcher.on_trial_complete(str(number), result)
         if size not in sizes:
             sizes.append(size)

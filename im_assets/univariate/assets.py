@@ -11,6 +11,7 @@ from im_assets.experiments.assets import definitions_of
 from im_assets.experiments.checks import parts_agree_check
 from im_assets.experiments.lineage import LineageError
 from im_assets.experiments.points import Parts
+from im_assets.rule.target import Target, target_measure
 from im_assets.univariate.experiment import univariate_experiment
 from im_assets.univariate.figures import univariate_figure
 from im_assets.univariate.study import bin_table, univariate_correlations
@@ -22,20 +23,18 @@ BIN_COLUMNS = {
     "bin": ("bigint", "Bin, 0 holding the highest values"),
     "examples": ("bigint", "Examples drawn from the bin and finetuned on"),
     "mean": ("double", "Mean of the indicator over these examples"),
-    "loss": ("double", "Evaluation loss of the model finetuned on them"),
-    "log_loss": ("double", "Its logarithm"),
 }
 STUDY_COLUMNS = {
     "indicator": ("text", "Indicator"),
     "bins": ("bigint", "Points of the correlation"),
-    "pearson": ("double", "Pearson's correlation of bin mean and log loss"),
+    "pearson": ("double", "Pearson's correlation of bin mean and target (log loss)"),
     "pearson_low": ("double", "Lower end of its 95 % bootstrap interval"),
     "pearson_high": ("double", "Upper end"),
-    "spearman": ("double", "Spearman's correlation of bin mean and log loss"),
+    "spearman": ("double", "Spearman's correlation of bin mean and target (log loss)"),
     "spearman_low": ("double", "Lower end of its 95 % bootstrap interval; null: not defined"),
     "spearman_high": ("double", "Upper end"),
     "paper_sign": ("bigint", "1: rises with the loss in the paper, -1: falls, null: not named"),
-    "sign": ("bigint", "1: rises with the loss here, -1: falls, null: not clear"),
+    "sign": ("bigint", "1: rises with the target here, -1: falls, null: not clear"),
     "agrees": ("boolean", "Whether the sign is the paper's; null where it is not clear"),
     "verdict": ("text", "Where the sign stands: as_in_paper, against_paper, no_paper_sign, …"),
     "note": ("text", "The same as a sentence"),
@@ -46,26 +45,35 @@ def definitions(study: Study) -> dg.Definitions:
     """The assets and checks of this room; none when the profile has no univariate study."""
     if study.univariate is None:
         return dg.Definitions()
-    experiment = univariate_experiment(study)
+    experiment, target = univariate_experiment(study), Target.of(study)
+    columns = {**BIN_COLUMNS, **target.columns("the model finetuned on them")}
 
     @dg.asset(
         ins={name: dg.AssetIn(name) for name in Parts.names(experiment)},
         **presentation(
-            "univariate", {"python", "duckdb"}, BIN_COLUMNS, reads=("evaluation.weighting",)
+            "univariate",
+            {"python", "duckdb"},
+            columns,
+            reads=("evaluation.weighting", "rule.target"),
         ),
     )
     def univariate_bins(
         study: dg.ResourceParam[Study], gpu: GpuResource, **tables: pd.DataFrame
     ) -> dg.Output[pd.DataFrame]:
-        """One row a bin: the mean of its indicator, and the loss of the model finetuned on it."""
+        """One row a bin: the mean of its indicator, and the loss (or other target) of the model
+        finetuned on it."""
         parts = Parts.of(experiment, tables)
         good = parts.without(parts.faults(tables["eval_set"], study, gpu))
-        bins = bin_table(good.samples, good.loss_of(study.evaluation.weighting))
+        measure = target_measure(study)
+        bins = bin_table(good.samples, good.measured(measure), target, good.counted(measure))
         return table(bins, {"bins": preview(bins, rows=100)})
 
     @dg.asset(
         **presentation(
-            "univariate", {"python", "duckdb"}, STUDY_COLUMNS, reads=("univariate.bootstrap",)
+            "univariate",
+            {"python", "duckdb"},
+            STUDY_COLUMNS,
+            reads=("univariate.bootstrap", "rule.target"),
         )
     )
     def univariate_study(
@@ -82,12 +90,12 @@ def definitions(study: Study) -> dg.Definitions:
                 f"{missing} of {len(experiment.keys)} bins are not in univariate_bins: see its "
                 "check univariate_parts_agree for what to materialize"
             )
-        found = univariate_correlations(univariate_bins, settings.bootstrap)
+        found = univariate_correlations(univariate_bins, settings.bootstrap, target)
         mixtures = indicator_table[indicator_table["experiment"] == "mixtures"]
-        figure = univariate_figure(univariate_bins, mixtures)
+        figure = univariate_figure(univariate_bins, mixtures, target)
         metadata: dict[str, Any] = {
             "correlations": preview(found, rows=len(found)),
-            "figure": png_markdown(figure, "indicator against log loss, mixtures and bins"),
+            "figure": png_markdown(figure, f"indicator against {target.label}, mixtures and bins"),
         }
         return table(found, metadata)
 
@@ -95,4 +103,4 @@ def definitions(study: Study) -> dg.Definitions:
         assets=[univariate_bins, univariate_study],
         asset_checks=[parts_agree_check(experiment, "univariate_bins")],
     )
-    return dg.Definitions.merge(definitions_of(experiment), assets)
+    return dg.Definitions.merge(definitions_of(experiment, study), assets)

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 import pandas as pd
 
 from im_assets.experiments.experiment import Drawing, Experiment, bin_key
+from im_assets.experiments.measures import rows_read
 from im_assets.scoring.registry import IndicatorError, chosen
 from im_assets.univariate.bins import draw_bins
 from im_resources.study import Study, UnivariateSettings, did_you_mean
@@ -15,6 +16,7 @@ def univariate_experiment(study: Study) -> Experiment:
     settings = study.univariate or UnivariateSettings()
     names = univariate_indicators(study)
     return Experiment(
+        rows=rows_read(study),
         name="univariate",
         noun="bins",
         pool="candidate_datasets",

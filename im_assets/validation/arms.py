@@ -22,7 +22,8 @@ RANDOM = "random"
 
 @dataclass(frozen=True)
 class Arm:
-    """One finetune of the validation; ``slice`` is the decile, 0 having the lowest rule values."""
+    """One finetune of the validation; ``slice`` is the decile, 0 being the best by the rule (the
+    lowest predicted log loss)."""
 
     kind: Literal["strategy", "noise", "decile"]
     name: str
@@ -71,7 +72,7 @@ def members(
 
 
 def _decile(arm: Arm, pool: Pool, slices: int) -> np.ndarray:
-    values = pool.rule.predict(pool.indicators)
+    values = pool.rule.badness(pool.indicators)
     ids = pool.examples["example_id"].to_numpy()
     places = np.array_split(np.lexsort((ids, values)), slices)[arm.slice]
     if len(places) < arm.size:

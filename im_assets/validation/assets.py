@@ -10,6 +10,7 @@ from im_assets.common.presentation import presentation, preview, table
 from im_assets.experiments.assets import definitions_of
 from im_assets.experiments.checks import parts_agree_check
 from im_assets.experiments.points import Parts
+from im_assets.rule.target import Target, target_measure
 from im_assets.validation import verdicts as method
 from im_assets.validation.arms import arms_of
 from im_assets.validation.checks import one_rule_check
@@ -27,15 +28,13 @@ RUN_COLUMNS = {
     "size": ("bigint", "Examples finetuned on"),
     "seed": ("bigint", "Seed of the finetune, and of a random strategy's draw"),
     "slice": ("bigint", "Slice of the pool by the rule's value, from 0; of deciles only"),
-    "loss": ("double", "Evaluation loss"),
-    "rule_id": RULE_ID,
 }
 NOISE_COLUMNS = {
     "source": ("text", "finetune seed: the same subset; random subset: another subset each"),
     "size": ("bigint", "Examples finetuned on"),
     "finetunes": ("bigint", "Finetunes behind the estimate"),
-    "mean": ("double", "Their mean evaluation loss"),
-    "sd": ("double", "Standard deviation of the evaluation loss"),
+    "mean": ("double", "Their mean evaluation loss, or what else is the rule's target"),
+    "sd": ("double", "Its standard deviation"),
     "sd_low": ("double", "Lower end of its 95 % interval"),
     "sd_high": ("double", "Upper end"),
 }
@@ -43,10 +42,9 @@ VERDICT_COLUMNS = {
     "strategy": ("text", "Arm of the validation"),
     "size": ("bigint", "Examples finetuned on"),
     "finetunes": ("bigint", "Finetunes of this arm"),
-    "loss": ("double", "Mean evaluation loss"),
-    "loss_low": ("double", "Lower end of its 95 % interval"),
-    "loss_high": ("double", "Upper end"),
-    "difference": ("double", "Mean loss less that of random subsets"),
+}
+DIFFERENCE_COLUMNS = {
+    "difference": ("double", "Mean less that of random subsets"),
     "difference_low": ("double", "Lower end of its interval, simultaneous over the strategies"),
     "difference_high": ("double", "Upper end"),
     "noise_units": ("double", "difference / standard deviation of single random finetunes"),
@@ -55,11 +53,11 @@ VERDICT_COLUMNS = {
     "rule_id": RULE_ID,
 }
 DECILE_COLUMNS = {
-    "decile": ("bigint", "Slice of the pool, 1 = lowest rule values"),
-    "predicted": ("double", "Mean predicted log loss of the examples finetuned on"),
-    "loss": ("double", "Evaluation loss"),
-    "log_loss": ("double", "Its logarithm"),
-    "spearman": ("double", "Of predicted and measured log loss over all slices"),
+    "decile": ("bigint", "Slice of the pool, 1 = best by the rule"),
+    "predicted": ("double", "Mean prediction for the examples finetuned on"),
+}
+SPEARMAN_COLUMNS = {
+    "spearman": ("double", "Of predicted and measured target over all slices"),
     "spearman_low": ("double", "Lower end of its 95 % bootstrap interval"),
     "spearman_high": ("double", "Upper end"),
     "rule_id": RULE_ID,
@@ -72,58 +70,79 @@ def definitions(study: Study) -> dg.Definitions:
         return dg.Definitions()
     settings: ValidationSettings = study.validation
     arms, experiment = arms_of(settings), validation_experiment(study)
+    target = Target.of(study)
+    run_columns = {**RUN_COLUMNS, **_measure_column(target), "rule_id": RULE_ID}
+    if target_measure(study).count is not None:
+        run_columns["share_of"] = ("bigint", f"Of how many the {target.noun} is a share")
+    verdict_columns = {**VERDICT_COLUMNS, **_measure_column(target, True), **DIFFERENCE_COLUMNS}
+    decile_columns = {
+        **DECILE_COLUMNS,
+        **target.columns("the model finetuned on them"),
+        **SPEARMAN_COLUMNS,
+    }
+    reads = ("evaluation.weighting", "rule.target")
 
     @dg.asset(
         ins={name: dg.AssetIn(name) for name in Parts.names(experiment)},
-        **presentation("validation", KINDS, RUN_COLUMNS, reads=("evaluation.weighting",)),
+        **presentation("validation", KINDS, run_columns, reads=reads),
     )
     def validation_runs(
         study: dg.ResourceParam[Study], gpu: GpuResource, **tables: pd.DataFrame
     ) -> dg.Output[pd.DataFrame]:
-        """One row a finetune of the validation, with its evaluation loss; only those whose set,
-        finetune and losses belong together."""
+        """One row a finetune of the validation, with its evaluation loss (or other target); only
+        those whose set, finetune and losses belong together."""
         parts = Parts.of(experiment, tables)
         good = parts.without(parts.faults(tables["eval_set"], study, gpu))
-        runs = method.validation_runs(good.loss_of(study.evaluation.weighting), arms)
+        measure = target_measure(study)
+        runs = method.validation_runs(good.measured(measure), arms, target)
+        counts = good.counted(measure)
+        if counts is not None:
+            runs["share_of"] = runs["arm"].map(counts)
         rule_of = good.samples.groupby("arm")["rule_id"].first()
         return table(runs.assign(rule_id=runs["arm"].map(rule_of)))
 
-    @dg.asset(**presentation("validation", KINDS, NOISE_COLUMNS))
+    @dg.asset(**presentation("validation", KINDS, NOISE_COLUMNS, reads=reads[1:]))
     def noise_floor(validation_runs: pd.DataFrame) -> dg.Output[pd.DataFrame]:
         """How far finetunes lie apart that do not differ in quality: one subset with several
         seeds, and several random subsets. What is smaller than this is no result."""
         method.require_all(validation_runs, arms)
-        noise = method.noise_floor(validation_runs)
+        noise = method.noise_floor(validation_runs, target)
         return table(noise, {"noise": preview(noise, rows=len(noise))})
 
-    @dg.asset(**presentation("validation", KINDS, VERDICT_COLUMNS))
+    @dg.asset(**presentation("validation", KINDS, verdict_columns, reads=reads[1:]))
     def selection_validation(validation_runs: pd.DataFrame) -> dg.Output[pd.DataFrame]:
         """Every strategy against random subsets of the same size: loss, difference in units of the
         noise floor, and better, worse or not distinguishable."""
         rule_id = method.require_all(validation_runs, arms)
-        found = method.verdicts(validation_runs).assign(rule_id=rule_id)
-        figure = verdict_figure(found, validation_runs)
+        found = method.verdicts(validation_runs, target).assign(rule_id=rule_id)
+        figure = verdict_figure(found, validation_runs, target)
         metadata: dict[str, Any] = {
             "rule": rule_id,
             "verdicts": preview(found, rows=len(found)),
-            "figure": png_markdown(figure, "loss of each strategy against random subsets"),
+            "figure": png_markdown(
+                figure, f"{target.measure_label} of each strategy against random subsets"
+            ),
         }
         return table(found, metadata)
 
-    @dg.asset(**presentation("validation", KINDS, DECILE_COLUMNS))
+    @dg.asset(**presentation("validation", KINDS, decile_columns, reads=reads[1:]))
     def rule_deciles(
         validation_runs: pd.DataFrame, selection_samples: pd.DataFrame
     ) -> dg.Output[pd.DataFrame]:
-        """Does the loss fall as the rule's value falls, over equal slices of the unseen pool?"""
+        """Does the loss (or other target) follow the rule's value over equal slices of the unseen
+        pool?"""
         keys = [key for key, arm in arms.items() if arm.kind == "decile"]
-        means = selection_samples.groupby("arm")["predicted_log_loss"].mean()
+        means = selection_samples.groupby("arm")[target.predicted_column].mean()
         rule_id = method.require_all(validation_runs, arms)
-        found = method.deciles(validation_runs, means.loc[keys].to_numpy()).assign(rule_id=rule_id)
+        predicted = means.loc[keys].to_numpy()
+        found = method.deciles(validation_runs, predicted, target=target).assign(rule_id=rule_id)
         metadata: dict[str, Any] = {
             "rule": rule_id,
             "deciles": preview(found, rows=len(found)),
             "spearman": float(found["spearman"].iloc[0]),
-            "figure": png_markdown(decile_figure(found), "loss over deciles of the rule"),
+            "figure": png_markdown(
+                decile_figure(found, target), f"{target.measure_label} over deciles of the rule"
+            ),
         }
         return table(found, metadata)
 
@@ -131,4 +150,16 @@ def definitions(study: Study) -> dg.Definitions:
     assets += [rule_deciles] if settings.deciles else []
     checks = [parts_agree_check(experiment, "validation_runs"), one_rule_check()]
     room = dg.Definitions(assets=assets, asset_checks=checks)
-    return dg.Definitions.merge(definitions_of(experiment), room)
+    return dg.Definitions.merge(definitions_of(experiment, study), room)
+
+
+def _measure_column(target: Target, interval: bool = False) -> dict[str, tuple[str, str]]:
+    """The column of the target's measure, and those of its interval."""
+    name, noun = target.measure, target.noun.capitalize()
+    if not interval:
+        return {name: ("double", noun)}
+    return {
+        name: ("double", f"Mean {target.noun}"),
+        f"{name}_low": ("double", "Lower end of its 95 % interval"),
+        f"{name}_high": ("double", "Upper end"),
+    }

@@ -5,12 +5,13 @@ from collections.abc import Iterator, Sequence
 import pandas as pd
 
 from im_assets.experiments.experiment import Drawing, Experiment
+from im_assets.experiments.measures import rows_read
+from im_assets.rule.target import Target
 from im_assets.selection.pool import pool_of
 from im_assets.validation.arms import arms_of, members
 from im_resources.study import Study, ValidationSettings
 
 SELECTED = {
-    "predicted_log_loss": ("double", "The rule's value for this example"),
     "rule_id": ("text", "Fingerprint of the rule at the time of the draw"),
 }
 
@@ -19,6 +20,7 @@ def validation_experiment(study: Study) -> Experiment:
     """The selections that are finetuned on to see whether they are worth it."""
     settings, pool = study.validation or ValidationSettings(), study.pools[0]
     return Experiment(
+        rows=rows_read(study),
         name="validation",
         noun="selections",
         pool=f"{pool}_dataset",
@@ -29,7 +31,10 @@ def validation_experiment(study: Study) -> Experiment:
         made_from=(f"{pool}_dataset", f"{pool}_scores", "quality_rule"),
         description="What each arm of the validation is finetuned on: the choice of every "
         "strategy, random subsets, and slices of the unseen pool by the rule's value.",
-        columns=SELECTED,
+        columns={
+            Target.of(study).predicted_column: ("double", "The rule's value for this example"),
+            **SELECTED,
+        },
         reads=("validation", "selection", "mixtures.size", "scoring.indicators"),
         group="validation",
         names={"": "selection"},
@@ -44,5 +49,6 @@ def draw(keys: Sequence[str], drawing: Drawing) -> Iterator[tuple[str, pd.DataFr
     predicted = pool.rule.predict(pool.indicators)
     for key in keys:
         places = members(arms[key], pool, settings, study.selection)
-        chosen = pool.examples.iloc[places][["example_id"]]
-        yield key, chosen.assign(predicted_log_loss=predicted[places], rule_id=pool.rule.id)
+        chosen = pool.examples.iloc[places][["example_id"]].copy()
+        chosen[pool.rule.predicts.predicted_column] = predicted[places]
+        yield key, chosen.assign(rule_id=pool.rule.id)

@@ -8,14 +8,15 @@ from im_assets.common.charts.points import Series, points_chart
 from im_assets.common.charts.regression import regression_line
 from im_assets.common.charts.rows import Band, Row, rows_chart
 from im_assets.common.formatting import between, rows_of, shown
+from im_assets.rule.target import PAPER, Target
 
 
 def verdict_figure(
     verdicts: pd.DataFrame,
     runs: pd.DataFrame | None,
-    target: str = "evaluation loss (nats per token)",
+    target: Target = PAPER,
 ) -> Chart:
-    """Mean loss of every strategy with its interval and its finetunes, one panel a size.
+    """Mean measure (loss) of every strategy with its interval and its finetunes, one panel a size.
 
     The grey band is the interval of the mean of random subsets of the same size.
 
@@ -27,30 +28,32 @@ def verdict_figure(
     return panels_chart([_size(n, verdicts[verdicts["size"] == n], runs, target) for n in sizes], 1)
 
 
-def _size(size: int, part: pd.DataFrame, runs: pd.DataFrame | None, target: str) -> Chart:
-    band, rows = None, []
-    for r in rows_of(part):
+def _size(size: int, part: pd.DataFrame, runs: pd.DataFrame | None, target: Target) -> Chart:
+    band, rows, measure = None, [], target.measure
+    names = {measure: "mean", f"{measure}_low": "low", f"{measure}_high": "high"}
+    for r in rows_of(part.rename(columns=names)):
         singles: list[float] = []
         if runs is not None:
             mine = (runs["kind"] == "strategy") & (runs["size"] == size)
-            singles = runs.loc[mine & (runs["strategy"] == r.strategy), "loss"].tolist()
+            singles = runs.loc[mine & (runs["strategy"] == r.strategy), measure].tolist()
         base = r.verdict == "baseline"
-        if base and r.loss_low is not None and r.loss_high is not None:
-            band = Band(r.loss_low, r.loss_high, "random")
-        interval = between(r.loss_low, r.loss_high, "loss")
-        text = f"{r.strategy}: {shown(r.loss, 'loss')} ({interval}), {r.verdict}"
+        if base and r.low is not None and r.high is not None:
+            band = Band(r.low, r.high, "random")
+        interval = between(r.low, r.high, "loss")
+        text = f"{r.strategy}: {shown(r.mean, 'loss')} ({interval}), {r.verdict}"
         look: Look = 2 if base else 1
-        rows.append(Row(r.strategy, r.loss, r.loss_low, r.loss_high, text, look, singles))
-    return rows_chart(rows, target, f"{size:,} examples", band=band)
+        rows.append(Row(r.strategy, r.mean, r.low, r.high, text, look, singles))
+    return rows_chart(rows, target.axis, f"{size:,} examples", band=band)
 
 
-def decile_figure(deciles: pd.DataFrame, target: str = "log loss") -> Chart:
-    """Loss of finetunes on equal slices of the pool against their mean rule value."""
-    x, y = (deciles[c].to_numpy(dtype=float) for c in ("predicted", "log_loss"))
+def decile_figure(deciles: pd.DataFrame, target: Target = PAPER) -> Chart:
+    """Target (log loss) of finetunes on equal slices of the pool against their mean rule value."""
+    x, y = (deciles[c].to_numpy(dtype=float) for c in ("predicted", target.column))
     texts = [
-        f"slice {r.decile}: rule {shown(r.predicted)}, {target} {shown(r.log_loss, 'loss')}"
-        for r in rows_of(deciles)
+        f"slice {r.decile}: rule {shown(r.predicted)}, {target.label} {shown(r.target, 'loss')}"
+        for r in rows_of(deciles.assign(target=y))
     ]
     series = [Series("", x.tolist(), y.tolist(), texts), *regression_line("", x, y)]
     label = "mean rule value of the slice"
-    return points_chart(series, label, target, "Does the loss follow the rule over the pool?")
+    title = f"Does the {target.measure_label} follow the rule over the pool?"
+    return points_chart(series, label, target.label, title)

@@ -1,4 +1,5 @@
-"""Is a selection better than a random one? Losses against a measured noise floor.
+"""Is a selection better than a random one? Losses, or what else is the rule's target, against a
+measured noise floor.
 
 Differences of a hundredth in the loss are what another seed gives (the paper's own second version
 reports such), so that no difference is told here without its interval, and none is called better
@@ -13,21 +14,24 @@ import pandas as pd
 from im_assets.common.correlation import correlation
 from im_assets.experiments.experiment import some
 from im_assets.experiments.lineage import LineageError
+from im_assets.rule.target import PAPER, Target
 from im_assets.validation.arms import RANDOM, Arm
 
 CONFIDENCE = 0.95
 
 
-def validation_runs(losses: dict[str, float], arms: dict[str, Arm]) -> pd.DataFrame:
-    """One row a finetune that has a loss: arm (partition key), kind, strategy, size, seed, slice,
-    loss."""
+def validation_runs(
+    values: dict[str, float], arms: dict[str, Arm], target: Target = PAPER
+) -> pd.DataFrame:
+    """One row a finetune that was measured: arm (partition key), kind, strategy, size, seed, slice,
+    and the target's measure (loss), given in ``values``."""
     return pd.DataFrame(
         [
-            (key, a.kind, a.name, a.size, a.seed, a.slice, losses[key])
+            (key, a.kind, a.name, a.size, a.seed, a.slice, values[key])
             for key, a in arms.items()
-            if key in losses
+            if key in values
         ],
-        columns=["arm", "kind", "strategy", "size", "seed", "slice", "loss"],
+        columns=["arm", "kind", "strategy", "size", "seed", "slice", target.measure],
     )
 
 
@@ -52,7 +56,7 @@ def require_all(runs: pd.DataFrame, arms: dict[str, Arm]) -> str:
     return str(rules[0])
 
 
-def noise_floor(runs: pd.DataFrame) -> pd.DataFrame:
+def noise_floor(runs: pd.DataFrame, target: Target = PAPER) -> pd.DataFrame:
     """How far finetunes that do not differ in quality lie apart, two ways.
 
     Args:
@@ -61,7 +65,7 @@ def noise_floor(runs: pd.DataFrame) -> pd.DataFrame:
     Returns:
         source (``finetune seed``: one random subset, several seeds; ``random subset``: several
         subsets, each with its own seed), size, finetunes, mean, sd, sd_low, sd_high: standard
-        deviation of the loss with its 95 % interval (chi-squared, normal losses).
+        deviation of the measure with its 95 % interval (chi-squared, normal values).
     """
     from scipy.stats import chi2
 
@@ -73,17 +77,17 @@ def noise_floor(runs: pd.DataFrame) -> pd.DataFrame:
             continue
         same = pd.concat([random[random["seed"] == 0], repeats])
         for source, sample in (("finetune seed", same), ("random subset", random)):
-            n, sd = len(sample), float(sample["loss"].std(ddof=1))
+            n, sd = len(sample), float(sample[target.measure].std(ddof=1))
             low, high = (
                 sd * np.sqrt((n - 1) / chi2.ppf(q, n - 1))
                 for q in ((1 + CONFIDENCE) / 2, (1 - CONFIDENCE) / 2)
             )
-            rows.append((source, int(str(size)), n, sample["loss"].mean(), sd, low, high))
+            rows.append((source, int(str(size)), n, sample[target.measure].mean(), sd, low, high))
     columns = ["source", "size", "finetunes", "mean", "sd", "sd_low", "sd_high"]
     return pd.DataFrame(rows, columns=columns)
 
 
-def verdicts(runs: pd.DataFrame) -> pd.DataFrame:
+def verdicts(runs: pd.DataFrame, target: Target = PAPER) -> pd.DataFrame:
     """Each strategy against random subsets of the same size.
 
     The spread of a random arm is its own (subset and seed); that of the others, whose subset does
@@ -94,67 +98,81 @@ def verdicts(runs: pd.DataFrame) -> pd.DataFrame:
         runs: as ``validation_runs`` returns them.
 
     Returns:
-        One row a strategy and size, lowest loss first: strategy, size, finetunes, loss (mean),
-        loss_low, loss_high (95 %), difference to random, difference_low, difference_high,
-        noise_units (difference / standard deviation of random arms), p (two-sided, unadjusted),
-        verdict: ``better``, ``worse``, ``not distinguishable``, or ``baseline``. All losses in nats
-        a token, or as evaluation.weighting says.
+        One row a strategy and size, best first: strategy, size, finetunes, loss (mean), loss_low,
+        loss_high (95 %), difference to random, difference_low, difference_high, noise_units
+        (difference / standard deviation of random arms), p (two-sided, unadjusted), verdict:
+        ``better``, ``worse``, ``not distinguishable``, or ``baseline``. The three columns of the
+        loss are named after the target's measure, and hold it as it is measured, not on the scale
+        that is regressed.
     """
+    measure = target.measure
     rows: list[dict[str, Any]] = []
     for size, group in runs[runs["kind"] != "decile"].groupby("size"):
-        losses = {
-            str(name): arm["loss"].to_numpy()
+        values = {
+            str(name): arm[measure].to_numpy()
             for name, arm in group[group["kind"] == "strategy"].groupby("strategy", sort=False)
         }
         # The repeats differ from the first random arm in the seed alone, so they are one sample.
         first = group[(group["strategy"] == RANDOM) & (group["seed"] == 0)]
-        repeats = pd.concat([first, group[group["kind"] == "noise"]])["loss"].to_numpy()
-        fixed = [x for name, x in losses.items() if name != RANDOM] + [repeats]
+        repeats = pd.concat([first, group[group["kind"] == "noise"]])[measure].to_numpy()
+        fixed = [x for name, x in values.items() if name != RANDOM] + [repeats]
         pooled, freedom = _pooled_variance(fixed)
-        base = losses[RANDOM]
+        base = values[RANDOM]
         base_variance, base_freedom = base.var(ddof=1), len(base) - 1
-        for name, sample in losses.items():
+        for name, sample in values.items():
             own = (base_variance, base_freedom) if name == RANDOM else (pooled, freedom)
             row: dict[str, Any] = {"strategy": name, "size": int(str(size))}
             row |= {"finetunes": len(sample)}
-            row |= _interval("loss", sample.mean(), own[0] / len(sample), own[1], CONFIDENCE)
+            row |= _interval(measure, sample.mean(), own[0] / len(sample), own[1], CONFIDENCE)
             if name == RANDOM:
                 rows.append(row | {"verdict": "baseline"})
                 continue
             parts = ((pooled / len(sample), freedom), (base_variance / len(base), base_freedom))
             squared = sum(v for v, _ in parts)
             df = squared**2 / sum(v**2 / f for v, f in parts)
-            level = 1 - (1 - CONFIDENCE) / (len(losses) - 1)
+            level = 1 - (1 - CONFIDENCE) / (len(values) - 1)
             gap = float(sample.mean() - base.mean())
             row |= _interval("difference", gap, squared, df, level)
             row |= {"noise_units": gap / np.sqrt(base_variance), "p": _p(gap, squared, df)}
-            rows.append(row | {"verdict": _verdict(row["difference_low"], row["difference_high"])})
+            ends = row["difference_low"], row["difference_high"]
+            rows.append(row | {"verdict": _verdict(*ends, target)})
     table = pd.DataFrame(rows)
-    order = ["strategy", "size", "finetunes", "loss", "loss_low", "loss_high", "difference"]
-    order += ["difference_low", "difference_high", "noise_units", "p", "verdict"]
-    return table.reindex(columns=order).sort_values(["size", "loss"], ignore_index=True)
+    order = ["strategy", "size", "finetunes", measure, f"{measure}_low", f"{measure}_high"]
+    order += ["difference", "difference_low", "difference_high", "noise_units", "p", "verdict"]
+    return table.reindex(columns=order).sort_values(
+        ["size", measure], ascending=[True, target.direction == "lower"], ignore_index=True
+    )
 
 
-def deciles(runs: pd.DataFrame, predicted: np.ndarray, resamples: int = 1000) -> pd.DataFrame:
+def deciles(
+    runs: pd.DataFrame,
+    predicted: np.ndarray,
+    resamples: int = 1000,
+    target: Target = PAPER,
+) -> pd.DataFrame:
     """Does the loss fall as the rule's value falls, over slices of the unseen pool?
 
     Args:
-        runs: as ``validation_runs`` returns them.
-        predicted: mean predicted log loss of each slice's finetuned examples, shape (slices,).
+        runs: as ``validation_runs`` returns them; ``share_of`` says of how many a measure is a
+            share, where it is one.
+        predicted: mean predicted target of each slice's finetuned examples, shape (slices,).
 
     Returns:
-        decile (1 = lowest rule values), predicted, loss, log_loss, and in every row Spearman's
-        correlation of predicted and measured log loss: spearman, spearman_low, spearman_high.
+        decile (1 = best by the rule), predicted, the measure and the target (loss, log_loss), and
+        in every row Spearman's correlation of predicted and measured target: spearman,
+        spearman_low, spearman_high.
     """
     mine = runs[runs["kind"] == "decile"].sort_values("slice")
-    loss = mine["loss"].to_numpy()
-    found = correlation(predicted, np.log(loss), "spearman", resamples=resamples)
+    measured = mine[target.measure].to_numpy()
+    n = mine["share_of"].to_numpy() if "share_of" in mine else None
+    scaled = target.transform(measured, n)
+    found = correlation(predicted, scaled, "spearman", resamples=resamples)
     return pd.DataFrame(
         {
             "decile": mine["slice"].to_numpy() + 1,
             "predicted": predicted,
-            "loss": loss,
-            "log_loss": np.log(loss),
+            target.measure: measured,
+            target.column: scaled,
             "spearman": found.value,
             "spearman_low": found.low,
             "spearman_high": found.high,
@@ -184,7 +202,7 @@ def _p(value: float, squared_error: float, df: float) -> float:
     return float(2 * t.sf(abs(value) / np.sqrt(squared_error), df))
 
 
-def _verdict(low: float, high: float) -> str:
-    if high < 0:
-        return "better"
-    return "worse" if low > 0 else "not distinguishable"
+def _verdict(low: float, high: float, target: Target) -> str:
+    if not (low > 0 or high < 0):
+        return "not distinguishable"
+    return "better" if target.sign * low < 0 else "worse"

@@ -59,10 +59,13 @@ class DataSource(Settings):
         "context, response; messages, sharegpt: the first user turn of a conversation and the "
         "reply to it; fields: columns as `fields` names them; or a format of a plugin",
     )
-    fields: dict[Literal["instruction", "input", "output", "category"], str] | None = Field(
+    fields: (
+        dict[Literal["instruction", "input", "output", "category", "answer", "pattern"], str] | None
+    ) = Field(
         None,
         description="For `format: fields`: which column holds the instruction, input, output and "
-        "category",
+        "category; of an evaluation set also the answer, and the pattern (a regular expression), "
+        "that a right response comes to",
     )
     outputs: str | None = Field(
         None,
@@ -113,6 +116,17 @@ class DataSettings(Settings):
             isinstance(value, dict) and not all(isinstance(v, dict) for v in value.values())
         )
         return {"dolly": value} if single else value
+
+    @model_validator(mode="after")
+    def _answers_are_of_evaluation(self) -> Self:
+        pools = {f"candidates.{name}": source for name, source in self.candidates.items()}
+        pools |= {f"unseen.{name}": source for name, source in self.unseen.items()}
+        for name, source in pools.items():
+            if given := {"answer", "pattern"} & set(source.fields or ()):
+                raise ValueError(
+                    f"{name}.fields.{min(given)}: only the evaluation set's answers are verified"
+                )
+        return self
 
 
 class CleaningSettings(Settings):
@@ -291,6 +305,9 @@ class FinetuningSettings(Settings):
 class EvaluationSettings(Settings):
     """The evaluation loss (paper: mean over D_eval of the inference loss)."""
 
+    measures: tuple[Name, ...] = Field(
+        ("loss",), description="What is measured of every finetune, beside the rule's target"
+    )
     weighting: Literal["token", "instruction"] = Field(
         "token",
         description="The mean whose logarithm is regressed. token: over all response tokens; "
@@ -308,6 +325,9 @@ class EvaluationSettings(Settings):
     )
     tokens_per_batch: Positive = Field(
         2048, description="Padded tokens in one forward pass: memory and speed, not the result"
+    )
+    answer_tokens: Positive = Field(
+        64, description="Tokens after which an answer ends, where a measure reads answers"
     )
 
 
@@ -344,6 +364,18 @@ class ScoringSettings(Settings):
         return _expanded(value, "backend")
 
 
+class TargetSettings(Settings):
+    """What the rule predicts (paper: the logarithm of the evaluation loss)."""
+
+    measure: Name = Field("loss", description="Name of a measure")
+    scale: Literal["log", "logit", "identity"] | None = Field(
+        None, description="What of the measure is regressed; default: the measure's own"
+    )
+    direction: Literal["lower", "higher"] | None = Field(
+        None, description="Which is the better data; default: the measure's own"
+    )
+
+
 class RuleSettings(Settings):
     """How the rule is fitted (paper: stepwise least squares), or which published one is used."""
 
@@ -351,6 +383,10 @@ class RuleSettings(Settings):
         "fitted",
         description="fitted: on this study's mixtures; published_v1, published_v2: the paper's "
         "coefficients, which hold only for its base and reward model",
+    )
+    target: TargetSettings = Field(
+        TargetSettings(),
+        description="What the rule predicts: a measure's name, or a block (paper: the log loss)",
     )
     points: tuple[Literal["mixtures", "univariate", "validation"], ...] = Field(
         ("mixtures",),
@@ -393,6 +429,11 @@ class RuleSettings(Settings):
         200, description="Resamples of the mixtures, each choosing its indicators anew"
     )
     permutations: Positive = Field(200, description="Shuffles of the losses: the null of R²")
+
+    @field_validator("target", mode="before")
+    @classmethod
+    def _short_form(cls, value: Any) -> Any:
+        return {"measure": value} if isinstance(value, str) else value
 
     @model_validator(mode="after")
     def _no_cycle(self) -> Self:
@@ -612,7 +653,12 @@ class Study(Settings):
         if self.judge is None:
             return self
         if self.validation is None:
-            raise ValueError("`judge` compares arms of `validation`, which is not set")
+            if {*self.evaluation.measures, self.rule.target.measure} - {"loss"}:
+                return self  # a measure may read its verdicts: see im_assets.experiments.measures
+            raise ValueError(
+                "`judge` compares arms of `validation`, which is not set, and no measure "
+                "(evaluation.measures, such as win_rate) reads its verdicts"
+            )
         for arm in (self.judge.first, self.judge.second):
             if arm not in self.validation.strategies:
                 known = ", ".join(self.validation.strategies)

@@ -98,3 +98,27 @@ def test_paths_expand_variables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("IM_TEST_DATA", str(tmp_path))
     rows, _ = read_source("s", DataSource(path="${IM_TEST_DATA}/rows.jsonl"))
     assert len(rows) == 2
+
+
+def test_an_evaluation_set_says_what_is_right(tmp_path: Path) -> None:
+    rows: list[dict[str, Any]] = [
+        {"instruction": "2 + 2?", "output": "It is 4.", "answer": "4", "pattern": r"\b4\b"},
+        {"instruction": "2 + 3?", "output": "It is 5.", "answer": 5, "pattern": None},
+        {"instruction": "Sing.", "output": "La.", "answer": ["la"], "pattern": ""},
+    ]
+    source = DataSource(path=str(write_rows(tmp_path, "jsonl", rows)))
+    read, rejected = read_source("evaluation", source, verifiable=True)
+    assert rejected.empty
+    assert read["answer"].tolist() == ["4", "5", ""]
+    assert read["pattern"].tolist() == [r"\b4\b", "", ""]
+    assert "answer" not in read_source("candidates", source)[0]
+
+
+def test_a_column_of_another_use_is_no_answer_by_its_name(tmp_path: Path) -> None:
+    rows = [{"question": "2 + 2?", "answer": "Four, of course.", "final": "4"}]
+    path = str(write_rows(tmp_path, "jsonl", rows))
+    fields: dict[Any, str] = {"instruction": "question", "output": "answer"}
+    plain = DataSource(path=path, format="fields", fields=fields)
+    named = DataSource(path=path, format="fields", fields=fields | {"answer": "final"})
+    assert read_source("evaluation", plain, verifiable=True)[0]["answer"].tolist() == [""]
+    assert read_source("evaluation", named, verifiable=True)[0]["answer"].tolist() == ["4"]

@@ -1,4 +1,4 @@
-"""rule, published_v1, published_v2: lowest predicted log loss first (paper: Dolly)."""
+"""rule, published_v1, published_v2: best prediction first (paper: Dolly, lowest log loss)."""
 
 import numpy as np
 
@@ -14,22 +14,22 @@ V1, V2 = published_rule("published_v1"), published_rule("published_v2")
 @strategy("rule")
 def by_rule(pool: Pool, size: int, seed: int) -> np.ndarray:
     """What the study's own rule ranks best. Raises SelectionError when it has no indicator."""
-    return _lowest(pool, pool.rule, size)
+    return _best(pool, pool.rule, size)
 
 
 @strategy("published_v1", needs=V1.indicators)
 def by_published_v1(pool: Pool, size: int, seed: int) -> np.ndarray:
     """What the rule of the paper's version 1 ranks best: reward, length, KNN-6."""
-    return _lowest(pool, V1, size)
+    return _best(pool, V1, size)
 
 
 @strategy("published_v2", needs=V2.indicators)
 def by_published_v2(pool: Pool, size: int, seed: int) -> np.ndarray:
     """What the rule of the paper's versions 2 and 3 ranks best: reward and UniEval's three."""
-    return _lowest(pool, V2, size)
+    return _best(pool, V2, size)
 
 
-def _lowest(pool: Pool, rule: Rule, size: int) -> np.ndarray:
+def _best(pool: Pool, rule: Rule, size: int) -> np.ndarray:
     if not rule.indicators:
         raise SelectionError(
             "the rule has no indicator (none tells these mixtures apart), so it cannot rank "
@@ -37,4 +37,4 @@ def _lowest(pool: Pool, rule: Rule, size: int) -> np.ndarray:
         )
     for name in rule.indicators:
         pool.column(name)
-    return pool.ranked(rule.predict(pool.indicators))[:size]
+    return pool.ranked(rule.badness(pool.indicators))[:size]

@@ -26,23 +26,23 @@ def set_aware(
     reference: Annotated[int, Field(ge=1)] = 16_384,
     epsilon: Annotated[float, Field(gt=0, lt=1)] = 0.05,
 ) -> np.ndarray:
-    """A set of low predicted log loss (of its examples alone) that covers the pool (see coverage).
+    """A set of good predictions (of its examples alone) that covers the pool (see coverage).
 
     Candidates are the best ``candidates`` · ``size`` examples by the rule without its
     set-level terms. What they have to cover is a random sample of the pool: twice ``size``, at
     least 2,048 and at most ``reference`` examples. So nothing is quadratic in the pool.
 
     Args:
-        weight: of coverage against quality; quality is the predicted log loss scaled to 1 for the
+        weight: of coverage against quality; quality is what the rule predicts, scaled to 1 for the
             best and 0 for the worst candidate.
         candidates: multiples of ``size``.
         epsilon: what the random steps may lose of the greedy guarantee.
 
     Raises SelectionError when the rule has no indicator.
     """
-    predicted = _of_examples(pool)
-    best = pool.ranked(predicted)[: candidates * size]
-    quality = _scaled(-predicted[best])
+    badness = _of_examples(pool)
+    best = pool.ranked(badness)[: candidates * size]
+    quality = _scaled(-badness[best])
     vectors = pool.embeddings()
     # By example_id, so that the order of the pool's rows does not matter.
     canonical = pool.ranked(np.zeros(len(pool)))
@@ -55,7 +55,8 @@ def set_aware(
 
 
 def _of_examples(pool: Pool) -> np.ndarray:
-    """The rule's linear part without set-level terms, log loss [examples]; lower is better."""
+    """The rule's linear part without set-level terms, in the target's units [examples]; lower is
+    better."""
     if not pool.rule.indicators:
         raise SelectionError(
             "the rule has no indicator (none tells these mixtures apart), so set_aware has "
@@ -64,7 +65,7 @@ def _of_examples(pool: Pool) -> np.ndarray:
     values = np.zeros(len(pool))
     for term in pool.rule.coefficients:
         if term.name not in pool.set_level:
-            values += term.estimate * pool.column(term.name)
+            values += pool.rule.predicts.sign * term.estimate * pool.column(term.name)
     return values
 
 

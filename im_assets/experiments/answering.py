@@ -1,0 +1,189 @@
+"""What models answer to evaluation instructions: greedily, in batches, each once, ever."""
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import pandas as pd
+
+from im_assets.common.progress import Progress
+from im_assets.experiments.evaluation import evaluation_rows
+from im_assets.experiments.measures import instructions_for, measures_of
+from im_resources.adapter_store import AdapterStore
+from im_resources.gpu import GpuResource
+from im_resources.language_model.template_registry import template_key
+from im_resources.study import Study, fingerprint
+from im_resources.warehouse import Warehouse
+
+# Changes when the same model would give another answer.
+CODE_VERSION = 1
+CACHE = "answer_cache"
+OnBatch = Callable[[str, int, int, int], None]
+
+
+def asked_of(study: Study, eval_set: pd.DataFrame) -> pd.DataFrame:
+    """The instructions that have to be answered for the study's measures (instructions_for)."""
+    rows = evaluation_rows(eval_set, study.evaluation)
+    return instructions_for(measures_of(study), rows, study.judge)
+
+
+def answers_fingerprint(
+    model: str, instructions: pd.DataFrame, study: Study, new_tokens: int
+) -> str:
+    """Everything that changes the answers: the model (a trial's fingerprint covers its base), the
+    instructions, prompt, lengths, and the batches, whose padding rounds otherwise."""
+    models = study.models
+    return fingerprint(
+        CODE_VERSION,
+        model,
+        instructions[["eval_id", "instruction", "input"]].to_numpy().tolist(),
+        template_key(models.prompt),
+        models.max_length,
+        new_tokens,
+        study.evaluation.tokens_per_batch,
+    )
+
+
+def instructions_fingerprint(instructions: pd.DataFrame, study: Study) -> str:
+    """What all answers of a study depend on beside the model, and what is right: see lineage.
+
+    Args:
+        instructions: as ``asked_of`` gives them.
+    """
+    texts = instructions.to_numpy().tolist()
+    models, tokens = study.models, study.evaluation.answer_tokens
+    return fingerprint(CODE_VERSION, texts, models.prompt, models.max_length, tokens)
+
+
+def answered(
+    trials: Mapping[str, str],
+    instructions: pd.DataFrame,
+    study: Study,
+    gpu: GpuResource,
+    store: AdapterStore,
+    warehouse: Warehouse,
+    new_tokens: int,
+    progress: Progress | None = None,
+) -> tuple[dict[str, pd.DataFrame], set[str]]:
+    """The answers of every trial; what was answered before is not answered again.
+
+    Args:
+        trials: the trial of each partition key.
+        instructions: eval_id, instruction, input, one row each.
+        new_tokens: longest answer.
+
+    Returns:
+        By partition key: eval_id, answer, tokens (generated), complete (ended by itself),
+        fingerprint (what the answers depend on), in the order of ``instructions``; and the trials
+        that answered just now.
+
+    Raises AdapterError when a trial that has to answer is not in the store.
+    """
+
+    def folder(trial: str) -> Path:
+        store.there(trial)
+        return store.folder(trial)
+
+    models = dict.fromkeys(trials.values(), folder)
+    done, new = _answered(models, instructions, study, gpu, warehouse, new_tokens, progress)
+    return {partition: done[trial] for partition, trial in trials.items()}, new
+
+
+def answered_by_base(
+    instructions: pd.DataFrame,
+    study: Study,
+    gpu: GpuResource,
+    warehouse: Warehouse,
+    new_tokens: int,
+    progress: Progress | None = None,
+) -> pd.DataFrame:
+    """The base model's own answers, without any adapter; columns as of ``answered``."""
+    base = gpu.base_fingerprint(study)
+    done, _ = _answered(
+        {base: lambda _: None}, instructions, study, gpu, warehouse, new_tokens, progress
+    )
+    return done[base]
+
+
+def _answered(
+    models: Mapping[str, Callable[[str], Path | None]],
+    instructions: pd.DataFrame,
+    study: Study,
+    gpu: GpuResource,
+    warehouse: Warehouse,
+    new_tokens: int,
+    progress: Progress | None,
+) -> tuple[dict[str, pd.DataFrame], set[str]]:
+    """``models``: by fingerprint, what gives the adapter's folder, or None for the base model."""
+    keys = {m: answers_fingerprint(m, instructions, study, new_tokens) for m in models}
+    cached = {m: cached_answers(warehouse, key) for m, key in keys.items()}
+    done = {m: answers for m, answers in cached.items() if answers is not None}
+    missing = {m: folder(m) for m, folder in models.items() if m not in done}
+    if missing:  # else the base model is not loaded for nothing
+        if progress is not None:
+            progress.total = len(missing)
+        step = None if progress is None else progress.step
+        for model, new in answer_all(missing, instructions, study, gpu, new_tokens, step):
+            done[model] = new.assign(fingerprint=keys[model])
+            warehouse.append(CACHE, done[model], key=["fingerprint", "eval_id"])
+    order = instructions[["eval_id"]]
+    return {m: order.merge(done[m], on="eval_id", validate="1:1") for m in models}, set(missing)
+
+
+def answer_all(
+    folders: Mapping[str, Path | None],
+    instructions: pd.DataFrame,
+    study: Study,
+    gpu: GpuResource,
+    new_tokens: int,
+    on_batch: OnBatch | None = None,
+) -> Iterator[tuple[str, pd.DataFrame]]:
+    """Yield (model, its answers) for every adapter folder, or None for the base model itself, as
+    they finish: eval_id, answer, tokens, complete."""
+    from im_resources.language_model.finetuned import load_finetuned
+    from im_resources.language_model.generation import greedy_answers
+    from im_resources.language_model.prompts import encode
+    from im_resources.language_model.side_by_side import run_side_by_side
+
+    base = gpu.base_model(study)
+    prompts = [
+        encode(
+            base.tokenizer,
+            study.models.prompt,
+            str(row.instruction),
+            str(row.input),
+            [],
+            study.models.max_length,
+        ).prompt
+        for row in instructions.itertuples()
+    ]
+
+    def one(model_id: str) -> pd.DataFrame:
+        folder = folders[model_id]
+        model = base.replica() if folder is None else load_finetuned(base, folder)
+        report = None if on_batch is None else lambda *done: on_batch(model_id, *done)
+        answers = greedy_answers(
+            model,
+            base.tokenizer,
+            prompts,
+            new_tokens,
+            study.evaluation.tokens_per_batch,
+            report,
+        )
+        return pd.DataFrame(
+            {
+                "eval_id": instructions["eval_id"],
+                "answer": [a.text for a in answers],
+                "tokens": [a.tokens for a in answers],
+                "complete": [a.complete for a in answers],
+            }
+        )
+
+    yield from run_side_by_side(one, list(folders), gpu)
+
+
+def cached_answers(warehouse: Warehouse, key: str) -> pd.DataFrame | None:
+    """The answers generated under this fingerprint before, or None."""
+    if not warehouse.has_table(CACHE):
+        return None
+    answers = warehouse.query("answers_of.sql", {"fingerprint": key})
+    return answers if len(answers) else None

@@ -1,0 +1,215 @@
+"""What is measured of a finetune: the registry of measures.
+
+A measure is a pure function from one trial's rows to one number, under the ``@measure`` decorator;
+a profile line ``evaluation: {measures: [<name>]}`` or ``rule: {target: <name>}`` puts it to use.
+The modules of this folder hold the built-in ones. What it ``reads`` says which rows it is given:
+
+* ``losses``: one row a reference output: eval_id, output_index, nll (nats, summed), tokens, loss.
+* ``answers``: one row an instruction, answered greedily: eval_id, instruction, input, category,
+  response (the model's answer), tokens (generated), complete, and what the evaluation row carries:
+  answer, pattern ('' where none).
+* ``verdicts``: one row an instruction, the model's answer judged against the base model's:
+  eval_id, outcome (win, tie, lose, or null: not judged), position_bias.
+"""
+
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import pandas as pd
+
+from im_resources.registry import Registry
+from im_resources.study import EvaluationSettings, JudgeSettings, Study
+
+Reads: TypeAlias = Literal["losses", "answers", "verdicts"]
+Scale: TypeAlias = Literal["log", "logit", "identity"]
+Direction: TypeAlias = Literal["lower", "higher"]
+Compute: TypeAlias = Callable[..., float]
+
+
+class MeasureError(ValueError):
+    """A measure that cannot be taken; names the setting or field, and what would do."""
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A number of a trial.
+
+    Attributes:
+        compute: ``compute(rows)`` gives the number; further parameters are settings of
+            `evaluation` of the same names.
+        version: changes when the same rows would give another number.
+        reads: which rows it is given (see the module).
+        scale: what is regressed when it is the rule's target, unless the profile says otherwise.
+        direction: whether the lower or the higher is the better model.
+        unit: of the number, for tables and figures.
+        description: one sentence, the first of the function's docstring.
+        needs: the fields ('answer', 'pattern') that an instruction has to carry to count.
+        count: of how many the number is a share; None for what is no share.
+    """
+
+    name: str
+    compute: Compute
+    version: int
+    reads: Reads
+    scale: Scale = "identity"
+    direction: Direction = "higher"
+    unit: str = ""
+    description: str = ""
+    needs: tuple[str, ...] = ()
+    count: Callable[[pd.DataFrame], int] | None = None
+
+    @property
+    def label(self) -> str:
+        """Its name in sentences and figures: ``exact match``."""
+        return self.name.replace("_", " ")
+
+    def of(self, rows: pd.DataFrame) -> float:
+        """The number of one trial. Raises MeasureError for one that is not finite."""
+        value = float(self.compute(rows))
+        if not np.isfinite(value):
+            raise MeasureError(f"measure {self.name!r} is {value}; it has to be a finite number")
+        return value
+
+
+MEASURES: Registry[Measure] = Registry("measure", __name__, MeasureError)
+
+
+def measure(
+    name: str,
+    *,
+    version: int,
+    reads: Reads,
+    scale: Scale = "identity",
+    direction: Direction = "higher",
+    unit: str = "",
+    needs: tuple[str, ...] = (),
+    count: Callable[[pd.DataFrame], int] | None = None,
+) -> Callable[[Compute], Compute]:
+    """Register the decorated function as the measure ``name`` (see Measure for the arguments).
+
+    Raises MeasureError when another function has the name already.
+    """
+
+    def register(compute: Compute) -> Compute:
+        about = (inspect.getdoc(compute) or "").split("\n")[0]
+        entry = Measure(
+            name, compute, version, reads, scale, direction, unit, about, needs, count
+        )  # fmt: skip
+        MEASURES.add(name, entry, compute)
+        return compute
+
+    return register
+
+
+def measure_of(name: str, settings: EvaluationSettings, field: str) -> Measure:
+    """The measure ``name``, which the profile asks for in ``field``, with its settings bound.
+
+    Raises MeasureError when there is none, or when it has a parameter that is no setting.
+    """
+    found = MEASURES.get(name, field)
+    parameters = list(inspect.signature(found.compute).parameters)[1:]
+    known = type(settings).model_fields
+    if lacking := [p for p in parameters if p not in known]:
+        raise MeasureError(
+            f"measure {name!r}: its parameter {lacking[0]!r} is no setting of `evaluation`; "
+            f"known: {', '.join(known)}"
+        )
+    options = {p: getattr(settings, p) for p in parameters}
+    return replace(found, compute=partial(found.compute, **options)) if options else found
+
+
+def measures_of(study: Study) -> list[Measure]:
+    """What the study measures: `evaluation.measures` in their order, then the rule's target.
+
+    Raises MeasureError for an unknown measure, one that reads verdicts without a `judge`, or a
+    `judge` whose verdicts nobody reads.
+    """
+    asked = [("evaluation.measures", name) for name in study.evaluation.measures]
+    asked.append(("rule.target", study.rule.target.measure))
+    found: dict[str, Measure] = {}
+    for field, name in asked:
+        if name not in found:
+            found[name] = measure_of(name, study.evaluation, field)
+            if found[name].reads == "verdicts" and study.judge is None:
+                raise MeasureError(
+                    f"{field}: {name} reads a judge's verdicts, and the profile has no `judge`"
+                )
+    judged = study.validation is not None or any(m.reads == "verdicts" for m in found.values())
+    if study.judge is not None and not judged:
+        raise MeasureError(
+            "judge: it compares arms of `validation`, which is not set, and no measure of "
+            "evaluation.measures (such as win_rate) reads its verdicts"
+        )
+    return list(found.values())
+
+
+def beside_target(study: Study) -> list[Measure]:
+    """What the study measures beside the rule's target."""
+    return [m for m in measures_of(study) if m.name != study.rule.target.measure]
+
+
+def rows_read(study: Study) -> tuple[Reads, ...]:
+    """What has to be there for the study's measures beside losses: answers, verdicts on them."""
+    reads = {m.reads for m in measures_of(study)}
+    if "verdicts" in reads:
+        return "answers", "verdicts"
+    return ("answers",) if "answers" in reads else ()
+
+
+def instructions_for(
+    measures: Iterable[Measure], rows: pd.DataFrame, judge: JudgeSettings | None
+) -> pd.DataFrame:
+    """The instructions that have to be answered for the measures, in the set's order, one row each:
+    eval_id, instruction, input, category, answer, pattern.
+
+    Those that carry what a measure needs; the first `judge.instructions` for one that reads
+    verdicts; all for one that reads answers and needs nothing of them.
+
+    Args:
+        rows: the evaluation rows, as ``evaluation_rows`` gives them.
+
+    Raises MeasureError when no instruction carries a field that a measure needs.
+    """
+    each = rows.drop_duplicates("eval_id").reset_index(drop=True)
+    for name in ("answer", "pattern"):  # not in a set that an earlier version read
+        if name not in each:
+            each[name] = ""
+    wanted = np.zeros(len(each), dtype=bool)
+    for m in measures:
+        if m.reads == "verdicts" and judge is not None:
+            wanted |= np.arange(len(each)) < judge.instructions
+        elif m.reads == "answers":
+            wanted |= _carrying(each, m)
+    columns = ["eval_id", "instruction", "input", "category", "answer", "pattern"]
+    return each.loc[wanted, columns].reset_index(drop=True)
+
+
+def _carrying(instructions: pd.DataFrame, m: Measure) -> np.ndarray:
+    """Which instructions carry all that the measure needs, bool [instructions]."""
+    mask = np.ones(len(instructions), dtype=bool)
+    for name in m.needs:
+        mask &= (instructions[name].fillna("") != "").to_numpy()
+        if not mask.any():
+            raise MeasureError(
+                f"{m.name} needs the field {name!r}, and no instruction of the evaluation set "
+                f"carries it: give its rows a column {name!r}, or name the column in "
+                f"data.evaluation.fields.{name} (format: fields)"
+            )
+    return mask
+
+
+def measured(found: Measure, table: pd.DataFrame, column: str) -> dict[str, float]:
+    """The measure of each trial in a table of many, by its partition key in ``column``."""
+    return {str(key): found.of(rows) for key, rows in table.groupby(column, observed=True)}
+
+
+def counted(found: Measure, table: pd.DataFrame, column: str) -> dict[str, int] | None:
+    """Of how many each trial's number is a share, by partition key; None for what is no share."""
+    if found.count is None:
+        return None
+    groups: Mapping[Any, pd.DataFrame] = dict(iter(table.groupby(column, observed=True)))
+    return {str(key): found.count(rows) for key, rows in groups.items()}
