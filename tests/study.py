@@ -88,8 +88,10 @@ def write_profile(folder: Path, model: Path, name: str = "tiny", **blocks: Any) 
     }  # fmt: skip
     for block, value in blocks.items():
         old = profile.get(block)
-        both = isinstance(value, Mapping) and isinstance(old, dict)
-        profile[block] = {**old, **value} if both else value
+        if isinstance(value, Mapping) and isinstance(old, dict):
+            profile[block] = {**old, **value}
+        else:
+            profile[block] = value
     path = folder / f"{name}.yaml"
     path.write_text(yaml.safe_dump(copy.deepcopy(profile)), encoding="utf-8")
     return path

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 from im_assets.experiments.evaluation import overall
 from tests.study import Platform, write_profile
 
-BLOCKS = {
+BLOCKS: dict[str, Any] = {
     "mixtures": {"seeds": 6},
     "univariate": {"indicators": ["len_out"], "bins": 4, "size": 4},
     "validation": {

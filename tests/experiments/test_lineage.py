@@ -201,7 +201,10 @@ def test_whatever_is_changed_in_one_partition_is_told_of_that_one(data: st.DataO
     name, frame = data.draw(
         st.sampled_from([("samples", samples), ("adapters", adapters), ("losses", losses)])
     )
-    column = data.draw(st.sampled_from([c for c in frame if c.endswith("_id") and c != "eval_id"]))
+    columns = [str(c) for c in frame]
+    column = data.draw(
+        st.sampled_from([c for c in columns if c.endswith("_id") and c != "eval_id"])
+    )
     rows = frame["seed"] == key
     change: Callable[[pd.DataFrame], pd.DataFrame] = data.draw(
         st.sampled_from([lambda f: f[~rows], lambda f: f.assign(
