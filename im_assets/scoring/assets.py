@@ -7,7 +7,6 @@ import pandas as pd
 
 from im_assets.common.presentation import presentation, preview, table
 from im_assets.common.progress import Progress
-from im_assets.common.versions import with_version
 from im_assets.scoring.batch import Models
 from im_assets.scoring.registry import chosen
 from im_assets.scoring.scorer import score_missing
@@ -99,6 +98,5 @@ def _score(
 
 def definitions(study: Study) -> dg.Definitions:
     """The assets of this room; an unknown indicator is an error here, not hours into a run."""
-    versions = {i.backend.name: i.backend.version for i in chosen(study.scoring)}
-    tables = [example_scores, *map(pool_scores_asset, study.pools)]
-    return dg.Definitions(assets=[with_version(scores, versions) for scores in tables])
+    chosen(study.scoring)
+    return dg.Definitions(assets=[example_scores, *map(pool_scores_asset, study.pools)])
