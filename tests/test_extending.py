@@ -16,11 +16,14 @@ import dagster as dg
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 import yaml
+from safetensors.torch import load_file
 from transformers import AutoTokenizer
 
 from im_assets.candidates.format_registry import FORMATS
-from im_assets.definitions import definitions
+from im_assets.experiments.measures import MEASURES
+from im_assets.experiments.trainers import TRAINERS
 from im_assets.scoring.batch import Models
 from im_assets.scoring.registry import BACKENDS, set_level
 from im_assets.scoring.scorer import embeddings_of
@@ -30,13 +33,16 @@ from im_assets.selection.registry import STRATEGIES
 from im_resources.gpu import GpuResource
 from im_resources.language_model.prompts import encode
 from im_resources.language_model.template_registry import TEMPLATES, template_key
-from im_resources.study import PROJECT_ROOT, Study, load_study
+from im_resources.study import PROJECT_ROOT, Study
 from im_resources.warehouse import Warehouse
 from tests.language_model.models import write_model
 from tests.registries import isolate
 from tests.selection.pools import small_pool
+from tests.study import Platform
 
 PAGE = PROJECT_ROOT / "docs" / "extending.md"
+TRIALS = ("eval_set", "candidate_datasets", "mixed_samples", "finetuned_adapters",
+          "base_losses", "eval_losses")  # fmt: skip
 ROWS = 12  # of each source
 
 
@@ -69,16 +75,16 @@ SECTIONS = sections()
 class Tried:
     """A study with one example of the page in it."""
 
-    study: Study
-    loaded: dg.Definitions
+    platform: Platform
     folder: Path
 
+    @property
+    def study(self) -> Study:
+        return self.platform.study
+
     def materialize(self, *names: str) -> dict[str, pd.DataFrame]:
-        """Materialize the assets, and give their tables."""
-        job = self.loaded.resolve_implicit_global_asset_job_def()
-        keys = [dg.AssetKey(name) for name in names]
-        result = job.execute_in_process(asset_selection=keys)
-        assert result.success
+        """Materialize the assets, all their partitions, and give their tables."""
+        assert self.platform.materialize(*names).success
         return {name: self.warehouse.read_table(name) for name in names}
 
     @property
@@ -93,7 +99,7 @@ class Tried:
 @pytest.fixture(autouse=True)
 def own_process(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     """What an example imports and registers is gone after it."""
-    for registry in (BACKENDS, STRATEGIES, FORMATS, TEMPLATES):
+    for registry in (BACKENDS, STRATEGIES, FORMATS, TEMPLATES, MEASURES, TRAINERS):
         isolate(registry, monkeypatch)
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.setenv("IM_HOME", str(tmp_path / "home"))
@@ -141,7 +147,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def tried(tmp_path: Path, base: Path) -> Callable[[str], Tried]:
+def tried(tmp_path: Path, base: Path) -> Iterator[Callable[[str], Tried]]:
     def written(heading: str) -> Tried:
         section = SECTIONS[heading]
         for name, text in section.files.items():
@@ -152,10 +158,12 @@ def tried(tmp_path: Path, base: Path) -> Callable[[str], Tried]:
         path = tmp_path / "profile.yaml"
         profile = with_lines(small_profile(base), section.profile)
         path.write_text(yaml.safe_dump(profile), encoding="utf-8")
-        study = load_study(str(path))
-        return Tried(study, definitions(study, str(path)), tmp_path)
+        found = Platform(path, instance)
+        dg.Definitions.validate_loadable(found.definitions)  # as Dagster loads the study
+        return Tried(found, tmp_path)
 
-    return written
+    with dg.DagsterInstance.ephemeral() as instance:
+        yield written
 
 
 Try = Callable[[str], Tried]
@@ -223,7 +231,8 @@ def test_a_second_pool(tried: Try) -> None:
     mine = tried("A second pool")
     tables = mine.materialize("eval_set", "dolly_dataset", "mine_dataset", "mine_scores")
     assert set(tables["mine_scores"]["example_id"]) == set(tables["mine_dataset"]["example_id"])
-    keys = {key.to_user_string() for key in mine.loaded.resolve_asset_graph().get_all_asset_keys()}
+    graph = mine.platform.definitions.resolve_asset_graph()
+    keys = {key.to_user_string() for key in graph.get_all_asset_keys()}
     assert {f"{pool}_selection" for pool in ("dolly", "mine")} <= keys
 
 
@@ -253,7 +262,24 @@ def test_scores_from_a_file(tried: Try) -> None:
     assert scores_of(tables["dolly_scores"], pool, "judged") == (pool["line"] - 1.0).tolist()
 
 
-# A measure and a trainer: a test each here, once they are registries and on the page.
+def test_a_measure(tried: Try) -> None:
+    tables = tried("A measure").materialize(*TRIALS, "example_scores", "indicator_table")
+    for _, point in tables["indicator_table"].iterrows():
+        mine = tables["eval_losses"]["seed"] == point["partition"]
+        losses = tables["eval_losses"].loc[mine, "loss"].nlargest(mine.sum() // 10)
+        assert point["hardest_tenth"] == pytest.approx(losses.mean())
+        assert point["hardest_tenth"] > point["loss"]
+
+
+def test_a_trainer(tried: Try, base: Path) -> None:
+    mine = tried("A trainer")
+    mine.materialize(*TRIALS)
+    before = load_file(base / "model.safetensors")
+    [*folders] = (mine.study.folder / "adapters").rglob("*.safetensors")
+    assert len(folders) >= 4
+    after = load_file(folders[0])
+    changed = {n for n in after if not torch.equal(after[n].float(), before[n].float())}
+    assert changed == {name for name in before if "norm" in name}
 
 
 def test_every_example_of_the_page_has_its_test() -> None:
