@@ -104,7 +104,7 @@ def points_chart(
         # A layer's name says which entry of the legend it belongs to, for hiding it.
         entry = legend.index(one.name) if one.name in legend else len(legend)
         colours = _colours(one, legend, drawn)
-        layers = _layers(one, alt.NamedData(key), places, colours, 80 if height > 200 else 54)
+        layers = _layers(one, alt.NamedData(key), places, colours, 80 if height > 200 else 44)
         for part, layer in layers.items():
             layer.name = f"series_{entry}_{place}_{part}"
             (front if part == "points" else back).append(layer)
@@ -167,7 +167,7 @@ def _layers(
         channels = {name: colours[name] for name in ("stroke", "strokeDash")}
         layers["line"] = line.encode(**places, **channels, order=alt.value(0))
     if one.points:
-        points = base.mark_point(size=size, strokeWidth=1.4, opacity=0.9)
+        points = base.mark_point(size=size, strokeWidth=1.4, opacity=1)
         channels = {name: colours[name] for name in ("stroke", "fill", "shape")}
         text = {"description": alt.Description("text:N")} if len(one.texts) else {}
         layers["points"] = points.encode(**places, **channels, **text)

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from im_assets.common.charts.look import (
     FILLS,
@@ -61,69 +61,76 @@ def rows_chart(
     """
     import altair as alt
 
-    bars = kind == "bar"
-    low, high = _range(rows, band, zero, bars)
-    names = [row.name for row in rows]
-    y = alt.Y("name:N").title(None).sort(None).scale(domain=names)
+    low, high = _range(rows, band, zero, kind == "bar")
     scale = alt.Scale(domain=[low, high], nice=False, zero=False)
-    across = alt.X("value:Q").title(x).scale(scale)
-    looks = [0, 1, 2]
-
-    def channel(made: Any, range_: Sequence[str]) -> Any:
-        return made("look:N").legend(None).scale(domain=looks, range=list(range_))
-
-    fill, stroke = channel(alt.Fill, FILLS), channel(alt.Stroke, STROKES)
-    shape = channel(alt.Shape, SHAPES)
+    places = {
+        "x": alt.X("value:Q").title(x).scale(scale),
+        "y": alt.Y("name:N").title(None).sort(None).scale(domain=[row.name for row in rows]),
+    }
     datasets = _datasets(rows, band, zero)
-
-    def base(name: str) -> Any:
-        return alt.Chart(alt.NamedData(name))
-
-    layers = []
-    if "band" in datasets:
-        layers.append(base("band").mark_rect(aria=False, fill=STROKES[2], opacity=0.16).encode(
-            x=alt.X("low:Q").title(x).scale(scale), x2="high:Q"))  # fmt: skip
-        layers.append(_band_label(base("band"), band, low, high))
+    base = alt.Chart(alt.NamedData("rows"))
+    layers: list[Any] = []
+    if band is not None:
+        layers += _band(band, low, high)
     if zero:
-        at = base("zero").mark_rule(aria=False, stroke=SOFT, strokeDash=[2, 3])
-        layers.append(at.encode(x=across))
-    ends = {"x": alt.X("low:Q").title(x).scale(scale), "x2": "high:Q", "y": y}
-    whisker = base("rows").transform_filter("isValid(datum.low) && isValid(datum.high)")
-    text = alt.Description("text:N")
-    if bars:
-        drawn = base("rows").mark_bar(height=16, cornerRadius=2, opacity=0.9)
-        encoded = drawn.encode(
-            x=across, x2=alt.datum(max(0.0, low)), y=y, fill=channel(alt.Fill, STROKES),
-            description=text,
-        )  # fmt: skip
-        layers += [
-            encoded.transform_filter("isValid(datum.value)").properties(name="rows_bars"),
-            whisker.mark_rule(aria=False, stroke=INK, strokeWidth=1.6, opacity=0.8).encode(**ends),
-            base("rows")
-            .transform_filter("isValid(datum.value)")
-            .transform_calculate(end="max(datum.value, isValid(datum.high) ? datum.high : 0)")
-            .mark_text(aria=False, align="left", dx=6, fill=SOFT, fontSize=FONT)
-            .encode(x=alt.X("end:Q"), y=y, text="written:N"),
-        ]
-    else:
-        if "points" in datasets:
-            singles = base("points").mark_tick(aria=False, filled=False, thickness=1, height=14)
-            layers.append(singles.encode(x=across, y=y, stroke=stroke))
-        wide = whisker.mark_rule(aria=False, strokeWidth=3, strokeCap="round", opacity=0.45)
-        dots = base("rows").transform_filter("isValid(datum.value)")
-        dots = dots.mark_point(size=80, strokeWidth=1.6, opacity=1)
-        layers += [
-            wide.encode(**ends, stroke=stroke),
-            dots.encode(
-                x=across, y=y, fill=fill, stroke=stroke, shape=shape, description=text
-            ).properties(name="rows_dots"),
-        ]
+        line = alt.Chart(alt.NamedData("zero")).mark_rule(aria=False, strokeDash=[2, 3])
+        layers.append(line.encode(x=places["x"], stroke=alt.value(SOFT)))
+    known = base.transform_filter("isValid(datum.value)")
+    whisker = base.transform_filter("isValid(datum.low) && isValid(datum.high)")
+    layers += _bars(known, whisker, places, low) if kind == "bar" else _dots(known, whisker, places)
+    if "points" in datasets:
+        single = alt.Chart(alt.NamedData("points")).mark_tick(
+            aria=False, filled=False, thickness=1, height=14
+        )
+        layers.insert(-1, single.encode(**places, stroke=_by_look(alt.Stroke, STROKES)))
     if any(row.value is None for row in rows):
-        missing = base("rows").transform_filter("!isValid(datum.value)")
+        missing = base.transform_filter("!isValid(datum.value)")
         for ink in ({"stroke": PAPER, "strokeWidth": 5}, {"fill": SOFT}):  # over the row's line
             words = missing.mark_text(aria=False, align="left", fontSize=FONT, **ink)
-            layers.append(words.encode(x=alt.value(4), y=y, text=alt.datum("not defined")))
+            at = {"x": alt.value(4), "y": places["y"]}
+            layers.append(words.encode(**at, text=alt.datum("not defined")))
     return finished(alt.layer(*layers), datasets, title)
+
+
+def _by_look(channel: Any, values: Sequence[str]) -> Any:
+    """A channel by the row's look, without a legend."""
+    return channel("look:N").legend(None).scale(domain=list(get_args(Look)), range=list(values))
+
+
+def _dots(known: Any, whisker: Any, places: dict[str, Any]) -> list[Any]:
+    import altair as alt
+
+    stroke = _by_look(alt.Stroke, STROKES)
+    ends = {"x": alt.X("low:Q"), "x2": "high:Q", "y": places["y"]}
+    line = whisker.mark_rule(aria=False, strokeWidth=3, strokeCap="round", opacity=0.45)
+    dot = known.mark_point(size=80, strokeWidth=1.6, opacity=1).encode(
+        **places,
+        stroke=stroke,
+        fill=_by_look(alt.Fill, FILLS),
+        shape=_by_look(alt.Shape, SHAPES),
+        description=alt.Description("text:N"),
+    )
+    return [line.encode(**ends, stroke=stroke), dot]
+
+
+def _bars(known: Any, whisker: Any, places: dict[str, Any], low: float) -> list[Any]:
+    """Bars from zero, or from the axis where zero is not on it, with their values written."""
+    import altair as alt
+
+    ends = {"x": alt.X("low:Q"), "x2": "high:Q", "y": places["y"]}
+    bar = known.mark_bar(height=16, cornerRadius=2, opacity=0.9).encode(
+        **places,
+        x2=alt.datum(max(0.0, low)),
+        fill=_by_look(alt.Fill, STROKES),
+        description=alt.Description("text:N"),
+    )
+    line = whisker.mark_rule(aria=False, stroke=INK, strokeWidth=1.6, opacity=0.8)
+    end = "max(datum.value, isValid(datum.high) ? datum.high : datum.value, 0)"
+    number = known.transform_calculate(end=end).mark_text(
+        aria=False, align="left", dx=6, fill=SOFT, fontSize=FONT
+    )
+    at = {"x": alt.X("end:Q"), "y": places["y"]}
+    return [bar, line.encode(**ends), number.encode(**at, text="written:N")]
 
 
 def _range(rows: Sequence[Row], band: Band | None, zero: bool, bars: bool) -> tuple[float, float]:
@@ -156,14 +163,21 @@ def _datasets(rows: Sequence[Row], band: Band | None, zero: bool) -> dict[str, A
     return datasets
 
 
-def _band_label(base: Any, band: Band | None, low: float, high: float) -> Any:
-    """Above the band; at a side of the chart it is aligned inwards, so that it stays inside."""
+def _band(band: Band, low: float, high: float) -> list[Any]:
+    """The band and its label above; at a side of the chart the label is aligned inwards."""
     import altair as alt
 
-    assert band is not None
+    base = alt.Chart(alt.NamedData("band"))
     middle = (band.low + band.high) / 2
     part = (middle - low) / (high - low)
-    align, at = ("left", band.low) if part < 0.2 else ("right", band.high) if part > 0.8 else (
-        "center", middle)  # fmt: skip
+    align: Literal["left", "center", "right"] = "center"
+    at = middle
+    if part < 0.2:
+        align, at = "left", band.low
+    elif part > 0.8:
+        align, at = "right", band.high
     label = base.mark_text(aria=False, align=align, baseline="bottom", fill=SOFT, fontSize=FONT)
-    return label.encode(x=alt.datum(at), y=alt.value(-4), text="label:N")
+    return [
+        base.mark_rect(aria=False, fill=STROKES[2], opacity=0.16).encode(x="low:Q", x2="high:Q"),
+        label.encode(x=alt.datum(at), y=alt.value(-4), text="label:N"),
+    ]
