@@ -17,6 +17,7 @@ from im_resources.warehouse import Warehouse
 # Changes when the same adapter and evaluation set would get another loss.
 CODE_VERSION = 1
 
+OnBatch = Callable[[str, int, int, int], None]
 CACHE, CACHE_KEY = "eval_loss_cache", ["fingerprint", "eval_id", "output_index"]
 
 
@@ -84,7 +85,7 @@ def evaluate_adapters(
     rows: pd.DataFrame,
     study: Study,
     gpu: GpuResource,
-    on_batch: Callable[[str, int, int, int], None] | None = None,
+    on_batch: OnBatch | None = None,
 ) -> Iterator[tuple[str, pd.DataFrame]]:
     """Yield (partition, its losses) for every adapter folder, as they finish."""
     from im_resources.language_model.finetuned import load_finetuned
@@ -132,11 +133,17 @@ def evaluated(
             store.there(trial)
         if progress is not None:
             progress.total = len(missing)
-        step = None if progress is None else progress.step
+        names = {trial: partition for partition, trial in trials.items()}
+        step = None if progress is None else _by_name(progress, names)
         for trial, losses in evaluate_adapters(missing, rows, study, gpu, step):
             done[trial] = losses.assign(fingerprint=keys[trial])
             warehouse.append(CACHE, done[trial], key=CACHE_KEY)
     return {partition: done[trial] for partition, trial in trials.items()}, set(missing)
+
+
+def _by_name(progress: Progress, names: Mapping[str, str]) -> OnBatch:
+    """Reports a trial's steps under its partition, which is what a reader knows it by."""
+    return lambda trial, *step: progress.step(names[trial], *step)
 
 
 def cached_losses(warehouse: Warehouse, key: str) -> pd.DataFrame | None:
