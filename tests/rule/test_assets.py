@@ -18,6 +18,7 @@ from im_assets.rule.document import load_rule, read_rule
 from im_assets.rule.figures import coefficient_figure, fit_figure, indicator_figure
 from im_assets.rule.fitting import fit_rule
 from im_assets.rule.published import published_rule
+from im_assets.rule.target import Target
 from im_resources.study import RuleSettings, Study
 from tests.rule.data import random_study
 
@@ -182,12 +183,12 @@ def test_figures_are_readable_and_small() -> None:
         assert Image.open(io.BytesIO(made)).width == 900
 
 
-def test_the_fit_is_drawn_of_every_mixture_against_the_named_target() -> None:
-    table = random_study()
-    rule = fit_rule(table, NAMES, RuleSettings())
-    chart = fit_figure(rule, table, "win rate")
+def test_the_fit_is_drawn_of_every_mixture_against_the_rules_target() -> None:
+    table = random_study().rename(columns={"log_loss": "win_rate"})
+    rule = fit_rule(table, NAMES, RuleSettings(), Target("win_rate", "identity", "higher"))
+    chart = fit_figure(rule, table)
     data = chart["datasets"]
-    assert [p["x"] for p in data["predicted"]] == table["log_loss"].tolist()
+    assert [p["x"] for p in data["predicted"]] == table["win_rate"].tolist()
     assert [p["y"] for p in data["predicted"]] == pytest.approx(rule.predict(table).tolist())
     assert len(data["predicted_without_it"]) == len(table)
     drawn = svg(chart, 328, "alt")
