@@ -51,7 +51,7 @@ def rule_evidence(
     )
     findings = rule_findings(indicator_table, sources, rule, study.rule, experiments)
     shown = {"rule": rule.id, "summary": dg.MetadataValue.md(summary(findings))}
-    return table(findings.assign(rule_id=rule.id), shown | _figures(findings))
+    return table(findings.assign(rule_id=rule.id), shown | _figures(findings, rule.predicts))
 
 
 def summary(findings: pd.DataFrame) -> str:
@@ -77,14 +77,14 @@ def summary(findings: pd.DataFrame) -> str:
     return "\n".join(f"- {line}" for line in lines)
 
 
-def _figures(findings: pd.DataFrame) -> dict[str, Any]:
+def _figures(findings: pd.DataFrame, target: Target) -> dict[str, Any]:
     made = {
         "learning curve": learning_curve_figure(findings),
         "inclusion frequencies": inclusion_figure(findings),
-        "permutation null": permutation_figure(findings),
-        "left-out sources": left_out_figure(findings),
+        "permutation null": permutation_figure(findings, target.plural),
+        "left-out sources": left_out_figure(findings, target.measure_label),
         "chosen mixtures": design_figure(findings),
-        "residuals": residual_figure(findings),
+        "residuals": residual_figure(findings, target.label),
     }
     return {name: png_markdown(f, name) for name, f in made.items() if f is not None}
 

@@ -54,23 +54,23 @@ def inclusion_figure(findings: pd.DataFrame) -> Chart | None:
     return rows_chart(drawn, "share of resamples", title, kind="bar")
 
 
-def permutation_figure(findings: pd.DataFrame) -> Chart | None:
-    """The observed fit, and as a line what shuffled losses reach, for R² and left-out R²."""
+def permutation_figure(findings: pd.DataFrame, values: str = "losses") -> Chart | None:
+    """The observed fit, and as a line what shuffled ``values`` reach, for R² and left-out R²."""
     rows = _section(findings, "permutation")
     if rows.empty:
         return None
     drawn = [
         Row(FITS.get(r.item, r.item), r.value, r.low, r.high,
             f"{FITS.get(r.item, r.item)}: {shown(r.value, 'two')} here, "
-            f"{between(r.low, r.high, 'two')} with shuffled losses", 1)
+            f"{between(r.low, r.high, 'two')} with shuffled {values}", 1)
         for r in rows_of(rows)
     ]  # fmt: skip
     p = next((r.p for r in rows_of(rows) if r.item == "r2"), None)
     title = f"Does chance alone fit as well? (p = {shown(p, 'p')})"
-    return rows_chart(drawn, "dot: this study · line: shuffled losses, 5 to 95 %", title)
+    return rows_chart(drawn, f"dot: this study · line: shuffled {values}, 5 to 95 %", title)
 
 
-def left_out_figure(findings: pd.DataFrame) -> Chart | None:
+def left_out_figure(findings: pd.DataFrame, what: str = "loss") -> Chart | None:
     """Rank correlation on mixtures of a source that the rule was fitted without."""
     rows = _section(findings, "leave_one_source_out")
     if rows.empty:
@@ -82,7 +82,7 @@ def left_out_figure(findings: pd.DataFrame) -> Chart | None:
         for r in sorted(rows_of(rows), key=lambda r: r.item == "all")
         for name in [POOLED if r.item == "all" else r.item]
     ]  # fmt: skip
-    label = "Spearman of predicted and actual loss"
+    label = f"Spearman of predicted and actual {what}"
     return rows_chart(drawn, label, "Ranking without a source", zero=True)
 
 

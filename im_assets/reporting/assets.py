@@ -7,6 +7,7 @@ import dagster as dg
 
 from im_assets.common.charts.drawing import png_markdown
 from im_assets.common.presentation import presentation
+from im_assets.experiments.measures import beside_target, rows_read
 from im_assets.reporting.blocks import Facts, Text
 from im_assets.reporting.gather import Gathered, gather
 from im_assets.reporting.report import FIGURES, NUMBERS, Report, make_report, write_report
@@ -32,7 +33,9 @@ def report_dependencies(study: Study) -> list[str]:
         (study.univariate is not None, ("univariate_study", "univariate_bins")),
         (validation is not None, ("selection_validation", "noise_floor", "validation_runs")),
         (validation is not None and validation.deciles > 0, ("rule_deciles",)),
-        (study.judge is not None, ("pairwise_judge",)),
+        (study.judge is not None and validation is not None, ("pairwise_judge",)),
+        (bool(beside_target(study)), ("measure_agreement",)),
+        (bool(rows_read(study)), ("base_answers",)),
         (study.transfer is not None, ("proxy_transfer",)),
         (study.selection.size == "searched", ("size_search",)),
     ]
@@ -83,10 +86,12 @@ def headline(report: Report) -> str:
 def _figures(found: Gathered) -> dict[str, dg.MetadataValue[Any]]:
     figures: dict[str, dg.MetadataValue[Any]] = {}
     table, rule = found.get("indicator_table"), found.rule
-    if table is not None and rule is not None:
-        figures["rule"] = png_markdown(fit_figure(rule, table), "predicted against actual log loss")
+    if table is not None and rule is not None and rule.predicts.column in table:
+        alt = f"predicted against actual {rule.predicts.label}"
+        figures["rule"] = png_markdown(fit_figure(rule, table), alt)
     verdicts = found.get("selection_validation")
     if found.study.validation is not None and verdicts is not None:
-        chart = verdict_figure(verdicts, found.get("validation_runs"))
-        figures["validation"] = png_markdown(chart, "loss of each strategy")
+        chart = verdict_figure(verdicts, found.get("validation_runs"), found.target)
+        alt = f"{found.target.measure_label} of each strategy"
+        figures["validation"] = png_markdown(chart, alt)
     return figures

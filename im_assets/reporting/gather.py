@@ -8,17 +8,18 @@ import pandas as pd
 
 from im_assets.rule.document import load_rule
 from im_assets.rule.model import Rule
+from im_assets.rule.target import Target, target_measure
 from im_resources.study import Study
 from im_resources.warehouse import Warehouse
 
-# Whole tables, each with the columns that the report needs of it.
+# Whole tables, each with the columns that the report needs of it. Those of the loss stand for those
+# of the rule's target, whatever that is (see Gathered.columns).
 COLUMNS: dict[str, Sequence[str]] = {
     "quality_rule": ("term", "rule_id", "document"),
     "indicator_table": (
-        "experiment", "partition", "n_examples", "token_loss", "instruction_loss", "loss",
-        "log_loss",
+        "experiment", "partition", "n_examples", "loss", "log_loss",
     ),
-    "base_losses": ("eval_id", "nll", "tokens", "loss"),
+    "measure_agreement": ("measure", "spearman", "low", "high", "n", "verdict", "note"),
     "rule_evidence": (
         "section", "item", "x", "value", "low", "high", "p", "same_sign", "leverage",
         "cooks_distance", "verdict", "note", "rule_id",
@@ -75,6 +76,7 @@ class Gathered:
     study: Study
     tables: Mapping[str, pd.DataFrame] = field(repr=False)
     pools: Mapping[str, PoolTables] = field(default_factory=dict, repr=False)
+    base: float | None = None  # the target's measure of the base model itself
 
     def get(self, name: str) -> pd.DataFrame | None:
         """The table, or None where there is none or it has no row."""
@@ -91,6 +93,24 @@ class Gathered:
         """The points that are mixtures, of all those the rule was fitted on."""
         frame = self.get("indicator_table")
         return None if frame is None else frame[frame["experiment"] == "mixtures"]
+
+    @cached_property
+    def target(self) -> Target:
+        """What the study's rule predicts."""
+        return Target.of(self.study)
+
+    @cached_property
+    def unit(self) -> str:
+        """The unit of the target's measure."""
+        return target_measure(self.study).unit
+
+    def columns(self, names: Sequence[str]) -> list[str]:
+        """The column names of the loss as those of the target; each once."""
+        target = self.target
+        words = {"loss": target.measure, "log_loss": target.column}
+        words |= {f"loss_{end}": f"{target.measure}_{end}" for end in ("low", "high")}
+        words["predicted_log_loss"] = target.predicted_column
+        return list(dict.fromkeys(words.get(name, name) for name in names))
 
     def of_earlier_rule(self, frame: pd.DataFrame | None) -> bool:
         """Whether a table with a ``rule_id`` was made for another rule than there is now."""
@@ -122,9 +142,10 @@ def gather(study: Study, warehouse: Warehouse, with_rows: bool) -> Gathered:
     Raises:
         ReportError: a table lacks a column that the report needs.
     """
-    tables = {}
+    tables: dict[str, pd.DataFrame] = {}
+    known = Gathered(study, tables)
     for name, columns in COLUMNS.items():
-        frame = _table(warehouse, name, columns, with_rows)
+        frame = _table(warehouse, name, known.columns(columns), with_rows)
         if frame is not None:
             tables[name] = frame
     for name, (statement, needed) in SUMMARIES.items():
@@ -134,7 +155,18 @@ def gather(study: Study, warehouse: Warehouse, with_rows: bool) -> Gathered:
             tables[name] = warehouse.query(statement)
     found = Gathered(study, tables)
     pools = {pool: _pool(found, pool, warehouse, with_rows) for pool in study.pools}
-    return Gathered(study, tables, pools)
+    return Gathered(study, tables, pools, _base(study, warehouse))
+
+
+def _base(study: Study, warehouse: Warehouse) -> float | None:
+    """The target's measure of the base model; None where it was not measured. Judged against
+    itself, it wins as often as it loses."""
+    measure = target_measure(study)
+    if measure.reads == "verdicts":
+        return 0.5
+    name = f"base_{measure.reads}"
+    rows = warehouse.read_table(name) if warehouse.has_table(name) else pd.DataFrame()
+    return measure.of(rows) if len(rows) else None
 
 
 def _table(
@@ -164,7 +196,8 @@ def _pool(found: Gathered, pool: str, warehouse: Warehouse, with_rows: bool) -> 
     examples = None
     if warehouse.has_table(dataset):
         examples = int(warehouse.query("report_pool.sql", {"dataset": dataset})["examples"][0])
-    selected, means = _table(warehouse, selection, SELECTION, with_rows), None
+    columns = found.columns(SELECTION)
+    selected, means = _table(warehouse, selection, columns, with_rows), None
     if selected is not None and warehouse.has_table(scores):
         names = {"scores": scores, "selection": selection}
         means = warehouse.query("report_selected_means.sql", names)
@@ -175,7 +208,7 @@ def _pool(found: Gathered, pool: str, warehouse: Warehouse, with_rows: bool) -> 
 def _worst_of_pool(
     found: Gathered, pool: str, warehouse: Warehouse, count: int = 5
 ) -> pd.DataFrame | None:
-    """The examples of the pool with the highest rule value, highest first.
+    """The examples of the pool with the worst rule value, worst first.
 
     None when the rule reads an indicator that single examples have no score of (KNN-i): its value
     over the pool is then not in the warehouse.
@@ -189,8 +222,9 @@ def _worst_of_pool(
     if not set(rule.indicators) <= set(wide.columns):
         return None
     wide = wide.dropna(subset=list(rule.indicators))
-    ranked = wide.assign(predicted_log_loss=rule.predict(wide)).reset_index()
-    ranked = ranked.sort_values(["predicted_log_loss", "example_id"], ignore_index=True)
+    values = {rule.predicts.predicted_column: rule.predict(wide), "badness": rule.badness(wide)}
+    ranked = wide.assign(**values).reset_index()
+    ranked = ranked.sort_values(["badness", "example_id"], ignore_index=True)
     ranked = ranked.assign(rank=ranked.index + 1).iloc[::-1].head(count)
     texts = warehouse.read_table(
         needed[1],

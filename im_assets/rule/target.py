@@ -56,6 +56,11 @@ class Target:
         return self.measure if self.scale == "identity" else f"{self.scale}_{self.measure}"
 
     @property
+    def title(self) -> str:
+        """The label at the beginning of a sentence: ``Log loss``."""
+        return self.label[0].upper() + self.label[1:]
+
+    @property
     def predicted_column(self) -> str:
         """The column with the rule's value: ``predicted_log_loss``."""
         return f"predicted_{self.column}"

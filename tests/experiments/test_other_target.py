@@ -1,5 +1,6 @@
 """A whole study whose rule predicts what its user measures: other columns, words and direction."""
 
+import json
 from pathlib import Path
 
 import dagster as dg
@@ -83,3 +84,16 @@ def test_answers_of_other_instructions_are_told(platform: Platform) -> None:
     finally:
         platform.change(evaluation={"answer_tokens": 6})
         assert platform.materialize("indicator_table").success
+
+
+def test_the_report_speaks_of_the_target(platform: Platform) -> None:
+    report = json.loads((platform.study.folder / "report" / "report.json").read_text("utf-8"))
+    sections = report["sections"]
+    assert "higher letters with" in sections["answer"]["texts"][0]
+    assert sections["measures"]["title"] == "Is the letters the right target here?"
+    rows = sections["measures"]["tables"]["measure_agreement"]["rows"]
+    assert [row["measure"] for row in rows] == ["loss", "win rate"]
+    assert sections["mixtures"]["facts"]["lowest"]["label"] == "lowest letters"
+    assert "the letters is" in " ".join(sections["validation"]["texts"])
+    page = (platform.study.folder / "report" / "index.html").read_text("utf-8")
+    assert "log loss" not in page.split("Exact settings")[0]

@@ -35,8 +35,9 @@ def rule_sentence(found: Gathered) -> str:
     basis = "" if table is None else f"From {len(table)} finetuned mixtures, the study"
     if not rule.indicators:
         return f"{basis or 'The study'} found no indicator that tells better data from worse."
-    more = [c.name for c in rule.coefficients if c.estimate < 0]
-    less = [c.name for c in rule.coefficients if c.estimate > 0]
+    target = rule.predicts
+    more = [c.name for c in rule.coefficients if target.sign * c.estimate < 0]
+    less = [c.name for c in rule.coefficients if target.sign * c.estimate > 0]
     parts = [f"higher {_listed(more)}" if more else "", f"lower {_listed(less)}" if less else ""]
     prefers = " and ".join(filter(None, parts))
     if rule.source != "fitted":
@@ -50,10 +51,11 @@ def rule_sentence(found: Gathered) -> str:
             else "weakly" if rank > 0.15 else "no better than chance"
         )  # fmt: skip
         tail = f"it ranks mixtures that it has not seen {how} (Spearman {shown(rank, 'two')})"
+    better = f"{target.direction} {target.measure_label}"
     evidence = found.evidence("permutation")
     chance = (evidence.loc[evidence["item"] == "r2", "verdict"] == "chance").any()
     doubt = ", and its fit is not distinguishable from chance" if chance else ""
-    return f"{basis or 'The study'} finds lower loss with {prefers}; {tail}{doubt}."
+    return f"{basis or 'The study'} finds {better} with {prefers}; {tail}{doubt}."
 
 
 def selected_arms(found: Gathered) -> pd.DataFrame:
@@ -86,7 +88,10 @@ def selection_sentences(found: Gathered) -> list[str]:
             "than a random choice."
         ]
     largest = arms[arms["size"] == arms["size"].max()]
-    return [f"Checked by finetuning. {verdict_sentence(row)}" for _, row in largest.iterrows()]
+    return [
+        f"Checked by finetuning. {verdict_sentence(row, found.target)}"
+        for _, row in largest.iterrows()
+    ]
 
 
 def _numbers(found: Gathered) -> tuple[Facts, ...]:
@@ -103,7 +108,13 @@ def _numbers(found: Gathered) -> tuple[Facts, ...]:
     if len(arms):
         row = arms[arms["size"] == arms["size"].max()].iloc[0]
         facts += [
-            Fact("difference", "loss against random", row["difference"], "signed", "nats/token"),
+            Fact(
+                "difference",
+                f"{found.target.measure_label} against random",
+                row["difference"],
+                "signed",
+                found.unit,
+            ),
             Fact("noise_units", "in noise floors", row["noise_units"], "two"),
             Fact("verdict", "verdict", row["verdict"], "text"),
         ]

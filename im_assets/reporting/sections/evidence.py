@@ -1,5 +1,7 @@
 """Whether to believe the rule: resampling, shuffling, leaving out, diagnostics, learning curve."""
 
+from functools import partial
+
 import pandas as pd
 
 from im_assets.common.formatting import between, rows_of, shown
@@ -35,18 +37,19 @@ def section(found: Gathered) -> Section:
         return Section(KEY, TITLE, (Text(PUBLISHED, "absent"),))
     if found.get("rule_evidence") is None:
         return not_made(KEY, TITLE, "rule_evidence")
+    target = found.target
     blocks: list[Block] = [*of_earlier_rule(found, "rule_evidence")]
     for name, make in (
-        ("permutation", _permutation),
+        ("permutation", partial(_permutation, values=target.plural)),
         ("inclusion", _inclusion),
         ("coefficient", _resampled),
-        ("leave_one_source_out", _left_out),
+        ("leave_one_source_out", partial(_left_out, what=target.measure_label)),
         ("leave_one_experiment_out", _experiments_left_out),
         ("learning_curve", _learning_curve),
         ("design", _design),
         ("vif", _inflation),
         ("diagnostics", _diagnostics),
-        ("residuals", _residuals),
+        ("residuals", partial(_residuals, label=target.label)),
     ):
         rows = found.evidence(name)
         if len(rows):
@@ -54,9 +57,9 @@ def section(found: Gathered) -> Section:
     return Section(KEY, TITLE, tuple(blocks))
 
 
-def _permutation(rows: pd.DataFrame) -> list[Block]:
+def _permutation(rows: pd.DataFrame, values: str) -> list[Block]:
     row = next((r for r in rows_of(rows) if r.item == "r2"), None)
-    chart = permutation_figure(rows)
+    chart = permutation_figure(rows, values)
     if row is None or chart is None:
         return []
     end = {
@@ -73,18 +76,18 @@ def _permutation(rows: pd.DataFrame) -> list[Block]:
     named = rows.assign(item=rows["item"].replace(NAMES))
     return [
         Text(
-            "With the losses shuffled, so that no indicator means anything, the best rule still "
+            f"With the {values} shuffled, so that no indicator means anything, the best rule still "
             f"reaches an R² of {between(row.low, row.high, 'two')}; this study's has "
             f"{shown(row.value, 'two')} (p = {shown(row.p, 'p')}). {end}"
         ),
         Figure(
             "permutation",
-            "Against shuffled losses",
-            "Fit of the rule, and what the best rule reaches when the losses are shuffled.",
-            "The dot is the rule's fit, the line what the best rule reaches on shuffled losses. A "
-            "dot inside its line is a fit that chance gives as well.",
+            f"Against shuffled {values}",
+            f"Fit of the rule, and what the best rule reaches when the {values} are shuffled.",
+            f"The dot is the rule's fit, the line what the best rule reaches on shuffled {values}. "
+            "A dot inside its line is a fit that chance gives as well.",
             chart,
-            data=Table.of("permutation", "Against shuffled losses", columns, named, True),
+            data=Table.of("permutation", f"Against shuffled {values}", columns, named, True),
         ),
     ]
 
@@ -118,11 +121,11 @@ def _resampled(rows: pd.DataFrame) -> list[Block]:
     return [Table.of("resampled_coefficients", caption, columns, rows)]
 
 
-def _left_out(rows: pd.DataFrame) -> list[Block]:
+def _left_out(rows: pd.DataFrame, what: str) -> list[Block]:
     pooled = rows["item"] == "all"
     named = rows.assign(item=rows["item"].where(~pooled, POOLED))
     named = pd.concat([named[~pooled], named[pooled]])
-    chart = left_out_figure(rows)
+    chart = left_out_figure(rows, what)
     if chart is None:
         return []
     return [
@@ -243,13 +246,13 @@ def _diagnostics(rows: pd.DataFrame) -> list[Block]:
     return [Table.of("diagnostics", "Tests of the residuals", columns, named)]
 
 
-def _residuals(rows: pd.DataFrame) -> list[Block]:
-    chart = residual_figure(rows)
+def _residuals(rows: pd.DataFrame, label: str) -> list[Block]:
+    chart = residual_figure(rows, label)
     if chart is None:
         return []
     columns = (
         Column("item", "Mixture", "text"),
-        Column("x", "Fitted log loss", "loss"),
+        Column("x", f"Fitted {label}", "loss"),
         Column("value", "Residual", "signed"),
         Column("leverage", "Leverage", "two"),
         Column("cooks_distance", "Cook's distance", "two"),

@@ -44,12 +44,15 @@ def _of_pool(found: Gathered, name: str, pool: PoolTables, with_rows: bool) -> l
     selection = pool.selection
     assert selection is not None
     key, of = (f"{name}_", f" of {name}") if name else ("", "")
+    target = found.target
+    predicted = selection[target.predicted_column]
+    best, last = predicted.min(), predicted.max()
+    if target.direction == "higher":
+        best, last = last, best
     facts = [
         Fact(f"{key}selected", f"examples selected{of}", len(selection), "int"),
-        Fact(
-            f"{key}best", "lowest predicted log loss", selection["predicted_log_loss"].min(), "loss"
-        ),
-        Fact(f"{key}last", "highest in it", selection["predicted_log_loss"].max(), "loss"),
+        Fact(f"{key}best", f"{target.best} predicted {target.label}", best, "loss"),
+        Fact(f"{key}last", f"{target.worst} in it", last, "loss"),
     ]
     blocks: list[Block] = []
     if found.of_earlier_rule(selection):
@@ -59,14 +62,14 @@ def _of_pool(found: Gathered, name: str, pool: PoolTables, with_rows: bool) -> l
     blocks += [Facts(tuple(facts)), *_tilt(found, key, of, pool.means)]
     if not with_rows:
         return blocks
-    ordered, names = selection.sort_values("rank"), found.indicators
+    ordered = selection.sort_values("rank")
     first = ordered.head(SHOWN)
-    blocks.append(_excerpts(f"{key}best", f"First of the selection{of}", first, names))
+    blocks.append(_excerpts(f"{key}best", f"First of the selection{of}", first, found))
     if len(ordered) > SHOWN:
         rest = ordered.iloc[SHOWN:].tail(SHOWN)
-        blocks.append(_excerpts(f"{key}last", "Last that still came in", rest, names))
+        blocks.append(_excerpts(f"{key}last", "Last that still came in", rest, found))
     if pool.worst is not None and len(pool.worst):
-        blocks.append(_excerpts(f"{key}worst", "Worst of the pool by the rule", pool.worst, names))
+        blocks.append(_excerpts(f"{key}worst", "Worst of the pool by the rule", pool.worst, found))
     return blocks
 
 
@@ -97,17 +100,19 @@ def _tilt(found: Gathered, key: str, of: str, means: pd.DataFrame | None) -> lis
     ]
 
 
-def _excerpts(key: str, caption: str, rows: pd.DataFrame, names: list[str]) -> Excerpts:
-    return Excerpts(key, caption, tuple(_excerpt(r, names) for r in rows.to_dict("records")))
+def _excerpts(key: str, caption: str, rows: pd.DataFrame, found: Gathered) -> Excerpts:
+    return Excerpts(key, caption, tuple(_excerpt(r, found) for r in rows.to_dict("records")))
 
 
-def _excerpt(row: dict[Any, Any], names: list[str]) -> Excerpt:
+def _excerpt(row: dict[Any, Any], found: Gathered) -> Excerpt:
+    target, names = found.target, found.indicators
     heading = f"Rank {row['rank']}" if "rank" in row else str(row["example_id"])
     texts = (("instruction", "instruction"), ("input", "input"), ("output", "response"))
     parts = [(name, cut(str(row[key]))) for key, name in texts if plain(row.get(key))]
     if plain(row.get("category")):
         parts.append(("category", cut(str(row["category"]))))
-    numbers = [Fact("predicted_log_loss", "predicted log loss", row["predicted_log_loss"], "loss")]
+    predicted = target.predicted_column
+    numbers = [Fact(predicted, f"predicted {target.label}", row[predicted], "loss")]
     numbers += [Fact(name, name, row[name]) for name in names if name in row]
     return Excerpt(heading, tuple(parts), tuple(numbers))
 

@@ -18,7 +18,7 @@ LOCAL = (
 def section(found: Gathered) -> Section:
     """Shares of wins, ties and losses, with intervals, and what could not be judged."""
     settings = found.study.judge
-    if settings is None:
+    if settings is None or found.study.validation is None:
         what = "no judge compared the answers of two models."
         return not_in_profile(KEY, TITLE, "judge", what)
     table = found.get("pairwise_judge")

@@ -23,16 +23,19 @@ def section(found: Gathered) -> Section:
         return not_made(KEY, TITLE, "quality_rule")
     blocks: list[Block] = [
         Text(rule.formula.replace("-", "\u2212"), "answer"),
-        Text(f"Source: {rule.reference}. Lower predicted log loss means better data."),
+        Text(
+            f"Source: {rule.reference}. {rule.predicts.direction.capitalize()} predicted "
+            f"{rule.predicts.label} means better data."
+        ),
         Facts(_facts(rule)),
         _coefficients(rule),
         *(Text(warning.note, "warning") for warning in rule.warnings),
     ]
-    if set(rule.indicators) <= set(table.columns):
+    if {rule.predicts.column, *rule.indicators} <= set(table.columns):
         blocks.append(_fit(rule, table))
         if len(table) > 1:
             blocks += _effects(rule, table)
-    if found.indicators and len(table) > 1:
+    if found.indicators and len(table) > 1 and rule.predicts.column in table:
         blocks.append(_indicators(rule, table, found.indicators))
     return Section(KEY, TITLE, tuple(blocks))
 
@@ -43,7 +46,7 @@ def _facts(rule: Rule) -> tuple[Fact, ...]:
         Fact("r2", "R²", rule.r2, "two"),
         Fact("adj_r2", "adjusted R²", rule.adj_r2, "two"),
         Fact("loo_spearman", "Spearman, mixtures left out", rule.loo_spearman, "two"),
-        Fact("loo_rmse", "error, mixtures left out", rule.loo_rmse, "loss", "log loss"),
+        Fact("loo_rmse", "error, mixtures left out", rule.loo_rmse, "loss", rule.predicts.label),
         Fact("f_p", "p of the whole rule", rule.f_p, "p"),
         Fact("candidates", "indicators it could choose from", len(rule.candidates), "int"),
     )
@@ -62,21 +65,21 @@ def _coefficients(rule: Rule) -> Table:
         Column("p", "p", "p"),
         Column("vif", "VIF", "two"),
     )
-    return Table.of("coefficients", "Coefficients: log loss per unit", columns, terms)
+    return Table.of("coefficients", f"Coefficients: {rule.predicts.label} per unit", columns, terms)
 
 
 def _fit(rule: Rule, table: pd.DataFrame) -> Figure:
     rows = predictions(rule, table)
     columns = (
         Column("partition", "Mixture", "text"),
-        Column("actual", "Actual log loss", "loss"),
+        Column("actual", f"Actual {rule.predicts.label}", "loss"),
         Column("fitted", "Predicted", "loss"),
         Column("left_out", "Predicted without it", "loss"),
     )
     return Figure(
         "predicted_against_actual",
         "Predicted against actual",
-        f"Predicted against actual log loss of {len(rows)} mixtures.",
+        f"Predicted against actual {rule.predicts.label} of {len(rows)} mixtures.",
         "Each mixture is drawn twice: filled, as the rule fits it; hollow, as it is predicted by a "
         "rule that was chosen and fitted without it. On the dashed line a prediction is exact. "
         "Judge the rule by the hollow dots: if they form a flat cloud, it does not predict.",
@@ -89,12 +92,14 @@ def _effects(rule: Rule, table: pd.DataFrame) -> list[Figure]:
     chart = coefficient_figure(rule, table)
     if chart is None:
         return []
+    target = rule.predicts
     figure = Figure(
         "effects",
         "What each indicator does",
-        "Change of log loss per standard deviation of each indicator in the rule.",
-        "One row an indicator of the rule: the change of log loss when a mixture's mean rises by "
-        "one standard deviation, the others held. Left of zero, more of it is better. An interval "
+        f"Change of {target.label} per standard deviation of each indicator in the rule.",
+        f"One row an indicator of the rule: the change of {target.label} when a mixture's mean "
+        "rises by one standard deviation, the others held. "
+        f"{target.better_side.capitalize()} of zero, more of it is better. An interval "
         "that crosses zero leaves the direction open. The intervals do not count that the "
         "indicators were chosen on the same mixtures, so they are too narrow.",
         chart,
@@ -106,9 +111,9 @@ def _indicators(rule: Rule, table: pd.DataFrame, names: list[str]) -> Figure:
     return Figure(
         "indicators",
         "The mixtures by each indicator",
-        "Log loss of the mixtures against the mean of each indicator.",
+        f"{rule.predicts.title} of the mixtures against the mean of each indicator.",
         "One panel an indicator, one dot a mixture; those in the rule are blue. ρ is the rank "
         "correlation. An indicator can slope here and not be in the rule: another one may already "
         "say the same.",
-        indicator_figure(table, names, rule.indicators),
+        indicator_figure(table, names, rule.indicators, rule.predicts),
     )

@@ -17,11 +17,12 @@ def section(found: Gathered) -> Section:
     table = found.get("size_search")
     if table is None:
         return not_made(KEY, TITLE, "size_search")
+    what = found.target.measure_label
     picked = table[[bool(plain(c)) for c in table["chosen"]]]
     sentences: list[Block] = [
         Text(
-            f"{r.method} chose {shown(r.size, 'int')} examples; its loss on the other half of the "
-            f"evaluation set is {shown(r.report_loss, 'loss')}.",
+            f"{r.method} chose {shown(r.size, 'int')} examples; its {what} on the other half of "
+            f"the evaluation set is {shown(r.report_loss, 'loss')}.",
             "answer",
         )
         for r in rows_of(picked)
@@ -30,17 +31,18 @@ def section(found: Gathered) -> Section:
         Column("method", "Method", "text"),
         Column("trial", "Trial", "int"),
         Column("size", "Examples", "int"),
-        Column("search_loss", "Loss searched on", "loss"),
-        Column("report_loss", "Loss reported", "loss"),
+        Column("search_loss", f"{what.capitalize()} searched on", "loss"),
+        Column("report_loss", f"{what.capitalize()} reported", "loss"),
         Column("chosen", "Chosen", "text"),
     )
     figure = Figure(
         "size_search",
-        "Loss against the size of the selection",
-        "Reported loss of every size that was tried.",
-        "The search saw the losses of one half of the evaluation set; drawn is the other half, "
-        "which it did not see. Differences smaller than the noise floor do not tell sizes apart.",
-        size_figure(table),
+        f"{what.capitalize()} against the size of the selection",
+        f"Reported {what} of every size that was tried.",
+        f"The search saw the {found.target.plural} of one half of the evaluation set; drawn is the "
+        "other half, which it did not see. Differences smaller than the noise floor do not tell "
+        "sizes apart.",
+        size_figure(table, target=found.target),
         data=Table.of("size_search", "Every trial", columns, table, True),
     )
     return Section(KEY, TITLE, (*of_earlier_rule(found, "size_search"), *sentences, figure))

@@ -4,6 +4,7 @@ from im_assets.common.formatting import plain
 from im_assets.reporting.blocks import Column, Figure, Section, Table, Text
 from im_assets.reporting.gather import Gathered
 from im_assets.reporting.sections.absent import lacking, not_in_profile, not_made
+from im_assets.reporting.sections.columns import target_columns
 from im_assets.univariate.figures import univariate_figure
 
 KEY, TITLE = "univariate", "One indicator at a time"
@@ -17,6 +18,7 @@ def section(found: Gathered) -> Section:
         return not_in_profile(KEY, TITLE, "univariate", what)
     if missing := lacking(found, "univariate_study", "univariate_bins"):
         return not_made(KEY, TITLE, *missing)
+    target = found.target
     bins, table = found.tables["univariate_bins"], found.tables["univariate_study"]
     rows = table.assign(
         paper=[SIGNS.get(plain(s) or 0, "not named") for s in table["paper_sign"]],
@@ -33,13 +35,13 @@ def section(found: Gathered) -> Section:
     )
     figure = Figure(
         "univariate",
-        "Loss against each indicator",
-        "Log loss against the mean of each indicator, over random mixtures and over bins.",
+        f"{target.measure_label.capitalize()} against each indicator",
+        f"{target.title} against the mean of each indicator, over random mixtures and over bins.",
         "The pool is sorted by one indicator and cut into bins, and a model is finetuned on each "
         "(orange diamonds). Random mixtures (blue) lie close together, since mixing averages "
         "indicators out. The line is fitted to the bins, with its 95 % band. A slope may stem from "
         "another indicator that changes along with this one.",
-        univariate_figure(bins, found.mixtures),
+        univariate_figure(bins, found.mixtures, target),
         data=Table.of(
             "univariate_bin_rows",
             "Every bin",
@@ -48,8 +50,7 @@ def section(found: Gathered) -> Section:
                 Column("bin", "Bin", "int"),
                 Column("examples", "Examples", "int"),
                 Column("mean", "Mean"),
-                Column("loss", "Loss", "loss"),
-                Column("log_loss", "Log loss", "loss"),
+                *target_columns(found, with_unit=False),
             ),
             bins,
             True,
@@ -69,6 +70,9 @@ def section(found: Gathered) -> Section:
         Column("note", "In words", "text"),
     )
     correlations = Table.of(
-        "univariate_correlations", "Correlation of a bin's mean with its log loss", columns, rows
+        "univariate_correlations",
+        f"Correlation of a bin's mean with its {target.label}",
+        columns,
+        rows,
     )
     return Section(KEY, TITLE, (Text(summary, "answer"), figure, correlations))

@@ -1,15 +1,18 @@
 """The validation: selections finetuned on, against random ones, in units of the noise floor."""
 
+from dataclasses import replace
+
 import pandas as pd
 
 from im_assets.common.formatting import between, plain, shown
 from im_assets.reporting.blocks import Block, Column, Figure, Section, Table, Text
 from im_assets.reporting.gather import Gathered
 from im_assets.reporting.sections.absent import not_in_profile, not_made, of_earlier_rule
+from im_assets.reporting.sections.columns import target_columns
+from im_assets.rule.target import Target
 from im_assets.validation.figures import decile_figure, verdict_figure
 
 KEY, TITLE = "validation", "Is the selection better than chance?"
-UNIT = "nats per token"
 
 
 def section(found: Gathered) -> Section:
@@ -22,23 +25,26 @@ def section(found: Gathered) -> Section:
         return not_made(KEY, TITLE, "selection_validation")
     blocks: list[Block] = [
         *of_earlier_rule(found, "selection_validation", "rule_deciles"),
-        *(Text(verdict_sentence(row), "answer") for _, row in verdicts.iterrows()
+        *(Text(verdict_sentence(row, found.target), "answer") for _, row in verdicts.iterrows()
           if row["verdict"] != "baseline"),
         _losses(found, verdicts),
-        _verdicts(verdicts),
+        _verdicts(found, verdicts),
         *_noise(found),
         *_deciles(found),
     ]  # fmt: skip
     return Section(KEY, TITLE, tuple(blocks))
 
 
-def verdict_sentence(row: pd.Series) -> str:
+def verdict_sentence(row: pd.Series, target: Target) -> str:
     """One arm's result in words: as plain for a null result as for a win."""
     difference, units = plain(row["difference"]), plain(row["noise_units"])
     words = {"better": "better than random", "worse": "worse than random"}
     verdict = words.get(str(row["verdict"]), "not distinguishable from random")
-    size, loss = shown(row["size"], "int"), shown(row["loss"], "loss")
-    beginning = f"With the {size} examples that {row['strategy']!r} selects, the loss is {loss}"
+    size, value = shown(row["size"], "int"), shown(row[target.measure], "loss")
+    beginning = (
+        f"With the {size} examples that {row['strategy']!r} selects, the {target.measure_label} is "
+        f"{value}"
+    )
     if difference is None:
         return f"{beginning}: {verdict}."
     side = "below" if difference < 0 else "above"
@@ -47,7 +53,7 @@ def verdict_sentence(row: pd.Series) -> str:
 
 
 def _losses(found: Gathered, verdicts: pd.DataFrame) -> Figure:
-    runs = found.get("validation_runs")
+    runs, target = found.get("validation_runs"), found.target
     data = None
     if runs is not None:
         columns = (
@@ -55,33 +61,35 @@ def _losses(found: Gathered, verdicts: pd.DataFrame) -> Figure:
             Column("strategy", "Strategy", "text"),
             Column("size", "Examples", "int"),
             Column("seed", "Seed", "text"),
-            Column("loss", "Loss", "loss", UNIT),
+            _measure(found),
         )
         data = Table.of("validation_runs", "Every finetune", columns, runs, True)
     return Figure(
         "validation",
-        "Loss of each strategy",
-        "Evaluation loss of models finetuned on each strategy's selection, with intervals.",
-        "One row a strategy; further left is better. The dot is the mean over finetunes (small "
-        "strokes), the line its interval. The grey band is the interval of the mean of random "
-        "selections of the same size. A verdict rests on the interval of the difference, which is "
-        "in the table.",
-        verdict_figure(verdicts, runs),
+        f"{target.measure_label.capitalize()} of each strategy",
+        f"{target.noun.capitalize()} of models finetuned on each strategy's selection, with "
+        "intervals.",
+        f"One row a strategy; further {target.better_side} is better. The dot is the mean over "
+        "finetunes (small strokes), the line its interval. The grey band is the interval of the "
+        "mean of random selections of the same size. A verdict rests on the interval of the "
+        "difference, which is in the table.",
+        verdict_figure(verdicts, runs, target),
         data=data,
     )
 
 
-def _verdicts(verdicts: pd.DataFrame) -> Table:
+def _verdicts(found: Gathered, verdicts: pd.DataFrame) -> Table:
+    measure, unit = found.target.measure, _unit(found)
     columns = (
         Column("strategy", "Strategy", "text"),
         Column("size", "Examples", "int"),
         Column("finetunes", "Finetunes", "int"),
-        Column("loss", "Loss", "loss", UNIT),
-        Column("loss_low", "from", "loss", UNIT),
-        Column("loss_high", "to", "loss", UNIT),
-        Column("difference", "Against random", "signed", UNIT),
-        Column("difference_low", "from", "signed", UNIT),
-        Column("difference_high", "to", "signed", UNIT),
+        _measure(found),
+        Column(f"{measure}_low", "from", "loss", unit),
+        Column(f"{measure}_high", "to", "loss", unit),
+        Column("difference", "Against random", "signed", unit),
+        Column("difference_low", "from", "signed", unit),
+        Column("difference_high", "to", "signed", unit),
         Column("noise_units", "In noise floors", "two"),
         Column("p", "p", "p"),
         Column("verdict", "Verdict", "text"),
@@ -93,18 +101,19 @@ def _noise(found: Gathered) -> list[Block]:
     noise = found.get("noise_floor")
     if noise is None:
         return [Text("The noise floor has not been measured: materialize noise_floor.", "absent")]
+    target, unit = found.target, _unit(found)
     columns = (
         Column("source", "Source of noise", "text"),
         Column("size", "Examples", "int"),
         Column("finetunes", "Finetunes", "int"),
-        Column("mean", "Mean loss", "loss", UNIT),
-        Column("sd", "Standard deviation", "loss", UNIT),
-        Column("sd_low", "from", "loss", UNIT),
-        Column("sd_high", "to", "loss", UNIT),
+        Column("mean", f"Mean {target.measure_label}", "loss", unit),
+        Column("sd", "Standard deviation", "loss", unit),
+        Column("sd_low", "from", "loss", unit),
+        Column("sd_high", "to", "loss", unit),
     )
     text = (
-        "The noise floor: how far two losses differ when nothing that matters does. Measured by "
-        "finetuning on the same examples with other seeds, and on other random subsets."
+        f"The noise floor: how far two {target.plural} differ when nothing that matters does. "
+        "Measured by finetuning on the same examples with other seeds, and on other random subsets."
     )
     return [Text(text), Table.of("noise_floor", "Noise floor", columns, noise)]
 
@@ -113,12 +122,11 @@ def _deciles(found: Gathered) -> list[Block]:
     deciles, settings = found.get("rule_deciles"), found.study.validation
     if deciles is None or settings is None or settings.deciles == 0:
         return []
-    first = deciles.iloc[0]
+    first, target = deciles.iloc[0], found.target
     columns = (
         Column("decile", "Slice", "int"),
         Column("predicted", "Mean rule value"),
-        Column("loss", "Loss", "loss", UNIT),
-        Column("log_loss", "Log loss", "loss"),
+        *(replace(c, unit=_unit(found)) if c.unit else c for c in target_columns(found)),
         Column("spearman", "Spearman of all", "two"),
         Column("spearman_low", "from", "two"),
         Column("spearman_high", "to", "two"),
@@ -127,17 +135,28 @@ def _deciles(found: Gathered) -> list[Block]:
     interval = between(first["spearman_low"], first["spearman_high"], "two")
     sentence = (
         "Over equal slices of the unseen pool, from the best rule value to the worst, the rank "
-        f"correlation of rule and loss is {shown(first['spearman'], 'two')} "
+        f"correlation of rule and {target.measure_label} is {shown(first['spearman'], 'two')} "
         f"({interval if known else 'without an interval'}). A rule "
         "that ranks unseen data gives a value near 1; an interval around 0 leaves it open."
     )
+    good = " (good by the rule)"
+    left, right = (good, "") if target.direction == "lower" else ("", good)
     figure = Figure(
         "deciles",
-        "Does the loss follow the rule over the whole pool?",
-        "Log loss of models finetuned on slices of the pool, against the slice's mean rule value.",
+        f"Does the {target.measure_label} follow the rule over the whole pool?",
+        f"{target.title} of models finetuned on slices of the pool, against the slice's mean rule "
+        "value.",
         "The pool is sorted by the rule and cut into equal slices; a model is finetuned on each. "
-        "If the rule works, the dots rise from left (good by the rule) to right.",
-        decile_figure(deciles),
+        f"If the rule works, the dots rise from left{left} to right{right}.",
+        decile_figure(deciles, target),
         data=Table.of("deciles", "Slices of the pool", columns, deciles, True),
     )
     return [Text(sentence), figure]
+
+
+def _unit(found: Gathered) -> str:
+    return found.unit.replace("/", " per ")
+
+
+def _measure(found: Gathered) -> Column:
+    return replace(target_columns(found)[0], unit=_unit(found))
