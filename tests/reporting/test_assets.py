@@ -47,7 +47,9 @@ def test_the_asset_depends_on_what_the_profile_asks_for() -> None:
 def test_the_asset_writes_the_report_and_shows_it() -> None:
     study = make_study()
     warehouse = fill(study.warehouse, study)
-    result = dg.materialize(report_assets(study), resources={"study": study, "warehouse": warehouse})
+    result = dg.materialize(
+        report_assets(study), resources={"study": study, "warehouse": warehouse}
+    )
     [event] = result.asset_materializations_for_node("study_report")
     page = study.folder / "report" / "index.html"
     assert event.metadata["page"].value == str(page)
