@@ -14,9 +14,9 @@ from im_assets.experiments.answers_assets import (
     base_answers,
     verdicts_asset,
 )
-from im_assets.experiments.experiment import mixture_experiment
 from im_assets.experiments.finetuning import finetune_all
 from im_assets.experiments.measures import measured, measures_of
+from im_assets.mixtures.experiment import mixture_experiment
 from im_resources.adapter_store import AdapterStore
 from im_resources.study import Study, load_study
 from im_resources.warehouse import Warehouse, WarehouseIOManager

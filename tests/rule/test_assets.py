@@ -216,7 +216,9 @@ def test_figures_are_readable_and_small() -> None:
 def test_the_fit_is_drawn_of_every_mixture_against_the_named_target() -> None:
     table = random_study()
     rule = fit_rule(table, NAMES, RuleSettings())
-    chart = fit_figure(rule, table, "win rate")
+    of_wins = {"target": "win_rate", "scale": "identity", "direction": "higher"}
+    measured = table.rename(columns={"log_loss": "win_rate"})
+    chart = fit_figure(rule.model_copy(update=of_wins), measured)
     data = chart["datasets"]
     assert [p["x"] for p in data["predicted"]] == table["log_loss"].tolist()
     assert [p["y"] for p in data["predicted"]] == pytest.approx(rule.predict(table).tolist())
