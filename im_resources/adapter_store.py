@@ -113,9 +113,10 @@ class AdapterStore:
                 try:
                     os.rename(old, self.folder(trial))
                 except OSError:  # another process was faster
-                    return (self.folder(trial) / MANIFEST).is_file()
+                    break
                 return True
-        return False
+        # Another process may also have moved it before this one looked into the old folders.
+        return (self.folder(trial) / MANIFEST).is_file()
 
 
 class AdapterStoreResource(dg.ConfigurableResource[AdapterStore]):

@@ -7,6 +7,7 @@ keyed by the hash of the model file.
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,14 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 def pytest_unconfigure() -> None:
     shutil.rmtree(_HOME, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def whole_study(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Path]]:
+    """Home and profile of a finished study with every part; here, so that it is run once."""
+    from tests.whole_study import run_whole_study
+
+    yield from run_whole_study(tmp_path_factory.mktemp("whole"))
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -13,7 +13,8 @@ import yaml
 from dagster._core.definitions.assets.graph.base_asset_graph import BaseAssetGraph
 
 from im_assets.definitions import definitions, defs
-from im_assets.experiments.experiment import arm_key, bin_key, mixture_experiment, seed_key, seed_of
+from im_assets.experiments.experiment import arm_key, bin_key, seed_key, seed_of
+from im_assets.mixtures.experiment import mixture_experiment
 from im_assets.scoring.registry import IndicatorError, chosen
 from im_resources.study import PROFILES, PROJECT_ROOT, ScoringSettings, load_study
 
@@ -28,7 +29,14 @@ UPSTREAM = {
     "finetuned_adapters": {"candidate_datasets", "mixed_samples"},
     "base_losses": {"eval_set"},
     "eval_losses": {"base_losses", "eval_set", "finetuned_adapters"},
-    "indicator_table": {"eval_losses", "example_scores", "mixed_samples"},
+    "indicator_table": {
+        "candidate_datasets",
+        "eval_losses",
+        "eval_set",
+        "example_scores",
+        "finetuned_adapters",
+        "mixed_samples",
+    },
     "quality_rule": {"indicator_table"},
     "dolly_selection": {"dolly_dataset", "dolly_scores", "quality_rule"},
 }
@@ -48,7 +56,7 @@ BLOCKING = {
     "eval_set": {"eval_set_usable"},
     "base_losses": {"base_losses_are_finite"},
     "eval_losses": {"eval_losses_are_finite"},
-    "indicator_table": {"indicator_table_is_finite", "indicator_table_has_every_seed"},
+    "indicator_table": {"indicator_table_is_finite", "mixtures_parts_agree"},
 }
 HEAVY = ["torch", "transformers", "peft", "bitsandbytes", "sentence_transformers",
          "altair", "vl_convert", "PIL"]  # fmt: skip

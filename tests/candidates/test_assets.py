@@ -8,17 +8,18 @@ import dagster as dg
 import pandas as pd
 import pytest
 
-from im_assets.candidates.assets import candidate_datasets, dolly_dataset, eval_set
+from im_assets.candidates.assets import candidate_datasets, eval_set, pool_asset
 from im_assets.candidates.checks import (
     candidates_do_not_leak,
     eval_set_usable,
     leaking_examples,
     no_empty_source,
-    unseen_does_not_leak,
+    pool_does_not_leak,
 )
 from im_assets.candidates.reading import SourceError
 from im_resources.study import Study
 
+dolly_dataset, unseen_does_not_leak = pool_asset("dolly"), pool_does_not_leak("dolly")
 ASSETS = [eval_set, candidate_datasets, dolly_dataset]
 CHECKS = [no_empty_source, eval_set_usable, candidates_do_not_leak, unseen_does_not_leak]
 LEAK = "the quick brown fox jumps over the lazy dog"

@@ -13,7 +13,6 @@ from im_assets.evidence.findings import COLUMNS, Finding, findings_table
 from im_assets.evidence.kinds import ChosenMixtures, RandomMixtures
 from im_assets.evidence.resampling import bootstrap, permutation
 from im_assets.evidence.unseen import (
-    largest_source,
     learning_curve,
     leave_one_group_out,
     row_spearman,
@@ -30,7 +29,7 @@ QUICK = RuleSettings(bootstrap=40, permutations=39)
 
 
 def sources_of(table: pd.DataFrame) -> dict[str, str]:
-    return {seed: "abc"[i % 3] for i, seed in enumerate(table["seed"])}
+    return {seed: "abc"[i % 3] for i, seed in enumerate(table["partition"])}
 
 
 def by_item(found: Sequence[Finding], section: str) -> dict[str, Finding]:
@@ -69,7 +68,7 @@ def test_the_table_has_every_section_and_is_the_same_twice(choose: str) -> None:
     }  # fmt: skip
     assert list(first.loc[first["section"] == "inclusion", "item"]) == NAMES
     rows = first[first["section"] == "residuals"]
-    assert list(rows["item"]) == list(table["seed"])
+    assert list(rows["item"]) == list(table["partition"])
     np.testing.assert_allclose(rows["x"] + rows["value"], table["log_loss"])
 
 
@@ -143,7 +142,7 @@ def test_the_permutation_redoes_the_choice_and_sees_a_signal() -> None:
 def test_a_source_is_predicted_by_a_rule_of_the_others() -> None:
     table = random_study(rows=30, slopes=(0.5, -0.3, 0.0))
     sources = sources_of(table)
-    out = table["seed"].map(sources) == "b"
+    out = table["partition"].map(sources) == "b"
     table.loc[out, "log_loss"] = 2 - table.loc[out, "log_loss"]  # where the rule is upside down
     found = by_item(
         leave_one_group_out(Mixtures.of(table, NAMES), sources, QUICK), "leave_one_source_out"
@@ -159,7 +158,7 @@ def test_a_source_is_predicted_by_a_rule_of_the_others() -> None:
 
 def test_a_source_with_few_mixtures_gets_no_number() -> None:
     table = random_study(rows=20)
-    sources = {seed: "rare" if i < 3 else "common" for i, seed in enumerate(table["seed"])}
+    sources = {seed: "rare" if i < 3 else "common" for i, seed in enumerate(table["partition"])}
     found = by_item(
         leave_one_group_out(Mixtures.of(table, NAMES), sources, QUICK), "leave_one_source_out"
     )
@@ -175,7 +174,7 @@ def test_an_experiment_is_left_out_where_there_are_several() -> None:
     table = random_study(rows=24, slopes=(0.5, -0.3, 0.0))
     rule = fit_rule(table, NAMES, QUICK)
     sources = sources_of(table)
-    of = {seed: "bins" if i % 3 == 2 else "mixtures" for i, seed in enumerate(table["seed"])}
+    of = {seed: "bins" if i % 3 == 2 else "mixtures" for i, seed in enumerate(table["partition"])}
     found = rule_findings(table, sources, rule, QUICK, of)
     rows = found[found["section"] == "leave_one_experiment_out"].set_index("item")
     assert rows["x"].to_dict() == {"bins": 8, "mixtures": 16, "all": 24}
@@ -188,13 +187,6 @@ def test_an_experiment_is_left_out_where_there_are_several() -> None:
     pd.testing.assert_frame_equal(one, rule_findings(table, sources, rule, QUICK))
     with pytest.raises(ValueError, match=r"no experiment is given for .* seed-000"):
         rule_findings(table, sources, rule, QUICK, {})
-
-
-def test_the_largest_source_is_that_of_most_examples() -> None:
-    rows = [("seed-000", "b"), ("seed-000", "b"), ("seed-000", "a"), ("seed-001", "c"),
-            ("seed-001", "a")]  # fmt: skip
-    mixed = pd.DataFrame(rows, columns=["seed", "source"])
-    assert largest_source(mixed) == {"seed-000": "b", "seed-001": "a"}
 
 
 def test_diagnostics_equal_their_definitions() -> None:

@@ -30,14 +30,7 @@ from tests.rule.data import random_study
 from tests.rule.test_assets import NAMES, make_study
 
 TABLE = random_study(rows=16)
-MIXED = pd.DataFrame(
-    [
-        (seed, source)
-        for i, seed in enumerate(TABLE["seed"])
-        for source in ("ab"[i % 2], "ab"[i % 2])
-    ],
-    columns=["seed", "source"],
-)
+SOURCES = dict(zip(TABLE["partition"], TABLE["largest_source"], strict=True))
 
 
 def materialize(rule: Rule, study: Study, path: Path) -> dg.ExecuteInProcessResult:
@@ -51,7 +44,6 @@ def materialize(rule: Rule, study: Study, path: Path) -> dg.ExecuteInProcessResu
     return dg.materialize(
         [
             made("indicator_table", TABLE),
-            made("mixed_samples", MIXED),
             made("quality_rule", coefficient_table(rule)),
             rule_evidence,
         ],
@@ -68,12 +60,12 @@ def test_the_asset_stores_the_findings_and_shows_them(tmp_path: Path) -> None:
     rule = fit_rule(TABLE, NAMES, study.rule)
     result = materialize(rule, study, path)
     stored = Warehouse(path).read_table("rule_evidence")
-    expected = rule_findings(
-        TABLE, dict(zip(MIXED["seed"], MIXED["source"], strict=True)), rule, study.rule
-    )
-    assert list(stored.columns) == list(COLUMNS)
-    pd.testing.assert_frame_equal(stored, expected, check_dtype=False)
+    expected = rule_findings(TABLE, SOURCES, rule, study.rule)
+    assert list(stored.columns) == [*COLUMNS, "rule_id"]
+    assert set(stored["rule_id"]) == {rule.id}
+    pd.testing.assert_frame_equal(stored[list(COLUMNS)], expected, check_dtype=False)
     [event] = result.asset_materializations_for_node("rule_evidence")
+    assert event.metadata["rule"].value == rule.id
     text = str(event.metadata["summary"].value)
     verdict = expected.loc[expected["item"] == "verdict", "note"].item()
     assert f"- more mixtures? {verdict}" in text
@@ -100,9 +92,7 @@ def test_figures_are_small_and_absent_where_there_is_nothing_to_show(
 ) -> None:
     study = quick()
     rule = fit_rule(TABLE, NAMES, study.rule)
-    findings = rule_findings(
-        TABLE, dict(zip(MIXED["seed"], MIXED["source"], strict=True)), rule, study.rule
-    )
+    findings = rule_findings(TABLE, SOURCES, rule, study.rule)
     chart = figure(findings)
     assert chart is not None
     assert len(png(chart)) <= MAX_BYTES

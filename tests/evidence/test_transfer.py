@@ -7,7 +7,7 @@ import pytest
 import yaml
 from scipy.stats import rankdata
 
-from im_assets.evidence.assets import same_members, transfer_assets
+from im_assets.evidence.assets import definitions, transfer_asset
 from im_assets.evidence.transfer import COLUMNS, transfer
 from im_assets.rule.document import coefficient_table
 from im_assets.rule.fitting import fit_rule
@@ -29,11 +29,11 @@ def larger(rows: int = 12, sign: float = 1.0) -> pd.DataFrame:
 
 def test_agreement_is_spearman_with_an_interval() -> None:
     large = larger()
-    found = transfer(RULE, SMALL, large, True, 0.95).set_index("item")
+    found = transfer(RULE, SMALL, large, 0.95).set_index("item")
     assert [found.index.name, *found.columns] == list(COLUMNS)
     pairs = {
         "rule_on_larger_model": RULE.predict(large),
-        "losses_at_common_seeds": SMALL["log_loss"][:12],
+        "losses_on_common_sets": SMALL["log_loss"][:12],
     }
     for item, values in pairs.items():
         expected = np.corrcoef(rankdata(values), rankdata(large["log_loss"]))[0, 1]
@@ -42,33 +42,37 @@ def test_agreement_is_spearman_with_an_interval() -> None:
         assert low < value < high
         assert value > 0.7
         assert found.loc[item, "n"] == 12
-    reverse = transfer(RULE, SMALL, larger(sign=-1.0), True, 0.95)
+    reverse = transfer(RULE, SMALL, larger(sign=-1.0), 0.95)
     assert (reverse["value"] < -0.6).all()
 
 
 def test_what_is_not_common_or_not_enough_has_no_number() -> None:
-    found = transfer(RULE, SMALL, larger(), False, 0.95).set_index("item")
-    assert found["value"].isna()["losses_at_common_seeds"]
-    assert found.loc["losses_at_common_seeds", "n"] == 0
-    assert "different examples" in str(found.loc["losses_at_common_seeds", "note"])
+    others = larger().assign(set_id=lambda t: "other-" + t["set_id"])
+    found = transfer(RULE, SMALL, others, 0.95).set_index("item")
+    assert found["value"].isna()["losses_on_common_sets"]
+    assert found.loc["losses_on_common_sets", "n"] == 0
+    assert "different examples" in str(found.loc["losses_on_common_sets", "note"])
     assert found.loc["rule_on_larger_model", "n"] == 12
-    assert transfer(RULE, SMALL, larger(3), True, 0.95)["value"].isna().all()
+    assert transfer(RULE, SMALL, larger(3), 0.95)["value"].isna().all()
     empty = RULE.model_copy(update={"coefficients": ()})
-    found = transfer(empty, SMALL, larger(), True, 0.95).set_index("item")
+    found = transfer(empty, SMALL, larger(), 0.95).set_index("item")
     assert found["value"].isna()["rule_on_larger_model"]
     assert "ranks nothing" in str(found.loc["rule_on_larger_model", "note"])
     with pytest.raises(ValueError, match="lacks the column"):
-        transfer(RULE, SMALL, larger().drop(columns="x0"), True, 0.95)
+        transfer(RULE, SMALL, larger().drop(columns="x0"), 0.95)
+    with pytest.raises(ValueError, match="no set_id: materialize it again"):
+        transfer(RULE, SMALL.drop(columns="set_id"), larger(), 0.95)
 
 
-def mixed(table: pd.DataFrame, prefix: str = "e") -> pd.DataFrame:
-    rows = [(seed, f"{prefix}{seed}{i}") for seed in table["seed"] for i in range(2)]
-    return pd.DataFrame(rows, columns=["seed", "example_id"])
-
-
-def test_mixtures_are_common_when_their_members_are() -> None:
-    assert same_members(mixed(SMALL), mixed(larger())[::-1])
-    assert not same_members(mixed(SMALL), mixed(larger(), "other"))
+def test_sets_are_common_by_their_content_and_not_by_their_seed() -> None:
+    large = larger().assign(partition=lambda t: "renamed-" + t["partition"])
+    shuffled = large.sample(frac=1, random_state=0, ignore_index=True)
+    for table in (large, shuffled):
+        found = transfer(RULE, SMALL, table, 0.95).set_index("item")
+        assert found.loc["losses_on_common_sets", "n"] == 12
+    half = large.assign(set_id=large["set_id"].where(large.index < 6, "redrawn"))
+    found = transfer(RULE, SMALL, half, 0.95).set_index("item")
+    assert found.loc["losses_on_common_sets", "n"] == 6
 
 
 @pytest.fixture
@@ -87,12 +91,9 @@ def materialize(study: Study) -> dg.ExecuteInProcessResult:
     def indicator_table() -> pd.DataFrame:
         return larger()
 
-    @dg.asset
-    def mixed_samples() -> pd.DataFrame:
-        return mixed(larger())
-
+    assert study.transfer is not None
     return dg.materialize(
-        [indicator_table, mixed_samples, *transfer_assets(study)],
+        [indicator_table, transfer_asset(study, study.transfer.study)],
         resources={"study": study, "io_manager": dg.mem_io_manager},
     )
 
@@ -104,10 +105,17 @@ def test_the_asset_reads_the_smaller_study_s_warehouse(study: Study, tmp_path: P
     warehouse = Warehouse(tmp_path / "smaller" / "warehouse.duckdb")
     warehouse.replace_table("quality_rule", coefficient_table(RULE))
     warehouse.replace_table("indicator_table", SMALL)
-    warehouse.replace_table("mixed_samples", mixed(SMALL))
     table = materialize(study).output_for_node("proxy_transfer")
-    pd.testing.assert_frame_equal(table, transfer(RULE, SMALL, larger(), True, 0.95))
+    pd.testing.assert_frame_equal(table, transfer(RULE, SMALL, larger(), 0.95))
 
 
 def test_without_a_smaller_study_there_is_no_asset() -> None:
-    assert transfer_assets(make_study()) == []
+    def names(study: Study) -> set[str]:
+        assets = definitions(study).assets or ()
+        return {a.key.to_user_string() for a in assets if isinstance(a, dg.AssetsDefinition)}
+
+    with_one = Study.model_validate(
+        make_study().model_dump(mode="json") | {"transfer": {"study": "demo"}}
+    )
+    assert "proxy_transfer" not in names(make_study())
+    assert "proxy_transfer" in names(with_one)

@@ -60,11 +60,11 @@ def gpu(side_by_side: int = 1) -> GpuResource:
 
 if __name__ == "__main__":
     profile, adapters = sys.argv[1:]
-    for partition, _, trained in finetune_all(
+    for partition, trained in finetune_all(
         mixtures(),
         load_study(profile),
         gpu(),
         AdapterStore(Path(adapters)),
         lambda *_: time.sleep(0.1),
     ):
-        print(partition, trained, flush=True)
+        print(partition, trained.trial_id, flush=True)

@@ -49,8 +49,8 @@ def test_a_published_adapter_loads_in_plain_peft_with_the_loss_that_was_measured
     )
     store = AdapterStore(tmp_path / "adapters")
     work = {"seed-000": mixtures()["seed-000"]}
-    [(key, manifest, _)] = finetune_all(work, study, gpu(), store)
-    folder = store.folder(key, manifest["fingerprint"])
+    [(key, trained)] = finetune_all(work, study, gpu(), store)
+    folder = store.folder(trained.trial_id)
     names = {path.name for path in folder.rglob("*")}
     assert {"adapter_model.safetensors", "adapter_config.json"} <= names
     assert not [name for name in names if name.endswith((".bin", ".pt", ".pkl"))]
@@ -82,9 +82,8 @@ def test_adapters_of_several_seeds_are_evaluated_side_by_side(
 ) -> None:
     study = load_study(write_profile(tmp_path, {"path": str(tiny_folder)}))
     store = AdapterStore(tmp_path / "adapters")
-    for _ in finetune_all(mixtures(), study, gpu(2), store):
-        pass
-    folders = {key: store.latest(key)[0] for key in mixtures()}
+    trained = dict(finetune_all(mixtures(), study, gpu(2), store))
+    folders = {key: store.folder(trained[key].trial_id) for key in mixtures()}
     together = dict(evaluate_adapters(folders, ROWS, study, gpu(2)))
     assert len({overall(losses, "token") for losses in together.values()}) == len(folders)
     tokenizer = AutoTokenizer.from_pretrained(tiny_folder)

@@ -1,13 +1,15 @@
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from im_assets.experiments.finetuning import finetune_all
+from im_assets.experiments.finetuning import finetune_all, training_settings_id
 from im_resources.adapter_store import AdapterStore
 from im_resources.study import PROJECT_ROOT, Study, load_study
 from tests.experiments.small_study import gpu, mixtures, write_profile
@@ -23,11 +25,20 @@ def profile(tmp_path: Path, tiny_folder: Path) -> str:
 
 
 def trained_now(study: Study, store: AdapterStore, side_by_side: int = 1) -> dict[str, bool]:
-    return {key: new for key, _, new in finetune_all(mixtures(), study, gpu(side_by_side), store)}
+    work = finetune_all(mixtures(), study, gpu(side_by_side), store)
+    return {key: trained.now for key, trained in work}
 
 
-def weights(store: AdapterStore) -> dict[str, bytes]:
-    return {key: (store.latest(key)[0] / WEIGHTS).read_bytes() for key in mixtures()}
+def manifests(study: Study, store: AdapterStore) -> dict[str, dict[str, Any]]:
+    base = gpu().base_fingerprint(study)
+    return {key: store.there(one.trial_id(study, base)) for key, one in mixtures().items()}
+
+
+def weights(study: Study, store: AdapterStore) -> dict[str, bytes]:
+    return {
+        key: (store.folder(manifest["fingerprint"]) / WEIGHTS).read_bytes()
+        for key, manifest in manifests(study, store).items()
+    }
 
 
 def test_a_killed_run_is_resumed_to_the_same_adapters(tmp_path: Path, profile: str) -> None:
@@ -36,23 +47,24 @@ def test_a_killed_run_is_resumed_to_the_same_adapters(tmp_path: Path, profile: s
         [sys.executable, "-m", "tests.experiments.small_study", profile, str(store.root)],
         cwd=PROJECT_ROOT,
     )
-    complete = "seed-*/[!.]*/manifest.json"  # a folder that is being written starts with a dot
+    complete = "[!.]*/manifest.json"  # a folder that is being written starts with a dot
     try:
         wait_for(lambda: any(store.root.glob(complete)), child)
     finally:
         child.kill()
     assert child.wait() == -signal.SIGKILL
-    published = {path.parent.parent.name for path in store.root.glob(complete)}
+    study = load_study(profile)
+    base = gpu().base_fingerprint(study)
+    found = {key: store.find(one.trial_id(study, base)) for key, one in mixtures().items()}
+    published = {key for key, manifest in found.items() if manifest is not None}
     assert 0 < len(published) < 4
 
-    study = load_study(profile)
     assert trained_now(study, store) == {key: key not in published for key in mixtures()}
     uninterrupted = AdapterStore(tmp_path / "uninterrupted")
     assert all(trained_now(study, uninterrupted, side_by_side=2).values())
-    assert weights(store) == weights(uninterrupted)
-    for key in mixtures():
-        losses = (s.latest(key)[1]["losses"] for s in (store, uninterrupted))
-        assert next(losses) == next(losses)
+    assert weights(study, store) == weights(study, uninterrupted)
+    for key, manifest in manifests(study, store).items():
+        assert manifest["losses"] == manifests(study, uninterrupted)[key]["losses"]
     assert not any(trained_now(study, store).values())  # and a third run has nothing to do
 
 
@@ -61,20 +73,20 @@ def test_only_what_changed_is_trained_again(tmp_path: Path, tiny_folder: Path) -
     base = {"path": str(tiny_folder)}
     first = load_study(write_profile(tmp_path, base))
     trained_now(first, store)
-    before = weights(store)
+    before = weights(first, store)
 
     longer = {"epochs": 1, "batch_size": 2, "learning_rate": 2e-3}
     changed = load_study(write_profile(tmp_path, base, finetuning=longer))
     assert all(trained_now(changed, store).values())
-    assert all(weights(store)[key] != before[key] for key in before)
+    assert all(weights(changed, store)[key] != before[key] for key in before)
     # Evaluation settings change no adapter, and going back finds the old ones.
     other = load_study(write_profile(tmp_path, base, evaluation={"max_outputs": 1}))
     assert not any(trained_now(other, store).values())
-    assert weights(store) == before
+    assert weights(other, store) == before
 
     work = mixtures()
     work["seed-001"].examples["example_id"] = ["another", "four", "examples", "here"]
-    flags = {key: new for key, _, new in finetune_all(work, first, gpu(), store)}
+    flags = {key: trained.now for key, trained in finetune_all(work, first, gpu(), store)}
     assert flags == {key: key == "seed-001" for key in work}
 
 
@@ -87,17 +99,21 @@ def test_a_finetune_that_diverges_stops_the_run_and_publishes_nothing(tmp_path: 
     store = AdapterStore(tmp_path / "adapters")
     with pytest.raises(FloatingPointError, match=r"nan at step 1 .*finetuning.learning_rate"):
         trained_now(study, store)
-    assert not any(store.root.glob("*/*/manifest.json"))
+    assert not any(store.root.rglob("manifest.json"))
 
 
 def test_the_manifest_says_what_was_trained_on_what(tmp_path: Path, profile: str) -> None:
     study, store = load_study(profile), AdapterStore(tmp_path / "adapters")
     steps: list[tuple[str, int, int, int]] = []
-    for key, manifest, new in finetune_all(
+    for key, trained in finetune_all(
         mixtures(), study, gpu(), store, lambda *step: steps.append(step)
     ):
-        assert new
-        assert manifest == store.latest(key)[1]
+        assert trained.now
+        manifest = trained.manifest
+        assert manifest == store.there(trained.trial_id)
+        assert manifest["set"] == trained.set_id == mixtures()[key].set_id
+        assert manifest["settings"] == trained.settings_id == training_settings_id(study)
+        assert manifest["seed"] == mixtures()[key].seed
         assert (manifest["examples"], len(manifest["losses"])) == (4, 4)
         assert manifest["precision"] == "fp32"
         assert manifest["base"] == gpu().base_fingerprint(study)
@@ -105,3 +121,20 @@ def test_the_manifest_says_what_was_trained_on_what(tmp_path: Path, profile: str
         mine = [step for step in steps if step[0] == key]
         assert [step[1:3] for step in mine] == [(1, 4), (2, 4), (3, 4), (4, 4)]
         assert sum(step[3] for step in mine) == manifest["tokens"]
+
+
+def test_a_trial_that_several_partitions_ask_for_is_trained_once(
+    tmp_path: Path, profile: str
+) -> None:
+    study, store = load_study(profile), AdapterStore(tmp_path / "adapters")
+    one = mixtures()["seed-000"]
+    work = {key: replace(one, partition=key) for key in ("seed-000", "rule-4-seed-000")}
+    work["rule-4-seed-001"] = replace(one, partition="rule-4-seed-001", seed=1)
+    found = dict(finetune_all(work, study, gpu(), store))
+    assert set(found) == set(work)
+    assert found["seed-000"].trial_id == found["rule-4-seed-000"].trial_id
+    assert len({trained.trial_id for trained in found.values()}) == 2
+    assert len({trained.set_id for trained in found.values()}) == 1
+    assert sum(trained.now for trained in found.values()) == 2  # two trials, three partitions
+    assert len(list(store.root.iterdir())) == 2
+    assert not any(trained.now for _, trained in finetune_all(work, study, gpu(), store))

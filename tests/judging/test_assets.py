@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,8 @@ import pandas as pd
 import pytest
 
 from im_assets.experiments.finetuning import Finetune, finetune_all
-from im_assets.judging.assets import judge_assets
+from im_assets.experiments.lineage import LineageError
+from im_assets.judging.assets import definitions
 from im_resources.adapter_store import AdapterError, AdapterStore
 from im_resources.gpu import GpuResource
 from im_resources.judge import JudgeError
@@ -40,9 +41,42 @@ def small_study(folder: Path, base: Path, **judge: Any) -> Study:
     )
 
 
-def finetune(study: Study, store: AdapterStore, key: str, mixture: str) -> None:
-    work = {key: Finetune(key, 0, mixtures()[mixture].examples)}
-    assert list(finetune_all(work, study, GpuResource(device="cpu", side_by_side=1), store))
+# The set that each arm's finetune is trained on, by the mixture that holds its members.
+ARMS = {f"rule-{SIZE}-seed-000": "seed-000", f"random-{SIZE}-seed-000": "seed-001"}
+
+
+def work(arms: Mapping[str, str]) -> dict[str, Finetune]:
+    return {key: Finetune(key, 0, mixtures()[mixture].examples) for key, mixture in arms.items()}
+
+
+def finetune(study: Study, store: AdapterStore, arms: Mapping[str, str]) -> None:
+    gpu = GpuResource(device="cpu", side_by_side=1)
+    assert list(finetune_all(work(arms), study, gpu, store))
+
+
+def samples(arms: Mapping[str, str], rule_id: str = "rule") -> pd.DataFrame:
+    """What selection_samples holds of them."""
+    return pd.DataFrame(
+        [
+            (key, example, one.set_id, rule_id)
+            for key, one in work(arms).items()
+            for example in one.examples["example_id"]
+        ],
+        columns=["arm", "example_id", "set_id", "rule_id"],
+    )
+
+
+def adapters(arms: Mapping[str, str], study: Study) -> pd.DataFrame:
+    """What selection_adapters holds of them."""
+    base = GpuResource(device="cpu").base_fingerprint(study)
+    return pd.DataFrame(
+        [(key, one.trial_id(study, base), one.set_id) for key, one in work(arms).items()],
+        columns=["arm", "trial_id", "set_id"],
+    )
+
+
+def judge_assets(study: Study) -> list[dg.AssetsDefinition]:
+    return [a for a in definitions(study).assets or () if isinstance(a, dg.AssetsDefinition)]
 
 
 @pytest.fixture(scope="session")
@@ -50,8 +84,7 @@ def two_adapters(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path) ->
     """The adapters of both arms, finetuned on other examples each."""
     folder = tmp_path_factory.mktemp("two_adapters")
     study, store = small_study(folder, tiny_folder), AdapterStore(folder / "adapters")
-    finetune(study, store, f"rule-{SIZE}-seed-000", "seed-000")
-    finetune(study, store, f"random-{SIZE}-seed-000", "seed-001")
+    finetune(study, store, ARMS)
     return store.root
 
 
@@ -74,14 +107,27 @@ def make_study(
 
 
 def materialize(
-    study: Study, store: AdapterStore, warehouse: Warehouse, **options: Any
+    study: Study,
+    store: AdapterStore,
+    warehouse: Warehouse,
+    drawn: pd.DataFrame | None = None,
+    trained: pd.DataFrame | None = None,
 ) -> dg.ExecuteInProcessResult:
-    @dg.asset
-    def eval_set() -> pd.DataFrame:
-        return EVAL_SET
+    frames = {
+        "eval_set": EVAL_SET,
+        "selection_samples": samples(ARMS) if drawn is None else drawn,
+        "selection_adapters": adapters(ARMS, study) if trained is None else trained,
+    }
+
+    def made(name: str) -> dg.AssetsDefinition:
+        @dg.asset(name=name)
+        def table() -> pd.DataFrame:
+            return frames[name]
+
+        return table
 
     return dg.materialize(
-        [eval_set, *judge_assets(study)],
+        [*map(made, frames), *judge_assets(study)],
         resources={
             "study": study,
             "gpu": GpuResource(device="cpu", side_by_side=2),
@@ -89,7 +135,6 @@ def materialize(
             "warehouse": warehouse,
             "io_manager": WarehouseIOManager(database=str(warehouse.path)),
         },
-        **options,
     )
 
 
@@ -136,6 +181,10 @@ def test_from_two_adapters_to_a_verdict_and_a_rerun_repeats_nothing(
         assert list(answers[answers["arm"] == arm]["eval_id"]) == ids
     assert answers["tokens"].between(1, 6).all()
     assert answers["fingerprint"].nunique() == 2
+    trials = adapters(ARMS, study).set_index("arm")["trial_id"]
+    for arm in ("rule", "random"):
+        mine = answers.loc[answers["arm"] == arm, "trial_id"]
+        assert set(mine) == {trials[f"{arm}-{SIZE}-seed-000"]}
 
     table = result.output_for_node("pairwise_judge")
     assert list(table["eval_id"]) == ids
@@ -151,6 +200,8 @@ def test_from_two_adapters_to_a_verdict_and_a_rerun_repeats_nothing(
             assert row["outcome"] == "tie"
             assert row["position_bias"] == differ  # of equal length, this judge prefers B
     assert set(table["judge"]) == {"a-judge"}
+    assert set(table["rule_id"]) == {"rule"}
+    assert metadata(result, "pairwise_judge")["rule"] == "rule"
     assert table["problem"].isna().all()
 
     first, second = metadata(result, "pairwise_judge"), metadata(again, "pairwise_judge")
@@ -187,8 +238,9 @@ def test_another_adapter_or_length_is_answered_anew(
         result = materialize(study.model_copy(update={"judge": shorter}), store, warehouse)
         assert metadata(result, "judged_answers")["models that answered in this run"] == 2
         assert result.output_for_node("judged_answers")["tokens"].max() <= 2
-        finetune(study, store, f"rule-{SIZE}-seed-000", "seed-002")
-        result = materialize(study, store, warehouse)
+        other = {**ARMS, f"rule-{SIZE}-seed-000": "seed-002"}
+        finetune(study, store, other)
+        result = materialize(study, store, warehouse, samples(other), adapters(other, study))
         assert metadata(result, "judged_answers")["models that answered in this run"] == 1
 
 
@@ -244,7 +296,31 @@ def test_the_local_judge_warns_that_it_is_no_evidence(
 
 
 def test_an_arm_that_was_not_finetuned_is_named(
-    make_study: Callable[..., Study], warehouse: Warehouse, tmp_path: Path
+    make_study: Callable[..., Study], warehouse: Warehouse, store: AdapterStore, tmp_path: Path
 ) -> None:
-    with pytest.raises(AdapterError, match="rule-4-seed-000"):
-        materialize(make_study(), AdapterStore(tmp_path / "empty"), warehouse)
+    study = make_study()
+    trained = adapters(ARMS, study)
+    rows = trained["arm"] != f"rule-{SIZE}-seed-000"
+    with pytest.raises(LineageError, match="rule-4-seed-000 is not finetuned"):
+        materialize(study, store, warehouse, trained=trained[rows])
+    # Its table says that it was, but its folder is gone.
+    trial = trained.loc[~rows, "trial_id"].item()
+    with pytest.raises(AdapterError, match=rf"{trial} is not in .*materialize"):
+        materialize(study, AdapterStore(tmp_path / "empty"), warehouse)
+
+
+def test_an_arm_that_was_drawn_again_and_not_trained_is_not_judged(
+    make_study: Callable[..., Study], warehouse: Warehouse, store: AdapterStore
+) -> None:
+    redrawn = samples({**ARMS, f"random-{SIZE}-seed-000": "seed-003"})
+    with pytest.raises(LineageError, match=r"random-4-seed-000.*materialize selection_adapters"):
+        materialize(make_study(), store, warehouse, drawn=redrawn)
+
+
+def test_arms_of_two_rules_are_not_compared(
+    make_study: Callable[..., Study], warehouse: Warehouse, store: AdapterStore
+) -> None:
+    one, other = ({key: ARMS[key]} for key in ARMS)
+    drawn = pd.concat([samples(one, "rule"), samples(other, "earlier rule")])
+    with pytest.raises(LineageError, match=r"drawn by 2 rules; materialize selection_samples"):
+        materialize(make_study(), store, warehouse, drawn=drawn)

@@ -2,16 +2,18 @@ import json
 from pathlib import Path
 
 import dagster as dg
+import pandas as pd
 import pytest
 import yaml
 
-from im_assets.reporting.assets import definitions, report_dependencies
-from im_assets.reporting.blocks import Text
+from im_assets.reporting.assets import ALWAYS, definitions, report_dependencies
+from im_assets.reporting.blocks import Facts, Text
 from im_assets.reporting.export import main
-from im_assets.reporting.gather import ReportError, gather
-from im_assets.reporting.report import write_report
-from im_assets.reporting.sections.answer import rule_sentence
+from im_assets.reporting.gather import Gathered, ReportError, gather
+from im_assets.reporting.report import make_report, write_report
+from im_assets.reporting.sections.answer import rule_sentence, selection_sentences
 from im_assets.reporting.sections.evidence import section as evidence
+from im_assets.rule.document import coefficient_table
 from im_resources.study import Study
 from im_resources.warehouse import Warehouse
 from tests.reporting.tables import HOSTILE, fill, make_study, tables, without_parts
@@ -22,7 +24,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("IM_HOME", str(tmp_path))
 
 
-def report(study: Study) -> list[dg.AssetsDefinition]:
+def report_assets(study: Study) -> list[dg.AssetsDefinition]:
     return [a for a in definitions(study).assets or () if isinstance(a, dg.AssetsDefinition)]
 
 
@@ -37,14 +39,17 @@ def test_the_asset_depends_on_what_the_profile_asks_for() -> None:
     assert "rule_evidence" not in report_dependencies(published)
     without = make_study(validation={"deciles": 0})
     assert "rule_deciles" not in report_dependencies(without)
-    [asset] = report(make_study())
+    [asset] = report_assets(make_study())
+    assert everything > set(ALWAYS)
     assert {key.to_user_string() for key in asset.dependency_keys} == everything
 
 
 def test_the_asset_writes_the_report_and_shows_it() -> None:
     study = make_study()
     warehouse = fill(study.warehouse, study)
-    result = dg.materialize(report(study), resources={"study": study, "warehouse": warehouse})
+    result = dg.materialize(
+        report_assets(study), resources={"study": study, "warehouse": warehouse}
+    )
     [event] = result.asset_materializations_for_node("study_report")
     page = study.folder / "report" / "index.html"
     assert event.metadata["page"].value == str(page)
@@ -99,6 +104,93 @@ def test_the_answer_and_the_evidence_follow_the_verdicts(tmp_path: Path) -> None
     assert f"saves {first}." in said
 
 
+def warnings(found: Gathered) -> dict[str, list[str]]:
+    """The warnings of each section of the report, by the section's key."""
+    report = make_report(found, False, {})
+    texts = {s.key: [b for b in s.blocks if isinstance(b, Text)] for s in report.sections}
+    return {k: [b.text for b in t if b.role == "warning"] for k, t in texts.items()}
+
+
+def test_what_is_of_an_earlier_rule_is_said_beside_it(tmp_path: Path) -> None:
+    study = make_study()
+    warehouse = fill(tmp_path / "w.duckdb", study)
+    found = gather(study, warehouse, with_rows=False)
+    assert not [t for texts in warnings(found).values() for t in texts if "earlier rule" in t]
+    assert "Checked by finetuning." in " ".join(selection_sentences(found))
+    answered = make_report(found, False, {}).document()["sections"]["answer"]
+
+    assert found.rule is not None
+    constant = found.rule.constant.model_copy(update={"estimate": 0.5})
+    another = found.rule.model_copy(update={"constant": constant})
+    warehouse.replace_table("quality_rule", coefficient_table(another))
+    found = gather(study, warehouse, with_rows=False)
+    said = warnings(found)
+    for section, table in {
+        "evidence": "rule_evidence",
+        "validation": "selection_validation and rule_deciles",
+        "size": "size_search",
+        "judge": "pairwise_judge",
+    }.items():
+        assert any(t.startswith(f"{table} belong to an earlier rule") for t in said[section]), table
+    assert "The selection is of an earlier rule: materialize it again." in said["selection"]
+    # The answer does not take the earlier rule's verdict for this one's.
+    [sentence] = selection_sentences(found)
+    assert "the verdicts below belong to an earlier rule" in sentence
+    now = make_report(found, False, {}).document()["sections"]["answer"]
+    assert "not distinguishable" in json.dumps(answered)
+    assert "not distinguishable" not in json.dumps(now)
+
+
+def test_a_table_of_before_rules_had_an_id_says_what_to_materialize(tmp_path: Path) -> None:
+    study = make_study()
+    warehouse = fill(tmp_path / "w.duckdb", study)
+    frame = warehouse.read_table("selection_validation").drop(columns="rule_id")
+    warehouse.replace_table("selection_validation", frame)
+    with pytest.raises(ReportError, match=r"rule_id; .* materialize selection_validation again"):
+        gather(study, warehouse, with_rows=True)
+
+
+def test_points_of_other_experiments_are_no_mixtures(tmp_path: Path) -> None:
+    study = make_study()
+    warehouse = fill(tmp_path / "w.duckdb", study)
+    table = warehouse.read_table("indicator_table")
+    bins = table[:4].assign(experiment="univariate", partition=[f"ppl-bin-{i}" for i in range(4)])
+    warehouse.replace_table("indicator_table", pd.concat([table, bins], ignore_index=True))
+    found = gather(study, warehouse, with_rows=False)
+    assert found.mixtures is not None
+    assert found.mixtures["partition"].tolist() == table["partition"].tolist()
+    report = make_report(found, False, {}).document()
+    assert "ppl-bin-0" not in json.dumps(report["sections"]["mixtures"])
+
+
+def test_every_pool_has_its_part_of_the_selection(tmp_path: Path) -> None:
+    source = {"path": "none.jsonl"}
+    data = make_study().data.model_dump() | {"unseen": {"dolly": source, "mine": source}}
+    study = make_study(data=data)
+    warehouse = fill(tmp_path / "w.duckdb", study)
+    found = gather(study, warehouse, with_rows=True)
+    assert found.pools["dolly"].selection is not None
+    assert found.pools["mine"].selection is None
+    selection = warehouse.read_table("dolly_selection")
+    for kind in ("dataset", "scores", "selection"):
+        warehouse.replace_table(f"mine_{kind}", warehouse.read_table(f"dolly_{kind}"))
+    warehouse.replace_table("mine_selection", selection.head(7).assign(rule_id="an earlier one"))
+    found = gather(study, warehouse, with_rows=True)
+    assert {name: pool.examples for name, pool in found.pools.items()} == {"dolly": 60, "mine": 60}
+    report = make_report(found, True, {})
+    blocks = report.section("selection").blocks
+    facts = {f.key: f.value for b in blocks if isinstance(b, Facts) for f in b.items}
+    assert (facts["dolly_selected"], facts["mine_selected"]) == (20, 7)
+    assert warnings(found)["selection"] == [
+        "The selection of mine is of an earlier rule: materialize it again."
+    ]
+    page = write_report(report, tmp_path / "report").read_text(encoding="utf-8")
+    assert "examples selected of mine" in page
+    assert {"dolly_dataset", "mine_dataset", "mine_scores", "mine_selection"} <= set(
+        report_dependencies(study)
+    )
+
+
 def test_an_export_holds_no_text_of_the_data(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -129,8 +221,6 @@ def test_an_export_of_a_study_that_never_ran_says_so(
 
 
 def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
-    from im_assets.reporting.report import make_report
-
     folder = tmp_path / "mine"
     folder.mkdir()
     (folder / "thesis.txt").write_text("years of work")

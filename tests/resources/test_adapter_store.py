@@ -1,11 +1,13 @@
 import json
+import shutil
 import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -32,64 +34,67 @@ def store(tmp_path: Path) -> AdapterStore:
     return AdapterStore(tmp_path / "adapters")
 
 
+def names(store: AdapterStore) -> list[str]:
+    return sorted(path.name for path in store.root.iterdir())
+
+
+def at_once(do: Callable[[str], Any], trials: Sequence[str]) -> list[Any]:
+    """What ``do`` gives for each, all starting at one moment in threads of their own."""
+    barrier = threading.Barrier(len(trials))
+
+    def one(trial: str) -> Any:
+        barrier.wait()
+        return do(trial)
+
+    with ThreadPoolExecutor(len(trials)) as pool:
+        return list(pool.map(one, trials))
+
+
 def test_a_published_adapter_is_found_with_its_facts_and_files(store: AdapterStore) -> None:
-    assert store.find("seed-000", "abc") is None
-    published = store.publish("seed-000", "abc", adapter(), {"losses": [2.0, 1.5]})
-    assert store.find("seed-000", "abc") == published
+    assert store.find("abc") is None
+    published = store.publish("abc", adapter(), {"losses": [2.0, 1.5]})
+    assert store.find("abc") == store.there("abc") == published
     assert published["losses"] == [2.0, 1.5]
     assert published["fingerprint"] == "abc"
-    folder = store.folder("seed-000", "abc")
+    folder = store.folder("abc")
     assert (folder / WEIGHTS).read_bytes() == b"weights"
     assert set(published["files"]) == {WEIGHTS, "adapter_config.json", "README.md"}
-    assert sorted(p.name for p in folder.parent.iterdir()) == ["abc", "latest"]  # nothing else
-    assert store.find("seed-001", "abc") is None
+    assert names(store) == ["abc"]  # nothing else
+    assert store.find("other") is None
 
 
-def test_latest_is_the_one_published_or_pointed_at_last(store: AdapterStore) -> None:
-    with pytest.raises(AdapterError, match=r"no finetuned adapter for seed-000.*materialize"):
-        store.latest("seed-000")
-    store.publish("seed-000", "one", adapter(b"1"), {})
-    store.publish("seed-000", "two", adapter(b"2"), {})
-    store.publish("seed-001", "three", adapter(b"3"), {})
-    folder, manifest = store.latest("seed-000")
-    assert (folder.name, manifest["fingerprint"]) == ("two", "two")
-    store.point("seed-000", "one")  # the profile was changed back
-    store.point("seed-000", "one")
-    assert store.latest("seed-000")[0].name == "one"
-    assert (store.latest("seed-001")[0] / WEIGHTS).read_bytes() == b"3"
+def test_one_that_has_to_be_there_says_how_to_get_it(store: AdapterStore) -> None:
+    with pytest.raises(AdapterError, match=r"the finetune abc is not in .*materialize"):
+        store.there("abc")
 
 
 @pytest.mark.parametrize("damage", ["change", "cut", "remove"])
 def test_a_damaged_adapter_is_refused_with_a_way_out(store: AdapterStore, damage: str) -> None:
-    store.publish("seed-000", "abc", adapter(), {})
-    folder = store.folder("seed-000", "abc")
+    store.publish("abc", adapter(), {})
+    folder = store.folder("abc")
     if damage == "remove":
         (folder / WEIGHTS).unlink()
     else:
         (folder / WEIGHTS).write_bytes(b"weightz" if damage == "change" else b"weig")
-    for look in (lambda: store.find("seed-000", "abc"), lambda: store.latest("seed-000")):
-        with pytest.raises(AdapterError, match=rf"{WEIGHTS}.*delete the folder.*seed-000"):
-            look()
+    for look in (store.find, store.there):
+        with pytest.raises(AdapterError, match=rf"{WEIGHTS}.*delete the folder.*abc"):
+            look("abc")
     # What the message proposes works.
-    for path in folder.iterdir():
-        path.unlink()
-    folder.rmdir()
-    assert store.find("seed-000", "abc") is None
-    with pytest.raises(AdapterError, match="no finetuned adapter"):
-        store.latest("seed-000")
-    store.publish("seed-000", "abc", adapter(), {})
-    assert store.latest("seed-000")[0] == folder
+    shutil.rmtree(folder)
+    assert store.find("abc") is None
+    store.publish("abc", adapter(), {})
+    assert store.there("abc")["fingerprint"] == "abc"
 
 
 @pytest.mark.parametrize(
     "name", ["..", ".", "", "../up", "a/b", "/etc", ".hidden", "a\\b", "a b", "a\n", "ä"]
 )
 def test_names_that_leave_the_root_are_refused(store: AdapterStore, name: str) -> None:
-    for partition, fingerprint in ((name, "abc"), ("seed-000", name)):
+    with pytest.raises(ValueError, match="not a plain folder name"):
+        store.publish(name, adapter(), {})
+    for look in (store.find, store.there, store.folder):
         with pytest.raises(ValueError, match="not a plain folder name"):
-            store.publish(partition, fingerprint, adapter(), {})
-        with pytest.raises(ValueError, match="not a plain folder name"):
-            store.find(partition, fingerprint)
+            look(name)
     assert not store.root.exists()
 
 
@@ -100,41 +105,42 @@ def test_pickled_weights_are_refused_and_leave_nothing(store: AdapterStore) -> N
         (folder / "inner" / "adapter_model.bin").write_bytes(b"pickle")
 
     with pytest.raises(AdapterError, match=r"pickled weights: adapter_model.bin"):
-        store.publish("seed-000", "abc", save, {})
-    assert store.find("seed-000", "abc") is None
-    assert list((store.root / "seed-000").iterdir()) == []
+        store.publish("abc", save, {})
+    assert store.find("abc") is None
+    assert names(store) == []
 
 
 def test_a_failed_save_leaves_nothing_and_the_old_one_stays(store: AdapterStore) -> None:
-    store.publish("seed-000", "old", adapter(), {})
+    old = store.publish("old", adapter(), {})
 
     def save(folder: Path) -> None:
         adapter()(folder)
         raise OSError("No space left on device")
 
     with pytest.raises(OSError, match="No space left"):
-        store.publish("seed-000", "new", save, {})
-    assert store.find("seed-000", "new") is None
-    assert store.latest("seed-000")[0].name == "old"
-    assert sorted(p.name for p in (store.root / "seed-000").iterdir()) == ["latest", "old"]
+        store.publish("new", save, {})
+    assert store.find("new") is None
+    assert store.find("old") == old
+    assert names(store) == ["old"]
 
 
 def test_publishing_again_keeps_one_complete_adapter(store: AdapterStore) -> None:
-    first = store.publish("seed-000", "abc", adapter(), {"seconds": 1})
-    store.publish("seed-000", "other", adapter(), {})
-    again = store.publish("seed-000", "abc", adapter(), {"seconds": 2})
-    assert store.find("seed-000", "abc") == again == first == store.latest("seed-000")[1]
-    names = sorted(p.name for p in (store.root / "seed-000").iterdir())
-    assert names == ["abc", "latest", "other"]
+    first = store.publish("abc", adapter(), {"seconds": 1})
+    store.publish("other", adapter(), {})
+    again = store.publish("abc", adapter(b"trained again"), {"seconds": 2})
+    assert store.find("abc") == again == first
+    assert (store.folder("abc") / WEIGHTS).read_bytes() == b"weights"
+    assert names(store) == ["abc", "other"]
 
 
 def test_a_folder_without_a_manifest_is_replaced(store: AdapterStore) -> None:
-    leftover = store.folder("seed-000", "abc")
+    leftover = store.folder("abc")
     leftover.mkdir(parents=True)
     (leftover / WEIGHTS).write_bytes(b"half")
-    assert store.find("seed-000", "abc") is None
-    store.publish("seed-000", "abc", adapter(), {})
-    assert (store.latest("seed-000")[0] / WEIGHTS).read_bytes() == b"weights"
+    assert store.find("abc") is None
+    store.publish("abc", adapter(), {})
+    assert store.there("abc")
+    assert (leftover / WEIGHTS).read_bytes() == b"weights"
 
 
 def test_files_in_folders_and_without_a_suffix_are_vouched_for(store: AdapterStore) -> None:
@@ -143,28 +149,28 @@ def test_files_in_folders_and_without_a_suffix_are_vouched_for(store: AdapterSto
         (folder / "v1.0").mkdir()
         (folder / "v1.0" / "VOCAB").write_text("a b c")
 
-    published = store.publish("seed-000", "abc", save, {})
+    published = store.publish("abc", save, {})
     assert "v1.0/VOCAB" in published["files"]
-    (store.folder("seed-000", "abc") / "v1.0" / "VOCAB").write_text("a b")
+    (store.folder("abc") / "v1.0" / "VOCAB").write_text("a b")
     with pytest.raises(AdapterError, match="VOCAB"):
-        store.find("seed-000", "abc")
+        store.find("abc")
 
 
 def test_many_publish_the_same_adapter_at_once(store: AdapterStore) -> None:
-    """Two runs trained the same seed: both succeed, and no reader ever sees it damaged or gone."""
-    store.publish("seed-000", "abc", adapter(), {})
+    """Two runs trained the same trial: both succeed, and no reader sees it damaged or gone."""
+    store.publish("abc", adapter(), {})
     stop = threading.Event()
 
     def read() -> int:
         reads = 0
         while not stop.is_set() or not reads:
-            assert store.latest("seed-000")[1]["fingerprint"] == "abc"
+            assert store.there("abc")["fingerprint"] == "abc"
             reads += 1
         return reads
 
     def publish(_: int) -> None:
         for _ in range(20):
-            store.publish("seed-000", "abc", adapter(), {})
+            store.publish("abc", adapter(), {})
 
     with ThreadPoolExecutor(5) as pool:
         reader = pool.submit(read)
@@ -173,24 +179,106 @@ def test_many_publish_the_same_adapter_at_once(store: AdapterStore) -> None:
         finally:
             stop.set()
         assert reader.result() > 0
-    assert sorted(p.name for p in (store.root / "seed-000").iterdir()) == ["abc", "latest"]
+    assert names(store) == ["abc"]
 
 
-def test_many_publish_a_seeds_first_adapter_at_once(store: AdapterStore) -> None:
+def test_many_publish_a_trials_first_adapter_at_once(store: AdapterStore) -> None:
     for attempt in range(10):
-        barrier = threading.Barrier(4)
+        same, other = f"same-{attempt}", f"other-{attempt}"
 
-        def publish(
-            name: str, attempt: int = attempt, barrier: threading.Barrier = barrier
-        ) -> None:
-            barrier.wait()
-            store.publish(f"seed-{attempt:03d}", name, adapter(), {})
+        def publish(trial: str) -> dict[str, Any]:
+            return store.publish(trial, adapter(), {"by": threading.get_ident()})
 
-        with ThreadPoolExecutor(4) as pool:
-            list(pool.map(publish, ["same", "same", "same", "other"]))
-        assert store.latest(f"seed-{attempt:03d}")[0].name in ("same", "other")
-        for name in ("same", "other"):
-            assert store.find(f"seed-{attempt:03d}", name) is not None
+        published = at_once(publish, [same, same, same, other])
+        for trial, manifest in zip([same, same, same, other], published, strict=True):
+            assert store.find(trial) == manifest  # of all, one stayed, and all were told so
+    assert len(names(store)) == 20
+
+
+# -- the layout before: <root>/<partition>/<trial>, with a file that named the latest -----------
+
+
+def of_the_layout_before(store: AdapterStore, partition: str, trial: str) -> dict[str, Any]:
+    """An adapter as earlier versions left it; its manifest."""
+    before = AdapterStore(store.root / partition)
+    manifest = before.publish(trial, adapter(f"{partition} {trial}".encode()), {"seed": 0})
+    (store.root / partition / "latest").write_text(trial)
+    return manifest
+
+
+def test_an_adapter_of_the_layout_before_is_moved_here_and_not_trained_again(
+    store: AdapterStore,
+) -> None:
+    one = of_the_layout_before(store, "seed-000", "one")
+    of_the_layout_before(store, "seed-001", "two")
+    assert store.find("one") == one
+    assert (store.folder("one") / WEIGHTS).read_bytes() == b"seed-000 one"
+    assert not (store.root / "seed-000" / "one").exists()
+    assert (store.root / "seed-001" / "two").is_dir()  # untouched until it is asked for
+    assert store.find("one") == one
+    assert store.there("two")["fingerprint"] == "two"
+    assert store.find("three") is None
+
+
+def test_an_old_folder_without_a_manifest_or_that_is_being_written_is_not_taken(
+    store: AdapterStore,
+) -> None:
+    adapter_folder = store.root / "seed-000" / "one"
+    adapter_folder.mkdir(parents=True)
+    (adapter_folder / WEIGHTS).write_bytes(b"half")
+    assert store.find("one") is None
+    assert (adapter_folder / WEIGHTS).is_file()
+
+
+def test_a_damaged_adapter_of_the_layout_before_is_refused(store: AdapterStore) -> None:
+    of_the_layout_before(store, "seed-000", "one")
+    (store.root / "seed-000" / "one" / WEIGHTS).write_bytes(b"weig")
+    with pytest.raises(AdapterError, match=rf"{WEIGHTS}.*delete the folder"):
+        store.find("one")
+
+
+def test_threads_that_look_for_an_old_adapter_at_once_all_find_it(store: AdapterStore) -> None:
+    for attempt in range(20):
+        trial = f"trial-{attempt}"
+        manifest = of_the_layout_before(store, "seed-000", trial)
+        assert at_once(store.find, [trial] * 4) == [manifest] * 4
+
+
+FIND = """
+import json, sys
+from pathlib import Path
+from im_resources.adapter_store import AdapterStore
+
+print("ready", flush=True)
+sys.stdin.readline()
+store = AdapterStore(Path(sys.argv[1]))
+print(json.dumps([store.find(trial) for trial in sys.argv[2:]]))
+"""
+
+
+def test_processes_that_look_for_old_adapters_at_once_all_find_them(store: AdapterStore) -> None:
+    trials = [f"trial-{i}" for i in range(60)]
+    manifests = [of_the_layout_before(store, f"seed-{i:03d}", t) for i, t in enumerate(trials)]
+    children = [
+        subprocess.Popen(
+            [sys.executable, "-c", FIND, str(store.root), *trials],
+            cwd=PROJECT_ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(2)
+    ]
+    for child in children:
+        assert child.stdout is not None
+        assert child.stdout.readline() == "ready\n"
+    for child in children:
+        assert child.stdin is not None
+        child.stdin.write("go\n")
+        child.stdin.flush()
+    for child in children:
+        assert json.loads(child.communicate(timeout=60)[0]) == manifests
+    assert sorted(p.name for p in store.root.iterdir() if (p / WEIGHTS).is_file()) == sorted(trials)
 
 
 CHILD = """
@@ -206,25 +294,25 @@ def save(folder):
             file.flush()
             time.sleep(0.001)
 
-AdapterStore(Path(sys.argv[1])).publish("seed-000", "abc", save, {})
+AdapterStore(Path(sys.argv[1])).publish("abc", save, {})
 """
 
 
 def test_a_process_killed_while_it_writes_leaves_no_adapter(store: AdapterStore) -> None:
     child = subprocess.Popen([sys.executable, "-c", CHILD, str(store.root)], cwd=PROJECT_ROOT)
     try:
-        wait_for(lambda: any(store.root.glob(f"*/*/{WEIGHTS}")), child)
+        wait_for(lambda: any(store.root.glob(f"*/{WEIGHTS}")), child)
     finally:
         child.kill()
     assert child.wait() == -signal.SIGKILL
-    assert store.find("seed-000", "abc") is None
-    with pytest.raises(AdapterError, match="no finetuned adapter"):
-        store.latest("seed-000")
-    published = store.publish("seed-000", "abc", adapter(), {})
-    assert store.latest("seed-000") == (store.folder("seed-000", "abc"), published)
+    assert store.find("abc") is None
+    with pytest.raises(AdapterError, match="abc is not in"):
+        store.there("abc")
+    published = store.publish("abc", adapter(), {})
+    assert store.there("abc") == published
 
 
 def test_the_manifest_is_plain_json_beside_the_weights(store: AdapterStore) -> None:
-    published = store.publish("seed-000", "abc", adapter(), {"seed": 0})
-    text = (store.folder("seed-000", "abc") / "manifest.json").read_text(encoding="utf-8")
+    published = store.publish("abc", adapter(), {"seed": 0})
+    text = (store.folder("abc") / "manifest.json").read_text(encoding="utf-8")
     assert json.loads(text) == published

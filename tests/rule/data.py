@@ -84,5 +84,9 @@ def random_study(
     x = rng.normal(size=(rows, len(slopes)))
     log_loss = 1 + x @ np.asarray(slopes) + noise * rng.normal(size=rows)
     table = pd.DataFrame(x, columns=[f"x{i}" for i in range(len(slopes))])
-    table.insert(0, "seed", [f"seed-{i:03d}" for i in range(rows)])
-    return table.assign(n_examples=100, loss=np.exp(log_loss), log_loss=log_loss)
+    table.insert(0, "experiment", "mixtures")
+    table.insert(1, "partition", [f"seed-{i:03d}" for i in range(rows)])
+    table.insert(2, "n_examples", 100)
+    table.insert(3, "largest_source", ["ab"[i % 2] for i in range(rows)])
+    table["set_id"] = [f"set-{i:03d}" for i in range(rows)]
+    return table.assign(loss=np.exp(log_loss), log_loss=log_loss)

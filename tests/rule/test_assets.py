@@ -51,7 +51,6 @@ def materialize(table: pd.DataFrame, study: Study) -> dg.ExecuteInProcessResult:
             indicator_table,
             quality_rule,
             checks.indicator_table_is_finite,
-            checks.indicator_table_has_every_seed,
             checks.indicators_are_not_collinear,
         ],
         resources={"study": study, "io_manager": dg.mem_io_manager},
@@ -113,13 +112,11 @@ def test_a_published_rule_needs_its_indicators() -> None:
 @pytest.mark.parametrize(
     ("break_it", "check"),
     [
-        (lambda t: t[:20], "indicator_table_has_every_seed"),
-        (lambda t: pd.concat([t, t[:1]]), "indicator_table_has_every_seed"),
         (lambda t: t.assign(x1=float("inf")), "indicator_table_is_finite"),
         (lambda t: t.assign(log_loss=float("nan")), "indicator_table_is_finite"),
         (lambda t: t.drop(columns="x2"), "indicator_table_is_finite"),
     ],
-    ids=["missing", "repeated", "infinite", "nan", "column"],
+    ids=["infinite", "nan", "column"],
 )
 def test_the_checks_stop_the_rule(
     break_it: Callable[[pd.DataFrame], pd.DataFrame], check: str
@@ -132,20 +129,54 @@ def test_the_checks_stop_the_rule(
     assert not (study.folder / "quality_rule.json").exists()
 
 
-def test_seeds_of_an_earlier_larger_study_only_warn() -> None:
-    result = materialize(random_study(), make_study(seeds=20))
-    assert result.success
-    [failed] = [e for e in result.get_asset_check_evaluations() if not e.passed]
-    assert failed.severity == dg.AssetCheckSeverity.WARN
-    assert "seed-020, seed-021, seed-022, seed-023" in str(failed.description)
+def failure(result: dg.ExecuteInProcessResult) -> str:
+    [event] = result.filter_events(lambda e: e.is_step_failure and e.step_key == "quality_rule")
+    return str(event.step_failure_data.error)
+
+
+@pytest.mark.parametrize(
+    ("break_it", "words"),
+    [
+        (
+            lambda t: t[:20],
+            "lacks 4 of 24 mixtures (seed-020, seed-021, seed-022, seed-023): see its check "
+            "mixtures_parts_agree",
+        ),
+        (lambda t: t.assign(experiment="univariate"), "lacks 24 of 24 mixtures"),
+        (lambda t: pd.concat([t, t[:1]]), "mixtures repeated: seed-000"),
+    ],
+    ids=["missing", "of another experiment", "repeated"],
+)
+def test_a_rule_on_other_points_than_the_studys_is_not_fitted(
+    break_it: Callable[[pd.DataFrame], pd.DataFrame], words: str
+) -> None:
+    """Also where quality_rule is materialized alone, and no check of the table runs."""
+    study = make_study()
+    result = materialize(break_it(random_study()), study)
+    assert not result.success
+    assert words in failure(result)
+    assert not (study.folder / "quality_rule.json").exists()
 
 
 def test_a_study_of_named_seeds_needs_exactly_these() -> None:
-    table = random_study().assign(seed=[f"seed-{7 * i:03d}" for i in range(24)])
+    table = random_study().assign(partition=[f"seed-{7 * i:03d}" for i in range(24)])
     named = make_study(seeds=[7 * i for i in range(24)])
-    assert not list(failed_checks(materialize(table, named)))
-    [missing] = failed_checks(materialize(table[1:], named))
-    assert "seed-000" in str(missing.description)
+    assert not failed_checks(materialize(table, named))
+    assert "(seed-000)" in failure(materialize(table[1:], named))
+
+
+def test_the_rule_names_itself_in_table_and_metadata() -> None:
+    """Verdicts carry this id; only a rule that predicts something else has another."""
+    ids = []
+    for table in (random_study(), random_study(), random_study(seed=1)):
+        result = materialize(table, make_study())
+        frame = result.output_for_node("quality_rule")
+        rule = load_rule(frame)
+        assert set(frame["rule_id"]) == {rule.id}
+        [event] = result.asset_materializations_for_node("quality_rule")
+        assert event.metadata["rule_id"].value == rule.id
+        ids.append(rule.id)
+    assert ids[0] == ids[1] != ids[2]
 
 
 def test_collinear_indicators_warn_and_do_not_block() -> None:
@@ -183,10 +214,19 @@ def test_figures_are_readable_and_small() -> None:
         assert Image.open(io.BytesIO(made)).width == 900
 
 
+<<<<<<< HEAD
 def test_the_fit_is_drawn_of_every_mixture_against_the_rules_target() -> None:
     table = random_study().rename(columns={"log_loss": "win_rate"})
     rule = fit_rule(table, NAMES, RuleSettings(), Target("win_rate", "identity", "higher"))
     chart = fit_figure(rule, table)
+=======
+def test_the_fit_is_drawn_of_every_mixture_against_the_named_target() -> None:
+    table = random_study()
+    rule = fit_rule(table, NAMES, RuleSettings())
+    of_wins = {"target": "win_rate", "scale": "identity", "direction": "higher"}
+    measured = table.rename(columns={"log_loss": "win_rate"})
+    chart = fit_figure(rule.model_copy(update=of_wins), measured)
+>>>>>>> tests
     data = chart["datasets"]
     assert [p["x"] for p in data["predicted"]] == table["win_rate"].tolist()
     assert [p["y"] for p in data["predicted"]] == pytest.approx(rule.predict(table).tolist())

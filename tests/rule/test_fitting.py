@@ -112,7 +112,7 @@ def test_leave_one_out_equals_a_naive_loop() -> None:
         for names, predictions in ((chosen, honest), (rule.indicators, fixed)):
             beta, _ = solve(rest, names)
             predictions.append(beta[0] + beta[1:] @ row[list(names)].to_numpy(dtype=float))
-    assert list(rule.loo_predictions) == list(table.seed)
+    assert list(rule.loo_predictions) == list(table.partition)
     assert list(rule.loo_predictions.values()) == pytest.approx(honest)
     assert rule.loo_spearman == pytest.approx(spearman(table.log_loss, honest))
     assert rule.loo_spearman_fixed == pytest.approx(spearman(table.log_loss, fixed))

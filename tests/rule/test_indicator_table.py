@@ -1,6 +1,6 @@
-"""indicator_table: the SQL against the same computation in pandas, and what stops it."""
+"""indicator_table: one row a point, against the same computation in pandas, and what stops it."""
 
-import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,77 +11,141 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from im_assets.rule.assets import indicator_table
-from im_assets.rule.indicator_table import mixture_scores, one_row_a_mixture
+from im_assets.experiments.evaluation import evaluation_fingerprint, evaluation_rows
+from im_assets.experiments.finetuning import training_settings_id
+from im_assets.experiments.lineage import LineageError, set_id_of
+from im_assets.experiments.points import PARENTS, Parts, points_of
+from im_assets.mixtures.experiment import mixture_experiment
+from im_assets.rule.assets import definitions
 from im_assets.scoring.batch import Models
 from im_assets.scoring.indicators.nearest_neighbour import nearest_neighbour
 from im_assets.scoring.registry import chosen
 from im_resources.gpu import GpuResource
-from im_resources.study import ScoringSettings, Study, load_study
+from im_resources.study import ModelSource, ScoringSettings, Study, load_study
 from im_resources.warehouse import Warehouse, WarehouseIOManager
 
-NAMES = ["len_out", "mtld"]
+PLAIN: dict[str, Any] = {"len_out": "response_length", "mtld": "mtld"}
+KNN: dict[str, Any] = {"knn_2": {"backend": "nearest_neighbour", "options": {"neighbour": 2}}}
+LOSSES = ["token_loss", "instruction_loss", "loss", "log_loss"]
+GPU = GpuResource(device="cpu")
 Tables = dict[str, pd.DataFrame]
 
 
-def random_tables(seed: int, mixtures: int = 5, size: int = 7, pool: int = 20) -> Tables:
+@pytest.fixture(scope="module")
+def models_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model that is never loaded: its vectors are in the cache, and its hash is a base's."""
+    folder = tmp_path_factory.mktemp("model")
+    (folder / "model.safetensors").write_bytes(b"weights")
+    return folder
+
+
+def make_study(
+    folder: Path, indicators: dict[str, Any], weighting: str = "token", mixtures: int = 5
+) -> Study:
+    study, source = load_study("demo"), ModelSource(path=str(folder))
+    changes = {
+        "models": study.models.model_copy(
+            update={"base": source, "embedding": source, "precision": "fp32"}
+        ),
+        "evaluation": study.evaluation.model_copy(update={"weighting": weighting}),
+        "scoring": ScoringSettings(indicators=indicators),
+        "mixtures": study.mixtures.model_copy(update={"seeds": mixtures}),
+    }
+    return study.model_copy(update=changes)
+
+
+def random_tables(study: Study, seed: int, size: int = 7, pool: int = 20) -> Tables:
     """What the stages before leave in the warehouse: random members, scores and losses."""
-    rng = np.random.default_rng(seed)
+    rng, models = np.random.default_rng(seed), Models.of(study, GPU)
     ids = [f"x{i}" for i in range(pool)]
-    seeds = [f"seed-{i:03d}" for i in range(mixtures)]
-    members = pd.DataFrame(
-        [(s, k, i) for s in seeds for k, i in enumerate(rng.choice(ids, size, replace=False))],
-        columns=["seed", "position", "example_id"],
+    keys = mixture_experiment(study).keys
+    sets = {key: list(rng.choice(ids, size, replace=False)) for key in keys}
+    evaluation = pd.DataFrame(
+        [(f"e{e}", output, f"Ask {e}.", "", "Answer") for e in range(3) for output in range(e + 1)],
+        columns=["eval_id", "output_index", "instruction", "input", "output"],
     )
-    scores = pd.DataFrame(
-        [(i, name, rng.normal(scale=10)) for i in ids for name in NAMES],
-        columns=["example_id", "indicator", "value"],
-    )
+    evaluation_id = evaluation_fingerprint(evaluation_rows(evaluation, study.evaluation), study)
     losses = pd.DataFrame(
         [
-            (s, f"e{e}", output, rng.uniform(1, 60), rng.integers(1, 30))
-            for s in seeds
-            for e in range(3)
-            for output in range(e + 1)
+            (key, row.eval_id, row.output_index, rng.uniform(1, 60), rng.integers(1, 30))
+            for key in keys
+            for row in evaluation.itertuples()
         ],
         columns=["seed", "eval_id", "output_index", "nll", "tokens"],
     )
-    sets = pd.DataFrame(
-        [(s, "knn_6", rng.uniform()) for s in seeds], columns=["seed", "indicator", "value"]
-    )
+    per_example = [i for i in chosen(study.scoring) if i.backend.scope == "example"]
     return {
-        "mixed_samples": members,
-        "example_scores": scores,
-        "eval_losses": losses.assign(loss=losses["nll"] / losses["tokens"]),
-        "mixture_scores": sets,
-    }
+        "candidate_datasets": pd.DataFrame(
+            {"example_id": ids, "source": rng.choice([*"abc"], pool)}
+        ),
+        "eval_set": evaluation,
+        "mixed_samples": pd.DataFrame(
+            [
+                (key, place, example, set_id_of(members))
+                for key, members in sets.items()
+                for place, example in enumerate(members)
+            ],
+            columns=["seed", "position", "example_id", "set_id"],
+        ),
+        "example_scores": pd.DataFrame(
+            [
+                (example, i.name, i.fingerprint(models), rng.normal(scale=10))
+                for example in ids
+                for i in per_example
+            ],
+            columns=["example_id", "indicator", "fingerprint", "value"],
+        ).astype({"value": float}),
+        "finetuned_adapters": pd.DataFrame(
+            [
+                (key, f"trial-{key}", set_id_of(sets[key]), training_settings_id(study),
+                 GPU.base_fingerprint(study), study.models.precision)
+                for key in keys
+            ],
+            columns=["seed", "trial_id", "set_id", "settings_id", "base_id", "precision"],
+        ),
+        "eval_losses": losses.assign(
+            loss=losses["nll"] / losses["tokens"],
+            trial_id="trial-" + losses["seed"],
+            set_id=[set_id_of(sets[key]) for key in losses["seed"]],
+            evaluation_id=evaluation_id,
+        ),
+    }  # fmt: skip
 
 
-def by_pandas(tables: Tables, weighting: str) -> pd.DataFrame:
+def by_pandas(tables: Tables, indicators: list[str], weighting: str) -> pd.DataFrame:
     """The table as its definition reads, one mixture at a time."""
     rows = []
+    sources = tables["candidate_datasets"].set_index("example_id")["source"]
     for seed, members in tables["mixed_samples"].groupby("seed"):
         scores, losses = tables["example_scores"], tables["eval_losses"]
         losses = losses[losses["seed"] == seed]
-        row: dict[str, Any] = {"seed": seed, "n_examples": len(members)}
-        for name in NAMES:
+        counts = sources[members["example_id"]].value_counts()
+        row: dict[str, Any] = {
+            "experiment": "mixtures",
+            "partition": seed,
+            "n_examples": len(members),
+            "largest_source": min(counts.index[counts == counts.max()]),
+        }
+        for name in indicators:
             values = scores[scores["indicator"] == name].set_index("example_id")["value"]
             row[name] = values[members["example_id"]].mean()
-        of_set = tables["mixture_scores"].set_index(["seed", "indicator"])["value"]
-        row["knn_6"] = of_set[seed, "knn_6"]
         row["token_loss"] = losses["nll"].sum() / losses["tokens"].sum()
         row["instruction_loss"] = losses.groupby("eval_id")["loss"].mean().mean()
         row["loss"] = row[f"{weighting}_loss"]
-        rows.append(row | {"log_loss": np.log(row["loss"])})
+        row["log_loss"] = np.log(row["loss"])
+        adapter = tables["finetuned_adapters"].set_index("seed").loc[str(seed)]
+        row |= {name: adapter[name] for name in PARENTS if name != "evaluation_id"}
+        rows.append(row | {"evaluation_id": losses["evaluation_id"].iloc[0]})
     return pd.DataFrame(rows)
 
 
-def by_sql(folder: Path, tables: Tables, weighting: str) -> pd.DataFrame:
+def points(folder: Path, tables: Tables, study: Study) -> pd.DataFrame:
+    """The points of the tables, in a warehouse of their own."""
     warehouse = Warehouse(folder / "warehouse.duckdb")
     for name, frame in tables.items():
         warehouse.replace_table(name, frame)
-    long = warehouse.query("indicator_table.sql", {"weighting": weighting})
-    return one_row_a_mixture(long, [*NAMES, "knn_6"])
+    parts = Parts.of(mixture_experiment(study), tables)
+    return points_of(parts, chosen(study.scoring), study, Models.of(study, GPU), warehouse)
 
 
 def assert_same(table: pd.DataFrame, expected: pd.DataFrame) -> None:
@@ -93,53 +157,71 @@ def assert_same(table: pd.DataFrame, expected: pd.DataFrame) -> None:
 @pytest.mark.parametrize("weighting", ["token", "instruction"])
 @settings(max_examples=5, deadline=None)
 @given(seed=st.integers(0, 10_000), mixtures=st.integers(1, 8), size=st.integers(1, 20))
-def test_the_sql_is_the_definition(
-    tmp_path_factory: pytest.TempPathFactory, weighting: str, seed: int, mixtures: int, size: int
+def test_the_table_is_its_definition(
+    tmp_path_factory: pytest.TempPathFactory,
+    models_folder: Path,
+    weighting: str,
+    seed: int,
+    mixtures: int,
+    size: int,
 ) -> None:
-    tables = random_tables(seed, mixtures, size)
-    table = by_sql(tmp_path_factory.mktemp("tables"), tables, weighting)
-    assert_same(table, by_pandas(tables, weighting))
+    study = make_study(models_folder, PLAIN, weighting, mixtures)
+    tables = random_tables(study, seed, size)
+    found = points(tmp_path_factory.mktemp("tables"), tables, study)
+    assert_same(found, by_pandas(tables, [*PLAIN], weighting))
 
 
-def test_scores_and_losses_of_others_do_not_matter(tmp_path: Path) -> None:
-    tables = random_tables(1)
-    expected = by_sql(tmp_path, tables, "token")
-    stranger = pd.DataFrame({"example_id": ["other"], "indicator": ["mtld"], "value": [1e9]})
-    tables["example_scores"] = pd.concat([tables["example_scores"], stranger])
-    unused = pd.DataFrame(
-        {"example_id": [f"x{i}" for i in range(20)], "indicator": "ppl", "value": 5.0}
-    )
-    tables["example_scores"] = pd.concat([tables["example_scores"], unused])
+def test_scores_and_losses_of_others_do_not_matter(tmp_path: Path, models_folder: Path) -> None:
+    study = make_study(models_folder, PLAIN)
+    tables = random_tables(study, 1)
+    expected = points(tmp_path, tables, study)
+    scores = tables["example_scores"]
+    mtld = scores[scores["indicator"] == "mtld"]
+    others = [
+        mtld.assign(example_id="stranger" + mtld["example_id"], value=1e9),
+        mtld.assign(indicator="ppl", value=5.0),
+        mtld.assign(fingerprint="an earlier version", value=1e9),
+    ]
+    tables["example_scores"] = pd.concat([scores, *others])
     tables = {name: frame.sample(frac=1, random_state=0) for name, frame in tables.items()}
-    assert_same(by_sql(tmp_path, tables, "token"), expected)
+    assert_same(points(tmp_path, tables, study), expected)
 
 
-def test_a_member_without_a_score_is_named(tmp_path: Path) -> None:
-    tables = random_tables(2)
-    first = tables["mixed_samples"].iloc[0]
-    scores = tables["example_scores"]
-    gone = (scores["example_id"] == first["example_id"]) & (scores["indicator"] == "mtld")
-    message = "mtld is scored for 6 of the 7 examples of seed-000; materialize example_scores"
-    with pytest.raises(ValueError, match=re.escape(message)):
-        by_sql(tmp_path, tables | {"example_scores": scores[~gone]}, "token")
+def test_the_same_set_under_two_seeds_counts_once(tmp_path: Path, models_folder: Path) -> None:
+    study = make_study(models_folder, PLAIN)
+    tables = random_tables(study, 2)
+    samples = tables["mixed_samples"]
+    first = samples[samples["seed"] == "seed-000"]
+    others = samples[samples["seed"] != "seed-001"]
+    tables["mixed_samples"] = pd.concat([others, first.assign(seed="seed-001")])
+    assert_same(points(tmp_path, tables, study), by_pandas(tables, [*PLAIN], "token"))
 
 
-def test_an_indicator_without_any_score_is_named(tmp_path: Path) -> None:
-    tables = random_tables(3)
-    scores = tables["example_scores"]
-    without = tables | {"example_scores": scores[scores["indicator"] != "mtld"]}
-    with pytest.raises(ValueError, match="no scores of mtld"):
-        by_sql(tmp_path, without, "token")
-    fewer = tables | {"mixture_scores": tables["mixture_scores"][1:]}
-    with pytest.raises(ValueError, match="no scores of knn_6"):
-        by_sql(tmp_path, fewer, "token")
+Change = Callable[[pd.DataFrame], pd.DataFrame]
 
 
-def study_with(weighting: str, indicators: dict[str, Any]) -> Study:
-    study = load_study("demo")
-    evaluation = study.evaluation.model_copy(update={"weighting": weighting})
-    scoring = ScoringSettings(indicators=indicators)
-    return study.model_copy(update={"evaluation": evaluation, "scoring": scoring})
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda s: s[~((s["example_id"] == "x0") & (s["indicator"] == "mtld"))],
+        lambda s: s[s["indicator"] != "mtld"],
+        lambda s: s.assign(fingerprint=s["fingerprint"].where(s["indicator"] != "mtld", "old")),
+    ],
+    ids=["of a member", "of all", "of this version"],
+)
+def test_a_score_that_is_missing_is_told(
+    tmp_path: Path, models_folder: Path, change: Change
+) -> None:
+    study = make_study(models_folder, PLAIN)
+    tables = random_tables(study, 3)
+    samples = tables["mixed_samples"]
+    hit = samples.loc[samples["example_id"] == "x0", "seed"].tolist()
+    assert 0 < len(hit) < 5
+    tables["example_scores"] = change(tables["example_scores"])
+    with pytest.raises(LineageError, match=r"mtld is not scored.*materialize example_scores") as e:
+        points(tmp_path, tables, study)
+    named = hit if len(tables["example_scores"]) == 39 else list(mixture_experiment(study).keys)
+    assert f"{len(named)} mixtures ({', '.join(named)})" in str(e.value)
 
 
 def embed(warehouse: Warehouse, ids: list[str], models: Models) -> np.ndarray:
@@ -152,20 +234,19 @@ def embed(warehouse: Warehouse, ids: list[str], models: Models) -> np.ndarray:
     return vectors
 
 
-KNN = {"knn_2": {"backend": "nearest_neighbour", "options": {"neighbour": 2}}}
-
-
 def test_the_set_level_indicator_is_the_mean_over_the_mixtures_own_neighbours(
-    tmp_path: Path,
+    tmp_path: Path, models_folder: Path
 ) -> None:
-    study, warehouse = study_with("token", KNN), Warehouse(tmp_path / "w.duckdb")
-    models = Models.of(study, GpuResource(device="cpu"))
-    members = random_tables(4)["mixed_samples"]
-    ids = sorted(members["example_id"].unique())
+    study = make_study(models_folder, KNN)
+    warehouse = Warehouse(tmp_path / "warehouse.duckdb")
+    ids = [f"x{i}" for i in range(20)]
+    models = Models.of(study, GPU)
     vectors = dict(zip(ids, embed(warehouse, ids, models), strict=True))
-    frame = mixture_scores(members, chosen(study.scoring), models, warehouse)
-    assert list(frame["seed"]) == sorted(members["seed"].unique())
-    for seed, value in zip(frame["seed"], frame["value"], strict=True):
+    tables = random_tables(study, 4)
+    found = points(tmp_path, tables, study)
+    members = tables["mixed_samples"]
+    assert list(found["partition"]) == sorted(members["seed"].unique())
+    for seed, value in zip(found["partition"], found["knn_2"], strict=True):
         own = members.loc[members["seed"] == seed, "example_id"]
         expected = nearest_neighbour(np.stack([vectors[i] for i in own]), 2).mean()
         assert value == pytest.approx(expected, abs=1e-6)
@@ -173,15 +254,60 @@ def test_the_set_level_indicator_is_the_mean_over_the_mixtures_own_neighbours(
 
 @pytest.mark.parametrize("weighting", ["token", "instruction"])
 @pytest.mark.parametrize("with_example_scores", [True, False])
-def test_the_asset(tmp_path: Path, weighting: str, with_example_scores: bool) -> None:
+def test_the_asset(
+    tmp_path: Path, models_folder: Path, weighting: str, with_example_scores: bool
+) -> None:
     """Also for a profile with nothing but a set-level indicator, whose example_scores are empty."""
-    tables = random_tables(5)
-    plain = {"len_out": "response_length", "mtld": "mtld"} if with_example_scores else {}
-    study = study_with(weighting, {**plain, **KNN})
-    warehouse, gpu = Warehouse(tmp_path / "w.duckdb"), GpuResource(device="cpu")
-    embed(warehouse, [f"x{i}" for i in range(20)], Models.of(study, gpu))
-    if not with_example_scores:
-        tables["example_scores"] = tables["example_scores"][:0]
+    plain = PLAIN if with_example_scores else {}
+    study = make_study(models_folder, {**plain, **KNN}, weighting)
+    tables = random_tables(study, 5)
+    warehouse = Warehouse(tmp_path / "w.duckdb")
+    embed(warehouse, [f"x{i}" for i in range(20)], Models.of(study, GPU))
+    result = materialize(study, tables, warehouse)
+    table = warehouse.read_table("indicator_table")
+    indicators = [*plain, "knn_2"]
+    keys = ["experiment", "partition", "n_examples", "largest_source"]
+    assert list(table.columns) == [*keys, *indicators, *LOSSES, *PARENTS]
+    expected = by_pandas(tables, [*plain], weighting)
+    shared = [*keys, *plain, *LOSSES, *PARENTS]
+    assert_same(table[shared], expected[shared])
+    [event] = result.asset_materializations_for_node("indicator_table")
+    schema = event.metadata["dagster/column_schema"].value
+    assert isinstance(schema, dg.TableSchema)
+    assert [column.name for column in schema.columns] == list(table.columns)
+    assert event.metadata["points"].value == 5
+    assert event.metadata["by experiment"].value == {"mixtures": 5}
+    assert event.metadata["lowest loss"].value == pytest.approx(expected["loss"].min())
+    [check] = result.get_asset_check_evaluations()
+    assert (check.passed, check.description) == (True, "all 5 mixtures")
+
+
+def test_the_asset_keeps_what_belongs_together_and_its_check_tells_of_the_others(
+    tmp_path: Path, models_folder: Path
+) -> None:
+    study = make_study(models_folder, PLAIN)
+    tables = random_tables(study, 6)
+    whole = by_pandas(tables, [*PLAIN], "token")
+    adapters, losses = tables["finetuned_adapters"], tables["eval_losses"]
+    tables["finetuned_adapters"] = adapters.assign(
+        settings_id=adapters["settings_id"].where(adapters["seed"] != "seed-001", "others")
+    )
+    tables["eval_losses"] = losses[losses["seed"] != "seed-003"]
+    warehouse = Warehouse(tmp_path / "w.duckdb")
+    result = materialize(study, tables, warehouse)
+    table = warehouse.read_table("indicator_table")
+    assert_same(table, whole.drop([1, 3]).reset_index(drop=True))
+    [check] = result.get_asset_check_evaluations()
+    assert not check.passed
+    assert check.blocking
+    assert check.metadata["faults"].value == {
+        "seed-001": "other settings",
+        "seed-003": "not evaluated",
+    }
+
+
+def materialize(study: Study, tables: Tables, warehouse: Warehouse) -> dg.ExecuteInProcessResult:
+    """indicator_table of these tables, with the check that its parts belong together."""
 
     def made(name: str) -> dg.AssetsDefinition:
         @dg.asset(name=name)
@@ -190,25 +316,24 @@ def test_the_asset(tmp_path: Path, weighting: str, with_example_scores: bool) ->
 
         return table
 
-    result = dg.materialize(
-        [*map(made, ["mixed_samples", "example_scores", "eval_losses"]), indicator_table],
+    room = definitions(study)
+    table = [
+        asset
+        for asset in room.assets or ()
+        if isinstance(asset, dg.AssetsDefinition) and asset.key == dg.AssetKey("indicator_table")
+    ]
+    agree = [
+        check
+        for check in room.asset_checks or ()
+        if next(iter(check.check_specs)).name == "mixtures_parts_agree"
+    ]
+    return dg.materialize(
+        [*map(made, tables), *table, *agree],
         resources={
             "study": study,
-            "gpu": gpu,
+            "gpu": GPU,
             "warehouse": warehouse,
             "io_manager": WarehouseIOManager(database=str(warehouse.path)),
         },
+        raise_on_error=False,
     )
-    table = warehouse.read_table("indicator_table")
-    indicators = [*plain, "knn_2"]
-    losses = ["token_loss", "instruction_loss", "loss", "log_loss"]
-    assert list(table.columns) == ["seed", "n_examples", *indicators, *losses]
-    expected = by_pandas(random_tables(5), weighting)
-    shared = ["seed", "n_examples", *plain, *losses]
-    assert_same(table[shared], expected[shared])
-    [event] = result.asset_materializations_for_node("indicator_table")
-    schema = event.metadata["dagster/column_schema"].value
-    assert isinstance(schema, dg.TableSchema)
-    assert [column.name for column in schema.columns] == list(table.columns)
-    assert event.metadata["mixtures"].value == 5
-    assert event.metadata["lowest loss"].value == pytest.approx(expected["loss"].min())

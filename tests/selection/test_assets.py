@@ -15,7 +15,7 @@ from im_assets.rule.model import Coefficient, Rule
 from im_assets.scoring.batch import Models
 from im_assets.scoring.indicators.nearest_neighbour import expected_distance
 from im_assets.scoring.registry import BACKENDS
-from im_assets.selection.assets import selection_assets
+from im_assets.selection.assets import selection_asset
 from im_assets.selection.pool import pool_indicators
 from im_assets.selection.selecting import SelectionError
 from im_resources.gpu import GpuResource
@@ -89,7 +89,7 @@ def materialize(study: Study, warehouse: Warehouse, rule: Rule) -> dg.ExecuteInP
         return table
 
     return dg.materialize(
-        [*map(made, frames), *selection_assets(study)],
+        [*map(made, frames), selection_asset("dolly", study)],
         resources={
             "study": study,
             "gpu": GpuResource(device="cpu"),
@@ -118,7 +118,10 @@ def test_the_asset_selects_exports_and_shows(make_study: Callable[..., Study]) -
     assert list(selection["predicted_log_loss"]) == pytest.approx(sorted(expected)[:SIZE])
     exported = (study.folder / "selection.jsonl").read_text("utf-8").splitlines()
     assert [json.loads(line)["example_id"] for line in exported] == best
+    by = rule(len_out=0.01, knn_2=-0.5)
+    assert set(selection["rule_id"]) == {by.id}
     [event] = result.asset_materializations_for_node("dolly_selection")
+    assert event.metadata["rule_id"].value == by.id
     assert event.metadata["selected"].value == SIZE
     assert event.metadata["pool"].value == POOL
     table = str(event.metadata["against random subsets of the same size"].value)
@@ -137,9 +140,13 @@ def test_a_rule_without_indicators_fails_and_exports_nothing(
 def test_a_score_that_is_missing_is_named(make_study: Callable[..., Study]) -> None:
     study = make_study(len_out="response_length")
     models, warehouse = models_of(study), Warehouse(study.warehouse)
-    with pytest.raises(SelectionError, match=r"lacks len_out for 1 of the pool's 41 examples"):
+    with pytest.raises(
+        SelectionError, match=r"len_out is not scored for 1 of the pool's 41 examples"
+    ):
         pool_indicators([*IDS, "new"], scores(len_out=LENGTHS), study, models, warehouse)
-    with pytest.raises(SelectionError, match=r"lacks len_out for 40 of the pool's 40 examples"):
+    with pytest.raises(
+        SelectionError, match=r"len_out is not scored for 40 of the pool's 40 examples"
+    ):
         pool_indicators(IDS, scores(other=LENGTHS), study, models, warehouse)
 
 

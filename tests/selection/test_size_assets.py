@@ -1,109 +1,71 @@
-"""size_search and dolly_selection together: a tiny model is finetuned on each size, once."""
+"""The sizes of a searched selection: finetuned on once each, searched, and selected."""
 
-import json
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import dagster as dg
-import numpy as np
 import pandas as pd
 import pytest
 
 from im_assets.experiments.evaluation import evaluate_adapters, evaluation_rows, overall
-from im_assets.rule.document import coefficient_table
-from im_assets.selection.assets import selection_assets
-from im_assets.selection.size_search import split_halves
+from im_assets.experiments.lineage import set_id_of
+from im_assets.rule.document import load_rule
+from im_assets.selection.assets import definitions
+from im_assets.selection.experiment import size_experiment
+from im_assets.selection.size_search import measured_sizes, split_halves
 from im_resources.adapter_store import AdapterStore
-from im_resources.study import Study, load_study
-from im_resources.warehouse import Warehouse
-from tests.experiments.small_study import gpu, write_profile
-from tests.selection.pools import linear_rule
-
-POOL = 12
-IDS = [f"id-{i:02d}" for i in range(POOL)]
-LENGTHS = np.random.default_rng(0).permutation(POOL).astype(float)
-SEARCH = {"smallest": 2, "largest": 9, "trials": 3}
-
-
-def frames() -> dict[str, pd.DataFrame]:
-    texts = {
-        "instruction": [f"Say the number {i}." for i in range(POOL)],
-        "input": "",
-        "output": [f"The number is {i}." for i in range(POOL)],
-    }
-    evaluation = pd.DataFrame(
-        [
-            (f"e{i}", j, f"Name number {i}.", "", f"It is {i + j}.")
-            for i in range(4)
-            for j in (0, 1)
-        ],
-        columns=["eval_id", "output_index", "instruction", "input", "output"],
-    )
-    scores = pd.DataFrame({"example_id": IDS, "indicator": "len_out", "value": LENGTHS})
-    return {
-        "dolly_dataset": pd.DataFrame({"example_id": IDS, **texts, "category": "qa"}),
-        "dolly_scores": scores,
-        "quality_rule": coefficient_table(linear_rule(len_out=-0.1)),
-        "eval_set": evaluation,
-    }
-
-
-def materialize(study: Study) -> dict[str, pd.DataFrame]:
-    def made(name: str, frame: pd.DataFrame) -> dg.AssetsDefinition:
-        @dg.asset(name=name)
-        def table() -> pd.DataFrame:
-            return frame
-
-        return table
-
-    resources: dict[str, Any] = {
-        "study": study,
-        "gpu": gpu(),
-        "adapters": AdapterStore(study.folder / "adapters"),
-        "warehouse": Warehouse(study.warehouse),
-        "io_manager": dg.mem_io_manager,
-    }
-    tables = [made(name, frame) for name, frame in frames().items()]
-    result = dg.materialize([*tables, *selection_assets(study)], resources=resources)
-    names = ("size_search", "dolly_selection")
-    return {name: result.output_for_node(name) for name in names}
+from im_resources.study import load_study
+from tests.experiments.small_study import gpu
+from tests.study import Platform
+from tests.whole_study import copied
 
 
 @pytest.fixture
-def study(tmp_path: Path, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Study:
+def platform(
+    whole_study: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Platform]:
     monkeypatch.setenv("IM_HOME", str(tmp_path / "home"))
-    selection = {"strategy": "rule", "size": "searched", "search": SEARCH}
-    profile = write_profile(
-        tmp_path,
-        {"path": str(tiny_folder)},
-        selection=selection,
-        finetuning={"epochs": 1, "batch_size": 4, "learning_rate": 5e-3},
-    )
-    return load_study(profile)
+    with dg.DagsterInstance.ephemeral() as instance:
+        yield Platform(copied(whole_study, tmp_path / "home"), instance)
 
 
-def test_the_size_is_searched_with_finetunes_and_then_selected(
-    study: Study, monkeypatch: pytest.MonkeyPatch
+def test_every_size_is_a_partition_with_the_strategys_selection_of_that_size(
+    platform: Platform,
 ) -> None:
-    tables = materialize(study)
-    trials, selection = tables["size_search"], tables["dolly_selection"]
-    assert list(trials["method"]) == ["blend_search"] * 3 + ["grid"] * 3
+    study = platform.study
+    sizes = measured_sizes(study.selection.search)
+    assert len(sizes) == 2 * study.selection.search.trials - 1
+    experiment = size_experiment(study)
+    assert experiment.keys == tuple(f"size-{size}-seed-000" for size in sizes)
+    scores = platform.table("dolly_scores")
+    wide = scores.pivot(index="example_id", columns="indicator", values="value")
+    rule = load_rule(platform.table("quality_rule"))
+    ranked = [e for _, e in sorted(zip(rule.predict(wide), wide.index, strict=True))]
+    samples = platform.table("size_samples").sort_values("position")
+    for size, key in zip(sizes, experiment.keys, strict=True):
+        mine = samples[samples["size_key"] == key]
+        assert mine["example_id"].tolist() == ranked[:size]
+        assert set(mine["set_id"]) == {set_id_of(ranked[:size])}
+    assert set(samples["rule_id"]) == {rule.id}
+
+
+def test_the_size_is_searched_among_the_finetuned_ones(platform: Platform) -> None:
+    study, trials = platform.study, platform.table("size_search")
+    count = study.selection.search.trials
+    assert list(trials["method"]) == ["blend_search"] * count + ["grid"] * count
     [chosen] = trials[trials["chosen"]].to_dict("records")
     assert chosen["method"] == "blend_search"
     searched = trials[trials["method"] == "blend_search"]
     assert chosen["search_loss"] == searched["search_loss"].min()
-    # The selection has that size, and is what the rule ranks first: the longest.
-    expected = [IDS[i] for i in np.argsort(-LENGTHS)[: chosen["size"]]]
-    assert selection["example_id"].tolist() == expected
-    assert set(selection["strategy"]) == {"rule"}
-    exported = (study.folder / "selection.jsonl").read_text("utf-8").splitlines()
-    assert [json.loads(line)["example_id"] for line in exported] == expected
+    assert set(trials["rule_id"]) == {load_rule(platform.table("quality_rule")).id}
+    assert len(platform.table("dolly_selection")) == chosen["size"]
 
     # The losses are those of the adapters on disk, each half by itself.
-    store, size = AdapterStore(study.folder / "adapters"), chosen["size"]
-    folder, manifest = store.latest(f"size-{size}-seed-000")
-    assert manifest["examples"] == size
-    rows = evaluation_rows(frames()["eval_set"], study.evaluation)
+    adapters = platform.table("size_adapters").set_index("size_key")
+    folder = AdapterStore(study.folder / "adapters").folder(
+        str(adapters.loc[f"size-{chosen['size']}-seed-000", "trial_id"])
+    )
+    rows = evaluation_rows(platform.table("eval_set"), study.evaluation)
     [(_, losses)] = evaluate_adapters({"one": folder}, rows, study, gpu())
     for half, column in zip(
         split_halves(rows["eval_id"].tolist()), ("search_loss", "report_loss"), strict=True
@@ -111,18 +73,38 @@ def test_the_size_is_searched_with_finetunes_and_then_selected(
         mine = losses[losses["eval_id"].isin(half)]
         assert chosen[column] == pytest.approx(overall(mine, "token"), rel=1e-5)
 
-    # Again: nothing is trained or evaluated a second time, and nothing changes.
+
+def test_a_second_run_trains_and_evaluates_nothing_and_changes_nothing(
+    platform: Platform, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def must_not(*_: object) -> None:
         raise AssertionError("trained or evaluated again")
 
     monkeypatch.setattr("im_assets.experiments.finetuning._train", must_not)
-    monkeypatch.setattr("im_assets.experiments.assets.evaluate_adapters", must_not)
-    again = materialize(study)
-    pd.testing.assert_frame_equal(again["size_search"], trials)
-    pd.testing.assert_frame_equal(again["dolly_selection"], selection)
+    monkeypatch.setattr("im_assets.experiments.evaluation.evaluate_adapters", must_not)
+    names = ("size_search", "dolly_selection")
+    before = {name: platform.table(name) for name in names}
+    assert platform.run("sizes").success
+    assert platform.run("selection").success
+    for name, table in before.items():
+        pd.testing.assert_frame_equal(platform.table(name), table)
 
 
-def test_a_given_size_needs_no_search(study: Study) -> None:
+def test_sizes_drawn_by_an_earlier_rule_are_searched_with_its_name_beside_them(
+    platform: Platform,
+) -> None:
+    """A size whose finetune is of another set than the one drawn now is no loss of it."""
+    platform.change(selection={"search": {"smallest": 3, "largest": 9, "trials": 3}})
+    assert not platform.materialize("size_search").success  # sizes that were never finetuned
+    result = platform.materialize("size_search", checks=False)
+    [failure] = result.filter_events(lambda event: event.is_step_failure)
+    assert "have not been drawn" in str(failure.step_failure_data.error)
+    assert "materialize size_samples" in str(failure.step_failure_data.error)
+
+
+def test_a_given_size_needs_no_search(platform: Platform) -> None:
+    study = load_study("demo")
     given = study.selection.model_copy(update={"size": 0.25})
-    [asset] = selection_assets(study.model_copy(update={"selection": given}))
+    room = definitions(study.model_copy(update={"selection": given}))
+    [asset] = (a for a in room.assets or () if isinstance(a, dg.AssetsDefinition))
     assert asset.key == dg.AssetKey("dolly_selection")

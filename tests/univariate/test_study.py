@@ -22,13 +22,9 @@ def samples(indicator: str, means: list[float]) -> pd.DataFrame:
     )
 
 
-def keys(indicator: str, count: int) -> list[str]:
-    return [bin_key(indicator, i) for i in range(count)]
-
-
 def test_a_bin_has_its_mean_and_its_loss() -> None:
     losses = {bin_key("ppl", i): 2.0 + i for i in range(4)}
-    table = bin_table(samples("ppl", [40, 30, 20, 10]), losses, keys("ppl", 4))
+    table = bin_table(samples("ppl", [40, 30, 20, 10]), losses)
     assert table["mean"].tolist() == [40, 30, 20, 10]
     assert table["loss"].tolist() == [2, 3, 4, 5]
     assert table["log_loss"].tolist() == pytest.approx(np.log([2, 3, 4, 5]))
@@ -38,16 +34,8 @@ def test_a_bin_has_its_mean_and_its_loss() -> None:
 def test_bins_in_the_order_of_their_number_also_beyond_nine() -> None:
     count = 12
     losses = {bin_key("ppl", i): 2.0 for i in range(count)}
-    table = bin_table(samples("ppl", list(map(float, range(count)))), losses, keys("ppl", count))
+    table = bin_table(samples("ppl", list(map(float, range(count)))), losses)
     assert table["bin"].tolist() == list(range(count))
-
-
-@pytest.mark.parametrize("what", ["drawn", "evaluated"])
-def test_a_missing_bin_is_named(what: str) -> None:
-    have = [40.0, 30.0, 20.0] if what == "drawn" else [40.0, 30.0, 20.0, 10.0]
-    known = range(3) if what == "evaluated" else range(4)
-    with pytest.raises(ValueError, match=r"ppl-bin-3-seed-000; materialize univariate_losses"):
-        bin_table(samples("ppl", have), {bin_key("ppl", i): 2.0 for i in known}, keys("ppl", 4))
 
 
 def table(slope: float, noise: float, name: str) -> pd.DataFrame:

@@ -5,8 +5,15 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+from im_assets.experiments.lineage import LineageError
 from im_assets.validation.arms import Arm, arms_of
-from im_assets.validation.verdicts import deciles, noise_floor, validation_runs, verdicts
+from im_assets.validation.verdicts import (
+    deciles,
+    noise_floor,
+    require_all,
+    validation_runs,
+    verdicts,
+)
 from im_resources.study import StrategySettings, ValidationSettings
 
 
@@ -93,9 +100,19 @@ def test_losses_over_the_deciles_are_correlated_with_the_rule() -> None:
 
 
 def test_an_arm_without_a_loss_is_named() -> None:
-    arms = {"rule-64-seed-000": Arm("strategy", "rule", 64, 0)}
-    with pytest.raises(ValueError, match=r"rule-64-seed-000; materialize selection_losses"):
-        validation_runs({}, arms)
+    arms = {f"rule-64-seed-00{seed}": Arm("strategy", "rule", 64, seed) for seed in range(2)}
+    found = validation_runs({"rule-64-seed-000": 1.5}, arms).assign(rule_id="r")
+    assert found["arm"].tolist() == ["rule-64-seed-000"]
+    with pytest.raises(LineageError, match=r"lacks rule-64-seed-001: see .*validation_parts_agree"):
+        require_all(found, arms)
+
+
+def test_verdicts_are_about_one_rule() -> None:
+    arms = {f"rule-64-seed-00{seed}": Arm("strategy", "rule", 64, seed) for seed in range(2)}
+    found = validation_runs(dict.fromkeys(arms, 1.5), arms)
+    assert require_all(found.assign(rule_id="r"), arms) == "r"
+    with pytest.raises(LineageError, match=r"2 different rules; materialize selection_samples"):
+        require_all(found.assign(rule_id=["r", "s"]), arms)
 
 
 def test_random_gets_twice_the_seeds_and_the_noise_starts_from_its_first() -> None:
