@@ -214,19 +214,10 @@ def test_figures_are_readable_and_small() -> None:
         assert Image.open(io.BytesIO(made)).width == 900
 
 
-<<<<<<< HEAD
 def test_the_fit_is_drawn_of_every_mixture_against_the_rules_target() -> None:
     table = random_study().rename(columns={"log_loss": "win_rate"})
     rule = fit_rule(table, NAMES, RuleSettings(), Target("win_rate", "identity", "higher"))
     chart = fit_figure(rule, table)
-=======
-def test_the_fit_is_drawn_of_every_mixture_against_the_named_target() -> None:
-    table = random_study()
-    rule = fit_rule(table, NAMES, RuleSettings())
-    of_wins = {"target": "win_rate", "scale": "identity", "direction": "higher"}
-    measured = table.rename(columns={"log_loss": "win_rate"})
-    chart = fit_figure(rule.model_copy(update=of_wins), measured)
->>>>>>> tests
     data = chart["datasets"]
     assert [p["x"] for p in data["predicted"]] == table["win_rate"].tolist()
     assert [p["y"] for p in data["predicted"]] == pytest.approx(rule.predict(table).tolist())
