@@ -4,6 +4,7 @@ One factory makes them all, whatever a set is: mixtures, bins, selections, sizes
 """
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import dagster as dg
@@ -14,7 +15,7 @@ from im_assets.common.presentation import presentation, table
 from im_assets.common.progress import Progress
 from im_assets.common.versions import content_version, merged_version, settings_read
 from im_assets.experiments.answers_assets import answers_asset, base_answers, verdicts_asset
-from im_assets.experiments.checks import finite_losses_check
+from im_assets.experiments.checks import completeness, completeness_spec, finite_losses_check
 from im_assets.experiments.evaluation import (
     CACHE,
     CACHE_KEY,
@@ -26,7 +27,7 @@ from im_assets.experiments.evaluation import (
     evaluation_rows,
     overall,
 )
-from im_assets.experiments.experiment import Drawing, Experiment, some
+from im_assets.experiments.experiment import Drawing, Experiment
 from im_assets.experiments.figures import training_figure
 from im_assets.experiments.finetuning import CODE_VERSION as TRAINING_VERSION
 from im_assets.experiments.finetuning import (
@@ -113,6 +114,7 @@ def samples_asset(experiment: Experiment) -> dg.AssetsDefinition:
         description=experiment.description,
         partitions_def=experiment.partitions,
         ins={name: dg.AssetIn(name) for name in experiment.made_from},
+        check_specs=[completeness_spec(experiment)],
         **presentation(
             experiment.group or experiment.name,
             {"python", "duckdb"},
@@ -128,8 +130,8 @@ def samples_asset(experiment: Experiment) -> dg.AssetsDefinition:
         gpu: GpuResource,
         warehouse: dg.ResourceParam[Warehouse],
         **tables: pd.DataFrame,
-    ) -> dg.Output[pd.DataFrame]:
-        _tell_what_will_be_missing(context, experiment, warehouse)
+    ) -> Iterator[dg.Output[pd.DataFrame] | dg.AssetCheckResult]:
+        yield completeness(context, experiment, warehouse)
         version = fingerprint(
             experiment.version,
             settings_read(study, experiment.reads),
@@ -146,7 +148,7 @@ def samples_asset(experiment: Experiment) -> dg.AssetsDefinition:
             context.add_asset_metadata(
                 {"examples": len(rows), "set": set_id, **_by_source(rows)}, partition_key=key
             )
-        return table(pd.concat(drawn, ignore_index=True), version=version)
+        yield table(pd.concat(drawn, ignore_index=True), version=version)
 
     return samples_of
 
@@ -290,23 +292,6 @@ def definitions(study: Study) -> dg.Definitions:
     return dg.Definitions(
         assets=[base_losses, *answers], asset_checks=[finite_losses_check("base_losses")]
     )
-
-
-def _tell_what_will_be_missing(
-    context: dg.AssetExecutionContext, experiment: Experiment, warehouse: Warehouse
-) -> None:
-    """Say before anything is trained which partitions will have no losses after this run."""
-    missing = [key for key in experiment.keys if key not in set(context.partition_keys)]
-    if missing and warehouse.has_table(experiment.losses):
-        rows = warehouse.read_table(experiment.losses, [experiment.column])
-        missing = [key for key in missing if key not in set(rows[experiment.column])]
-    if missing:
-        context.log.warning(
-            f"this run makes {len(context.partition_keys)} of {len(experiment.keys)} "
-            f"{experiment.noun}. Without losses after it: {some(missing)}. What needs all of them "
-            "(a rule, a verdict) will not be made until they are there."
-        )
-    context.add_asset_metadata({"without losses after this run": len(missing)})
 
 
 def _by_source(rows: pd.DataFrame) -> dict[str, Any]:

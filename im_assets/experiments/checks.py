@@ -1,13 +1,54 @@
-"""Blocking checks: losses are numbers, and the parts of every trial belong together."""
+"""Checks of an experiment: whether a run will leave trials out, said before it trains; and what
+blocks: losses are numbers, and the parts of every trial belong together."""
 
 import dagster as dg
 import numpy as np
 import pandas as pd
 
-from im_assets.experiments.experiment import Experiment
+from im_assets.experiments.experiment import Experiment, some
 from im_assets.experiments.lineage import told
 from im_resources.gpu import GpuResource
 from im_resources.study import Study
+from im_resources.warehouse import Warehouse
+
+
+def completeness_spec(experiment: Experiment) -> dg.AssetCheckSpec:
+    """The check ``<experiment>_will_be_complete`` of the samples, which `completeness` makes."""
+    return dg.AssetCheckSpec(
+        f"{experiment.name}_will_be_complete",
+        asset=experiment.samples,
+        description=f"After this run all {experiment.noun} have losses: a warning, given before "
+        "anything is trained. What needs all of them is not made until they are there.",
+    )
+
+
+def completeness(
+    context: dg.AssetExecutionContext, experiment: Experiment, warehouse: Warehouse
+) -> dg.AssetCheckResult:
+    """Which partitions will have no losses after this run, in the catalog and in the run's log."""
+    evaluates = dg.AssetKey(experiment.losses) in context.job_def.asset_layer.selected_asset_keys
+    done = set(context.partition_keys) if evaluates else set()
+    if warehouse.has_table(experiment.losses):
+        rows = warehouse.read_table(experiment.losses, [experiment.column])
+        done |= set(rows[experiment.column])
+    missing = [key for key in experiment.keys if key not in done]
+    total, noun = len(experiment.keys), experiment.noun
+    text = f"all {total} {noun} have losses after this run"
+    if missing:
+        text = (
+            f"{len(missing)} of {total} {noun} have no losses after this run: {some(missing)}. "
+            "What needs all of them (a rule, a verdict) is not made until they are there: "
+            f"materialize {experiment.samples}, {experiment.adapters} and {experiment.losses} for "
+            "them, and what follows"
+        )
+        context.log.warning(text)
+    return dg.AssetCheckResult(
+        check_name=completeness_spec(experiment).name,
+        passed=not missing,
+        severity=dg.AssetCheckSeverity.WARN,
+        description=text,
+        metadata={"partitions": total, "without losses after this run": len(missing)},
+    )
 
 
 def finite_losses_check(asset: str) -> dg.AssetChecksDefinition:

@@ -26,25 +26,35 @@ COLUMNS = {
 MODELS = ("models", "scoring.indicators")
 
 
-@dg.asset(
-    **presentation(
-        "scoring", {"pytorch", "duckdb"}, COLUMNS, reads=("scoring.score", *MODELS), gpu=True
+def example_scores_asset(study: Study) -> dg.AssetsDefinition:
+    """The asset ``example_scores``. It waits for the mixtures only where it scores their members:
+    "Materialize all" then scores in its first run, beside the unseen pool."""
+    members = study.scoring.score == "members"
+
+    @dg.asset(
+        name="example_scores",
+        description="Indicators of the candidates that some mixture drew (`score: members`) or of "
+        "the whole pool (`score: all`). Only what is not in the score cache yet is computed.",
+        ins={"mixed_samples": dg.AssetIn("mixed_samples")} if members else {},
+        **presentation(
+            "scoring", {"pytorch", "duckdb"}, COLUMNS, reads=("scoring.score", *MODELS), gpu=True
+        ),
     )
-)
-def example_scores(
-    context: dg.AssetExecutionContext,
-    candidate_datasets: pd.DataFrame,
-    mixed_samples: pd.DataFrame,
-    study: dg.ResourceParam[Study],
-    gpu: GpuResource,
-    warehouse: dg.ResourceParam[Warehouse],
-) -> dg.Output[pd.DataFrame]:
-    """Indicators of the candidates that some mixture drew (`score: members`) or of the whole pool
-    (`score: all`). Only what is not in the score cache yet is computed."""
-    examples = candidate_datasets
-    if study.scoring.score == "members":
-        examples = examples[examples["example_id"].isin(set(mixed_samples["example_id"]))]
-    return _score(context, examples, study, gpu, warehouse)
+    def example_scores(
+        context: dg.AssetExecutionContext,
+        candidate_datasets: pd.DataFrame,
+        study: dg.ResourceParam[Study],
+        gpu: GpuResource,
+        warehouse: dg.ResourceParam[Warehouse],
+        **tables: pd.DataFrame,
+    ) -> dg.Output[pd.DataFrame]:
+        examples = candidate_datasets
+        if members:
+            drawn = set(tables["mixed_samples"]["example_id"])
+            examples = examples[examples["example_id"].isin(drawn)]
+        return _score(context, examples, study, gpu, warehouse)
+
+    return example_scores
 
 
 def pool_scores_asset(pool: str) -> dg.AssetsDefinition:
@@ -99,4 +109,6 @@ def _score(
 def definitions(study: Study) -> dg.Definitions:
     """The assets of this room; an unknown indicator is an error here, not hours into a run."""
     chosen(study.scoring)
-    return dg.Definitions(assets=[example_scores, *map(pool_scores_asset, study.pools)])
+    return dg.Definitions(
+        assets=[example_scores_asset(study), *map(pool_scores_asset, study.pools)]
+    )

@@ -1,0 +1,177 @@
+"""The buttons of the Dagster UI: each does what it says, and ends in the tables of `make demo`."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from im_resources.study import PROJECT_ROOT, Study, load_study
+from im_resources.warehouse import Warehouse
+from tests.language_model.fixtures import tiny_folder
+from tests.study import write_profile
+from tests.webserver import Webserver, webserver
+
+__all__ = ["tiny_folder"]
+pytestmark = pytest.mark.slow
+
+SEEDS = [f"seed-{number:03d}" for number in range(8)]
+MIXTURES = ("mixed_samples", "finetuned_adapters", "eval_losses")
+# When and where a table was made, and caches, which hold what several tables were made from.
+INCIDENTAL = {"seconds", "folder"}
+CACHES = {"score_cache", "embedding_cache", "eval_loss_cache"}
+
+
+@pytest.fixture(scope="module")
+def profile(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path) -> Path:
+    """A demo in small, of two sets of partitions: the mixtures, and the bins of one indicator."""
+    return write_profile(
+        tmp_path_factory.mktemp("webserver"),
+        tiny_folder,
+        univariate={"indicators": ["len_out"], "bins": 4, "size": 3, "bootstrap": 20},
+    )
+
+
+@pytest.fixture(scope="module")
+def by_command(profile: Path) -> dict[str, pd.DataFrame]:
+    """The tables of `make demo`: of ``python -m im_assets.run``, in a home of its own."""
+    home = profile.parent / "by_command"
+    done = subprocess.run(
+        [sys.executable, "-m", "im_assets.run"],
+        cwd=PROJECT_ROOT,
+        env=os.environ | {"IM_PROFILE": str(profile), "IM_HOME": str(home)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return tables(Warehouse(home / "tiny" / "warehouse.duckdb"))
+
+
+@pytest.fixture(scope="module")
+def study(profile: Path) -> Iterator[Study]:
+    """The study that the webserver shows, in another home."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("IM_HOME", str(profile.parent / "by_webserver"))
+        yield load_study(str(profile))
+
+
+@pytest.fixture(scope="module")
+def server(study: Study, profile: Path) -> Iterator[Webserver]:
+    environment = {"IM_PROFILE": str(profile), "DAGSTER_STATE": str(study.history)}
+    with webserver(study, environment) as started:
+        yield started
+
+
+def test_a_job_for_some_seeds_says_before_it_trains_what_will_be_missing(
+    server: Webserver, study: Study
+) -> None:
+    (run,) = server.backfill_job("study", SEEDS[:3])
+    events = server.events(run)
+    told = place(events, checkName="mixtures_will_be_complete")
+    verdict = events[told]["evaluation"]
+    assert (verdict["success"], verdict["severity"]) == (False, "WARN")
+    assert "5 of 8 mixtures have no losses" in verdict["description"]
+    assert all(seed in verdict["description"] for seed in SEEDS[3:])
+    assert told < place(events, "ExecutionStepStartEvent", stepKey="finetuned_adapters")
+    # Said in the log too, in the same words; and the rule is not made.
+    warned = [e for e in events if e["level"] == "WARNING" and "5 of 8 mixtures" in e["message"]]
+    assert warned
+    assert server.status(run) == "FAILURE"
+    refused = events[place(events, checkName="mixtures_parts_agree")]["evaluation"]
+    assert not refused["success"]
+    assert all(seed in refused["description"] for seed in SEEDS[3:])
+    assert "quality_rule" not in made(events)
+    assert not Warehouse(study.warehouse).has_table("quality_rule")
+
+
+def test_a_backfill_of_seeds_makes_these_and_nothing_else(
+    server: Webserver, study: Study, by_command: dict[str, pd.DataFrame]
+) -> None:
+    (run,) = server.backfill_assets(MIXTURES, SEEDS[3:])
+    events = server.events(run)
+    assert server.status(run) == "SUCCESS"
+    assert made(events) == set(MIXTURES)
+    assert partitions_made(events) == set(SEEDS[3:])
+    assert events[place(events, checkName="mixtures_will_be_complete")]["evaluation"]["success"]
+    found = tables(Warehouse(study.warehouse))
+    for name in MIXTURES:
+        same(found[name], by_command[name], name)
+
+
+def test_the_job_for_all_seeds_is_one_run_and_ends_in_the_same_tables(
+    server: Webserver, study: Study, by_command: dict[str, pd.DataFrame]
+) -> None:
+    forget(study)
+    (run,) = server.backfill_job("study", SEEDS)
+    assert server.status(run) == "SUCCESS"
+    found = tables(Warehouse(study.warehouse))
+    assert {"quality_rule", "rule_evidence", "dolly_selection"} <= found.keys() & by_command.keys()
+    for name, table in found.items():
+        same(table, by_command[name], name)
+
+
+def test_materialize_all_ends_in_the_same_tables(
+    server: Webserver, study: Study, by_command: dict[str, pd.DataFrame]
+) -> None:
+    forget(study)
+    runs = server.materialize_all()
+    assert [server.status(run) for run in runs] == ["SUCCESS"] * len(runs)
+    # One a set of partitions, one before and one after each; never one a partition.
+    assert len(runs) <= 8
+    found = tables(Warehouse(study.warehouse))
+    assert found.keys() == by_command.keys()
+    for name, table in found.items():
+        same(table, by_command[name], name)
+    everything = set().union(*(made(server.events(run)) for run in runs))
+    assert everything == set(server.assets())
+
+
+def forget(study: Study) -> None:
+    """Take the study's results away, as if it had never run; its history stays."""
+    study.warehouse.unlink()
+    shutil.rmtree(study.folder / "adapters")
+
+
+def tables(warehouse: Warehouse) -> dict[str, pd.DataFrame]:
+    """Every result of a study, by the name of its asset."""
+    names = warehouse.query("SELECT table_name FROM duckdb_tables() ORDER BY table_name")
+    return {n: warehouse.read_table(n) for n in names["table_name"] if n not in CACHES}
+
+
+def same(found: pd.DataFrame, wanted: pd.DataFrame, name: str) -> None:
+    """Equal in content: whatever the order of the rows, and to the rounding of a sum."""
+    pd.testing.assert_frame_equal(_sorted(found), _sorted(wanted), rtol=1e-5, obj=name)
+
+
+def _sorted(table: pd.DataFrame) -> pd.DataFrame:
+    kept = table.drop(columns=[c for c in table if c in INCIDENTAL])
+    exact = [str(c) for c in kept if not pd.api.types.is_float_dtype(kept[c])]
+    return kept.sort_values(exact, ignore_index=True)
+
+
+def place(events: list[dict[str, Any]], kind: str | None = None, **wanted: str) -> int:
+    """Where in the log the first such event is; its fields, or those of its check, are these."""
+    for number, event in enumerate(events):
+        fields = {**event, **(event.get("evaluation") or {})}
+        if (
+            kind in (None, event["__typename"])
+            and wanted.items() <= {k: v for k, v in fields.items() if isinstance(v, str)}.items()
+        ):
+            return number
+    raise AssertionError(f"the log has no {kind or 'event'} with {wanted}")
+
+
+def made(events: list[dict[str, Any]]) -> set[str]:
+    """The assets that a run materialized."""
+    return {e["assetKey"]["path"][-1] for e in events if e["__typename"] == "MaterializationEvent"}
+
+
+def partitions_made(events: list[dict[str, Any]]) -> set[str]:
+    """The partitions that a run materialized."""
+    return {e["partition"] for e in events if e["__typename"] == "MaterializationEvent"}
