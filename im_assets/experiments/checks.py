@@ -101,7 +101,9 @@ def parts_agree_check(experiment: Experiment, asset: str) -> dg.AssetChecksDefin
 
     # The decorator for a single check takes no tables whose names are not written out.
     @dg.multi_asset_check(
-        name=name, specs=[spec], ins={table: dg.AssetIn(table) for table in tables_read}
+        name=spec.get_python_identifier(),  # two assets of one job may have this check
+        specs=[spec],
+        ins={table: dg.AssetIn(table) for table in tables_read},
     )
     def check(
         study: dg.ResourceParam[Study], gpu: GpuResource, **tables: pd.DataFrame
