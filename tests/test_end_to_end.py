@@ -77,7 +77,7 @@ def test_good_data_has_lower_loss_than_curt_data(first_run: str, home: Path) -> 
     shares = table(
         home,
         """SELECT seed, avg((source IN ('careful', 'howto'))::INT) AS good, any_value(loss) AS loss
-        FROM mixed_samples JOIN indicator_table USING (seed) GROUP BY seed""",
+        FROM mixed_samples JOIN indicator_table ON seed = partition GROUP BY seed""",
     )
     assert shares["good"].corr(shares["loss"], method="spearman") < -0.3
 
