@@ -55,16 +55,18 @@ def by_command(profile: Path) -> dict[str, pd.DataFrame]:
 
 @pytest.fixture(scope="module")
 def study(profile: Path) -> Iterator[Study]:
-    """The study that the webserver shows, in another home."""
+    """The study that the webserver shows, in another home, and its environment."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("IM_HOME", str(profile.parent / "by_webserver"))
-        yield load_study(str(profile))
+        patch.setenv("IM_PROFILE", str(profile))
+        study = load_study(str(profile))
+        patch.setenv("DAGSTER_STATE", str(study.history))
+        yield study
 
 
 @pytest.fixture(scope="module")
-def server(study: Study, profile: Path) -> Iterator[Webserver]:
-    environment = {"IM_PROFILE": str(profile), "DAGSTER_STATE": str(study.history)}
-    with webserver(study, environment) as started:
+def server(study: Study) -> Iterator[Webserver]:
+    with webserver(study) as started:
         yield started
 
 
@@ -122,8 +124,9 @@ def test_materialize_all_ends_in_the_same_tables(
     forget(study)
     runs = server.materialize_all()
     assert [server.status(run) for run in runs] == ["SUCCESS"] * len(runs)
-    # One a set of partitions, one before and one after each; never one a partition.
-    assert len(runs) <= 8
+    # The data; mixtures and bins; the rule; and what waits for bins, rule or both. Which of the
+    # last are one run depends on what has ended when the daemon looks. Never one a partition.
+    assert len(runs) <= 7
     found = tables(Warehouse(study.warehouse))
     assert found.keys() == by_command.keys()
     for name, table in found.items():
