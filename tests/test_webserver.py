@@ -78,11 +78,11 @@ def test_a_job_for_some_seeds_says_before_it_trains_what_will_be_missing(
     told = place(events, checkName="mixtures_will_be_complete")
     verdict = events[told]["evaluation"]
     assert (verdict["success"], verdict["severity"]) == (False, "WARN")
-    assert "5 of 8 mixtures have no losses" in verdict["description"]
+    assert "leaves out 5 of 8 mixtures" in verdict["description"]
     assert all(seed in verdict["description"] for seed in SEEDS[3:])
     assert told < place(events, "ExecutionStepStartEvent", stepKey="finetuned_adapters")
     # Said in the log too, in the same words; and the rule is not made.
-    warned = [e for e in events if e["level"] == "WARNING" and "5 of 8 mixtures" in e["message"]]
+    warned = [e for e in events if e["level"] == "WARNING" and "leaves out 5 of 8" in e["message"]]
     assert warned
     assert server.status(run) == "FAILURE"
     refused = events[place(events, checkName="mixtures_parts_agree")]["evaluation"]
