@@ -41,9 +41,9 @@ def completeness(
     if faults:
         left = "; ".join(told(faults, total))
         text = (
-            f"this run leaves out {len(faults)} of {total} {noun}, and what needs all of them (a "
+            f"this run leaves out {len(faults)} of {total} {noun}, and what needs all of them "
+            f"(a rule, a verdict) is not made until they are there. {left}"
         )
-        text += f"rule, a verdict) is not made until they are there. {left}"
         context.log.warning(text)
     return dg.AssetCheckResult(
         check_name=completeness_spec(experiment).name,
