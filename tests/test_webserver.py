@@ -55,16 +55,18 @@ def by_command(profile: Path) -> dict[str, pd.DataFrame]:
 
 @pytest.fixture(scope="module")
 def study(profile: Path) -> Iterator[Study]:
-    """The study that the webserver shows, in another home."""
+    """The study that the webserver shows, in another home, and its environment."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("IM_HOME", str(profile.parent / "by_webserver"))
-        yield load_study(str(profile))
+        patch.setenv("IM_PROFILE", str(profile))
+        study = load_study(str(profile))
+        patch.setenv("DAGSTER_STATE", str(study.history))
+        yield study
 
 
 @pytest.fixture(scope="module")
-def server(study: Study, profile: Path) -> Iterator[Webserver]:
-    environment = {"IM_PROFILE": str(profile), "DAGSTER_STATE": str(study.history)}
-    with webserver(study, environment) as started:
+def server(study: Study) -> Iterator[Webserver]:
+    with webserver(study) as started:
         yield started
 
 
@@ -76,11 +78,11 @@ def test_a_job_for_some_seeds_says_before_it_trains_what_will_be_missing(
     told = place(events, checkName="mixtures_will_be_complete")
     verdict = events[told]["evaluation"]
     assert (verdict["success"], verdict["severity"]) == (False, "WARN")
-    assert "5 of 8 mixtures have no losses" in verdict["description"]
+    assert "leaves out 5 of 8 mixtures" in verdict["description"]
     assert all(seed in verdict["description"] for seed in SEEDS[3:])
     assert told < place(events, "ExecutionStepStartEvent", stepKey="finetuned_adapters")
     # Said in the log too, in the same words; and the rule is not made.
-    warned = [e for e in events if e["level"] == "WARNING" and "5 of 8 mixtures" in e["message"]]
+    warned = [e for e in events if e["level"] == "WARNING" and "leaves out 5 of 8" in e["message"]]
     assert warned
     assert server.status(run) == "FAILURE"
     refused = events[place(events, checkName="mixtures_parts_agree")]["evaluation"]
@@ -122,8 +124,9 @@ def test_materialize_all_ends_in_the_same_tables(
     forget(study)
     runs = server.materialize_all()
     assert [server.status(run) for run in runs] == ["SUCCESS"] * len(runs)
-    # One a set of partitions, one before and one after each; never one a partition.
-    assert len(runs) <= 8
+    # The data; mixtures and bins; the rule; and what waits for bins, rule or both. Which of the
+    # last are one run depends on what has ended when the daemon looks. Never one a partition.
+    assert len(runs) <= 7
     found = tables(Warehouse(study.warehouse))
     assert found.keys() == by_command.keys()
     for name, table in found.items():

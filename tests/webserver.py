@@ -17,6 +17,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
+
 from im_assets.dev import workspace_file
 from im_resources.study import PROJECT_ROOT, Study
 
@@ -169,22 +171,22 @@ class Webserver:
 
 
 @contextmanager
-def webserver(study: Study, environment: Mapping[str, str]) -> Iterator[Webserver]:
-    """The UI of a study on a free port of this machine, and the daemon behind it."""
+def webserver(study: Study) -> Iterator[Webserver]:
+    """The UI of the study in the environment on a free port, and the daemon behind it."""
+    study.history.mkdir(parents=True, exist_ok=True)
+    dg.DagsterInstance.get().dispose()  # the history is there before two processes make it
     workspace = str(workspace_file(study))
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     served = [sys.executable, "-m", "dagster_webserver", "-h", "127.0.0.1", "-p", str(port)]
     commands = [served, [sys.executable, "-c", DAEMON, "run"]]
-    study.history.mkdir(parents=True, exist_ok=True)
     log = study.folder / "webserver.log"
     with log.open("wb") as output:
         children = [
             subprocess.Popen(
                 [*command, "-w", workspace],
                 cwd=PROJECT_ROOT,
-                env=os.environ | environment,
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,  # SIGINT goes to this process, which ends its own

@@ -131,7 +131,7 @@ def samples_asset(experiment: Experiment) -> dg.AssetsDefinition:
         warehouse: dg.ResourceParam[Warehouse],
         **tables: pd.DataFrame,
     ) -> Iterator[dg.Output[pd.DataFrame] | dg.AssetCheckResult]:
-        yield completeness(context, experiment, warehouse)
+        yield completeness(context, experiment, study, gpu, warehouse)
         version = fingerprint(
             experiment.version,
             settings_read(study, experiment.reads),

@@ -5,8 +5,8 @@ import dagster as dg
 import numpy as np
 import pandas as pd
 
-from im_assets.experiments.experiment import Experiment, some
-from im_assets.experiments.lineage import told
+from im_assets.experiments.experiment import Experiment
+from im_assets.experiments.lineage import Fault, LineageError, told
 from im_resources.gpu import GpuResource
 from im_resources.study import Study
 from im_resources.warehouse import Warehouse
@@ -17,38 +17,57 @@ def completeness_spec(experiment: Experiment) -> dg.AssetCheckSpec:
     return dg.AssetCheckSpec(
         f"{experiment.name}_will_be_complete",
         asset=experiment.samples,
-        description=f"After this run all {experiment.noun} have losses: a warning, given before "
-        "anything is trained. What needs all of them is not made until they are there.",
+        description=f"After this run all {experiment.noun} have losses that still hold: a warning, "
+        "given before anything is trained. What needs all of them is not made until they are.",
     )
 
 
 def completeness(
-    context: dg.AssetExecutionContext, experiment: Experiment, warehouse: Warehouse
+    context: dg.AssetExecutionContext,
+    experiment: Experiment,
+    study: Study,
+    gpu: GpuResource,
+    warehouse: Warehouse,
 ) -> dg.AssetCheckResult:
-    """Which partitions will have no losses after this run, in the catalog and in the run's log."""
+    """What this run leaves out: the partitions without losses, or with those of earlier settings.
+
+    Said in the catalog and in the run's log.
+    """
     evaluates = dg.AssetKey(experiment.losses) in context.job_def.asset_layer.selected_asset_keys
-    done = set(context.partition_keys) if evaluates else set()
-    if warehouse.has_table(experiment.losses):
-        rows = warehouse.read_table(experiment.losses, [experiment.column])
-        done |= set(rows[experiment.column])
-    missing = [key for key in experiment.keys if key not in done]
+    made = set(context.partition_keys) if evaluates else set()
+    faults = [f for f in _faults(experiment, study, gpu, warehouse) if f.partition not in made]
     total, noun = len(experiment.keys), experiment.noun
     text = f"all {total} {noun} have losses after this run"
-    if missing:
+    if faults:
+        left = "; ".join(told(faults, total))
         text = (
-            f"{len(missing)} of {total} {noun} have no losses after this run: {some(missing)}. "
-            "What needs all of them (a rule, a verdict) is not made until they are there: "
-            f"materialize {experiment.samples}, {experiment.adapters} and {experiment.losses} for "
-            "them, and what follows"
+            f"this run leaves out {len(faults)} of {total} {noun}, and what needs all of them "
+            f"(a rule, a verdict) is not made until they are there. {left}"
         )
         context.log.warning(text)
     return dg.AssetCheckResult(
         check_name=completeness_spec(experiment).name,
-        passed=not missing,
+        passed=not faults,
         severity=dg.AssetCheckSeverity.WARN,
         description=text,
-        metadata={"partitions": total, "without losses after this run": len(missing)},
+        metadata={"partitions": total, "left out": len(faults)},
     )
+
+
+def _faults(
+    experiment: Experiment, study: Study, gpu: GpuResource, warehouse: Warehouse
+) -> list[Fault]:
+    """Why partitions have no losses that hold, as the warehouse is before the run."""
+    from im_assets.experiments.points import Parts
+
+    names = Parts.names(experiment)
+    if not all(warehouse.has_table(name) for name in names):
+        return [Fault(key, "not evaluated", experiment.samples) for key in experiment.keys]
+    tables = {name: warehouse.read_table(name) for name in names}
+    try:
+        return Parts.of(experiment, tables).faults(tables["eval_set"], study, gpu)
+    except LineageError:  # tables of an earlier version: what this run does not make is void
+        return [Fault(key, "not evaluated", experiment.samples) for key in experiment.keys]
 
 
 def finite_losses_check(asset: str) -> dg.AssetChecksDefinition:
