@@ -13,7 +13,7 @@ import pandas as pd
 from im_assets.common.charts.drawing import png_markdown
 from im_assets.common.presentation import presentation, table
 from im_assets.common.progress import Progress
-from im_assets.common.versions import content_version, merged_version, settings_read
+from im_assets.common.versions import content_version, merged_version
 from im_assets.experiments.answers_assets import answers_asset, base_answers, verdicts_asset
 from im_assets.experiments.checks import completeness, completeness_spec, finite_losses_check
 from im_assets.experiments.evaluation import (
@@ -49,6 +49,7 @@ SAMPLES = {
     "position": ("bigint", "Place in the set, from 0"),
     "example_id": ("text", "Content hash of the example"),
     "set_id": ("text", "Fingerprint of the set: its examples in order"),
+    "drawing_id": ("text", "Fingerprint of the settings that it was drawn with"),
     "version": VERSION,
 }
 ADAPTERS = {
@@ -131,17 +132,19 @@ def samples_asset(experiment: Experiment) -> dg.AssetsDefinition:
         warehouse: dg.ResourceParam[Warehouse],
         **tables: pd.DataFrame,
     ) -> Iterator[dg.Output[pd.DataFrame] | dg.AssetCheckResult]:
-        yield completeness(context, experiment, warehouse)
+        yield completeness(context, experiment, study, warehouse)
+        drawing_id = experiment.drawing_id(study)
         version = fingerprint(
-            experiment.version,
-            settings_read(study, experiment.reads),
+            drawing_id,
             [content_version(tables[name]) for name in experiment.made_from],
         )
         drawing = Drawing(tables, study, Models.of(study, gpu), warehouse)
         drawn = []
         for key, members in experiment.draw(context.partition_keys, drawing):
             set_id = set_id_of(members["example_id"])
-            rows = members.reset_index(drop=True).assign(set_id=set_id, version=version)
+            rows = members.reset_index(drop=True).assign(
+                set_id=set_id, drawing_id=drawing_id, version=version
+            )
             rows.insert(0, experiment.column, key)
             rows.insert(1, "position", range(len(rows)))
             drawn.append(rows)
@@ -244,7 +247,9 @@ def losses_asset(experiment: Experiment) -> dg.AssetsDefinition:
         )
         evaluation_id = evaluation_fingerprint(rows, study)
         version = merged_version([evaluation_id, *trained["version"]])
-        base = overall(base_losses, study.evaluation.weighting)
+        base = None  # not known where base_losses are of another base or evaluation set
+        if set(base_losses["fingerprint"]) == {base_key(study, gpu, evaluation_id)}:
+            base = overall(base_losses, study.evaluation.weighting)
         tables = []
         for key, losses in done.items():
             parts = {name: str(trials[name][key]) for name in ("trial_id", "set_id")}
@@ -276,7 +281,7 @@ def base_losses(
 ) -> dg.Output[pd.DataFrame]:
     """The base model's own loss on every reference output: what a finetune has to beat."""
     rows = evaluation_rows(eval_set, study.evaluation)
-    key = fingerprint(gpu.base_fingerprint(study), evaluation_fingerprint(rows, study))
+    key = base_key(study, gpu, evaluation_fingerprint(rows, study))
     losses = cached_losses(warehouse, key)
     if losses is None:
         losses = evaluate_base(rows, study, gpu).assign(fingerprint=key)
@@ -292,6 +297,11 @@ def definitions(study: Study) -> dg.Definitions:
     return dg.Definitions(
         assets=[base_losses, *answers], asset_checks=[finite_losses_check("base_losses")]
     )
+
+
+def base_key(study: Study, gpu: GpuResource, evaluation_id: str) -> str:
+    """What the base model's own losses depend on."""
+    return fingerprint(gpu.base_fingerprint(study), evaluation_id)
 
 
 def _by_source(rows: pd.DataFrame) -> dict[str, Any]:
@@ -344,13 +354,13 @@ def _adapter_metadata(trained: Trained, key: str, study: Study) -> dict[str, Any
     }
 
 
-def _loss_metadata(losses: pd.DataFrame, base: float, study: Study) -> dict[str, Any]:
+def _loss_metadata(losses: pd.DataFrame, base: float | None, study: Study) -> dict[str, Any]:
     loss = overall(losses, study.evaluation.weighting)
     return {
         "loss": loss,
         "log loss": math.log(loss),
         "base model's loss": base,
-        "change against the base": loss - base,
+        "change against the base": None if base is None else loss - base,
         "token-weighted loss": overall(losses, "token"),
         "instruction-weighted loss": overall(losses, "instruction"),
         "settings": dg.MetadataValue.json(study.evaluation.model_dump(mode="json")),

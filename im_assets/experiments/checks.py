@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from im_assets.experiments.experiment import Experiment, some
+from im_assets.experiments.finetuning import training_settings_id
 from im_assets.experiments.lineage import told
 from im_resources.gpu import GpuResource
 from im_resources.study import Study
@@ -23,14 +24,22 @@ def completeness_spec(experiment: Experiment) -> dg.AssetCheckSpec:
 
 
 def completeness(
-    context: dg.AssetExecutionContext, experiment: Experiment, warehouse: Warehouse
+    context: dg.AssetExecutionContext,
+    experiment: Experiment,
+    study: Study,
+    warehouse: Warehouse,
 ) -> dg.AssetCheckResult:
-    """Which partitions will have no losses after this run, in the catalog and in the run's log."""
+    """Which partitions will have no losses after this run, in the catalog and in the run's log.
+    Losses of finetunes with other settings than the profile's are none."""
     evaluates = dg.AssetKey(experiment.losses) in context.job_def.asset_layer.selected_asset_keys
     done = set(context.partition_keys) if evaluates else set()
-    if warehouse.has_table(experiment.losses):
-        rows = warehouse.read_table(experiment.losses, [experiment.column])
-        done |= set(rows[experiment.column])
+    names, key = (experiment.adapters, experiment.losses), experiment.column
+    if all(map(warehouse.has_table, names)):
+        adapters, losses = map(warehouse.read_table, names)
+        if {"settings_id", "trial_id"} <= set(adapters) and "trial_id" in losses:
+            good = adapters[adapters["settings_id"] == training_settings_id(study)]
+            measured = losses[[key, "trial_id"]].drop_duplicates()
+            done |= set(good.merge(measured, on=[key, "trial_id"])[key])
     missing = [key for key in experiment.keys if key not in done]
     total, noun = len(experiment.keys), experiment.noun
     text = f"all {total} {noun} have losses after this run"

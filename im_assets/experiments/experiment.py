@@ -13,8 +13,9 @@ from typing import Any
 import dagster as dg
 import pandas as pd
 
+from im_assets.common.versions import settings_read
 from im_assets.scoring.batch import Models
-from im_resources.study import Study
+from im_resources.study import Study, fingerprint
 from im_resources.warehouse import Warehouse
 
 
@@ -87,6 +88,10 @@ class Experiment:
     def losses(self) -> str:
         """The asset with the evaluation losses."""
         return self.asset("losses")
+
+    def drawing_id(self, study: Study) -> str:
+        """The fingerprint of the settings that its sets are drawn with."""
+        return fingerprint(self.version, settings_read(study, self.reads))
 
     @property
     def partitions(self) -> dg.StaticPartitionsDefinition:
