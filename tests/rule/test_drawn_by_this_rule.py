@@ -30,7 +30,7 @@ def check_of(result: dg.ExecuteInProcessResult) -> dg.AssetCheckEvaluation:
 
 def test_a_size_searched_for_an_earlier_rule_is_not_taken(own: Platform) -> None:
     assert check_of(own.materialize("size_search")).passed
-    own.change(rule={"max_indicators": 1})
+    own.change(rule={"target": {"measure": "loss", "scale": "identity"}})
     assert own.materialize("quality_rule").success
     result = own.materialize("dolly_selection")
     [failure] = result.filter_events(lambda event: event.is_step_failure)
