@@ -8,7 +8,6 @@ Every partition key ends in ``seed-000``, the seed of its finetune.
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import dagster as dg
 import pandas as pd
@@ -97,10 +96,6 @@ class Experiment:
     def partitions(self) -> dg.StaticPartitionsDefinition:
         """The partitions of its assets."""
         return dg.StaticPartitionsDefinition(list(self.keys))
-
-    def presented(self, kind_group: str) -> dict[str, Any]:
-        """Group and partitions of one of its assets."""
-        return {"group": self.group or kind_group, "partitions": self.partitions}
 
 
 def seed_key(seed: int) -> str:
