@@ -1,7 +1,4 @@
-"""The assets of an experiment: its samples, what is finetuned on them, and their losses.
-
-One factory makes them all, whatever a set is: mixtures, bins, selections, sizes.
-"""
+"""The samples of an experiment, what is finetuned on them, and their losses; the base's own."""
 
 import math
 from collections.abc import Iterator
@@ -14,8 +11,7 @@ from im_assets.common.charts.drawing import png_markdown
 from im_assets.common.presentation import presentation, table
 from im_assets.common.progress import Progress
 from im_assets.common.versions import content_version, merged_version
-from im_assets.experiments.answers_assets import answers_asset, base_answers, verdicts_asset
-from im_assets.experiments.checks import completeness, completeness_spec, finite_losses_check
+from im_assets.experiments.checks import completeness, completeness_spec
 from im_assets.experiments.evaluation import (
     CACHE,
     CACHE_KEY,
@@ -37,7 +33,6 @@ from im_assets.experiments.finetuning import (
     training_settings_id,
 )
 from im_assets.experiments.lineage import set_id_of
-from im_assets.experiments.measures import rows_read
 from im_assets.scoring.batch import Models
 from im_resources.adapter_store import AdapterStore
 from im_resources.gpu import GpuResource
@@ -89,21 +84,6 @@ CUTS = (
     "evaluation.max_output_tokens",
 )
 FORWARD: dict[str, Any] = {"kinds": {"pytorch", "duckdb"}, "gpu": True}
-
-
-def definitions_of(experiment: Experiment, study: Study) -> dg.Definitions:
-    """The assets and checks that every experiment has, and those that its measures need."""
-    more = [answers_asset(experiment)] if "answers" in experiment.rows else []
-    more += [verdicts_asset(experiment, study)] if "verdicts" in experiment.rows else []
-    return dg.Definitions(
-        assets=[
-            samples_asset(experiment),
-            adapters_asset(experiment),
-            losses_asset(experiment),
-            *more,
-        ],
-        asset_checks=[finite_losses_check(experiment.losses)],
-    )
 
 
 def samples_asset(experiment: Experiment) -> dg.AssetsDefinition:
@@ -289,14 +269,6 @@ def base_losses(
     loss = overall(losses, study.evaluation.weighting)
     metadata = {"loss": loss, "instructions": losses["eval_id"].nunique(), "outputs": len(losses)}
     return table(losses, metadata)
-
-
-def definitions(study: Study) -> dg.Definitions:
-    """What all experiments share: the base model's own losses, and answers where needed."""
-    answers = [base_answers] if rows_read(study) else []
-    return dg.Definitions(
-        assets=[base_losses, *answers], asset_checks=[finite_losses_check("base_losses")]
-    )
 
 
 def base_key(study: Study, gpu: GpuResource, evaluation_id: str) -> str:
