@@ -272,6 +272,22 @@ def test_mixed_precisions_are_told_of_the_rarer() -> None:
     assert [fault.partition for fault in found] == [k for k in mine.keys if k != mine.keys[1]]
 
 
+def test_verdicts_of_two_judges_are_told_apart() -> None:
+    mine = experiment()
+    keys = list(mine.keys)
+    answers = pd.DataFrame(
+        [(k, f"set-{k}", f"trial-{k}", "asked") for k in keys],
+        columns=["seed", "set_id", "trial_id", "instructions_id"],
+    )
+    verdicts = answers.assign(judge_id=["a judge", *["the judge"] * (len(keys) - 1)])
+    expected = replace(EXPECTED, instructions_id="asked", judges=frozenset({"the judge"}))
+    more = {"answers": answers, "verdicts": verdicts}
+    [fault] = faults_of(mine, *parts(keys), expected, more)
+    assert (fault.partition, fault.kind) == (keys[0], "verdicts of another judge")
+    [line] = told([fault], len(keys))
+    assert f"have verdicts of another judge: {keys[0]}; materialize mixture_verdicts" in line
+
+
 def test_a_table_without_fingerprints_says_what_to_do() -> None:
     samples, adapters, losses = parts(["seed-000"])
     with pytest.raises(LineageError, match=r"earlier version.*materialize it again"):
