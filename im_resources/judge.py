@@ -47,6 +47,18 @@ class Reply:
     complete: bool
 
 
+def judge_fingerprint(settings: JudgeSettings, base: str) -> str:
+    """Who judges: an endpoint's model, or the base model, whose fingerprint ``base`` is."""
+    if settings.backend == "local":
+        return local_fingerprint(base)
+    return fingerprint("openai", settings.base_url, settings.model)
+
+
+def local_fingerprint(base: str) -> str:
+    """The base model with this fingerprint as a judge."""
+    return fingerprint("local", base)
+
+
 class Endpoint:
     """A chat model behind an OpenAI-compatible endpoint. Safe to use from several threads.
 
@@ -62,7 +74,7 @@ class Endpoint:
         assert settings.base_url is not None
         assert settings.model is not None
         self.settings, self.name = settings, settings.model
-        self.fingerprint = fingerprint("openai", settings.base_url, settings.model)
+        self.fingerprint = judge_fingerprint(settings, "")
         self.requests = 0
         self._lock = threading.Lock()
         place = urlsplit(settings.base_url)
@@ -165,7 +177,7 @@ class LocalJudge:
     def __init__(self, base: "LoadedModel", tokens_per_batch: int) -> None:
         self.base, self.tokens_per_batch = base, tokens_per_batch
         self.name = "local base model"
-        self.fingerprint = fingerprint("local", base.fingerprint)
+        self.fingerprint = local_fingerprint(base.fingerprint)
 
     def log_odds(self, prompts: Sequence[str], first: str, second: str) -> np.ndarray:
         """log p(first | prompt) − log p(second | prompt), nats, one for each prompt.

@@ -155,7 +155,11 @@ class Platform:
         if partitions is not None and keys is None:
             keys = partitions.get_partition_keys()
         selection: dg.AssetSelection = dg.AssetSelection.assets(*names)
-        selection = selection if checks else selection.without_checks()
+        if not checks:  # but those that an asset makes itself come with it
+            made = [a for a in definitions_.assets or () if isinstance(a, dg.AssetsDefinition)]
+            own = [spec.key for a in made for spec in a.check_specs
+                   if a.keys & {dg.AssetKey(name) for name in names}]  # fmt: skip
+            selection = selection.without_checks() | dg.AssetSelection.checks(*own)
         job = dg.define_asset_job("some", selection=selection)
         loaded = dg.Definitions(
             assets=definitions_.assets,

@@ -81,13 +81,24 @@ def _json_list(file: IO[bytes]) -> Iterator[Record]:
     try:
         rows = json.loads(text)
     except json.JSONDecodeError as error:
-        hint = "; one object a line is JSON lines: name it .jsonl" if "Extra" in error.msg else ""
+        hint = (
+            "; one object a line is JSON lines: name it .jsonl" if _begins_with_json(text) else ""
+        )
         raise _NotRows(f"not JSON: {error.msg} at line {error.lineno}{hint}") from error
     except RecursionError as error:
         raise _NotRows("not a list of rows: nested too deeply") from error
     if not isinstance(rows, list):
         raise _NotRows(f"expected a JSON list of rows, found a {type(rows).__name__}")
     yield from enumerate(rows, start=1)
+
+
+def _begins_with_json(text: str) -> bool:
+    """Whether a whole JSON value stands at the beginning, whatever follows it."""
+    try:
+        json.JSONDecoder().raw_decode(text.lstrip())
+    except json.JSONDecodeError:
+        return False
+    return True
 
 
 def _json_lines(file: IO[bytes]) -> Iterator[Record]:

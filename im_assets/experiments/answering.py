@@ -7,6 +7,7 @@ import pandas as pd
 
 from im_assets.common.progress import Progress
 from im_assets.experiments.evaluation import evaluation_rows
+from im_assets.experiments.lineage import LineageError, same_base
 from im_assets.experiments.measures import instructions_for, measures_of
 from im_resources.adapter_store import AdapterStore
 from im_resources.gpu import GpuResource
@@ -51,7 +52,23 @@ def instructions_fingerprint(instructions: pd.DataFrame, study: Study) -> str:
     """
     texts = instructions.to_numpy().tolist()
     models, tokens = study.models, study.evaluation.answer_tokens
-    return fingerprint(CODE_VERSION, texts, models.prompt, models.max_length, tokens)
+    prompt = template_key(models.prompt)
+    return fingerprint(CODE_VERSION, texts, prompt, models.max_length, tokens)
+
+
+def require_base_answers(
+    base_answers: pd.DataFrame, instructions: pd.DataFrame, study: Study, gpu: GpuResource
+) -> None:
+    """Refuse answers of another base model, or to other instructions, than the finetunes'.
+
+    Raises LineageError.
+    """
+    base, tokens = gpu.base_fingerprint(study), study.evaluation.answer_tokens
+    if set(base_answers["fingerprint"]) != {answers_fingerprint(base, instructions, study, tokens)}:
+        raise LineageError(
+            "base_answers are of another base model, or to other instructions, than the finetuned "
+            "models' answers; materialize base_answers again"
+        )
 
 
 def answered(
@@ -76,11 +93,14 @@ def answered(
         fingerprint (what the answers depend on), in the order of ``instructions``; and the trials
         that answered just now.
 
-    Raises AdapterError when a trial that has to answer is not in the store.
+    Raises AdapterError when a trial that has to answer is not in the store, LineageError when it
+    was trained over another base.
     """
 
+    base = gpu.base_fingerprint(study)
+
     def folder(trial: str) -> Path:
-        store.there(trial)
+        same_base(trial, store.there(trial), base)
         return store.folder(trial)
 
     models = dict.fromkeys(trials.values(), folder)

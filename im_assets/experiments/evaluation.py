@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from im_assets.common.progress import Progress
+from im_assets.experiments.lineage import same_base
 from im_resources.adapter_store import AdapterStore
 from im_resources.gpu import GpuResource
 from im_resources.language_model.template_registry import template_key
@@ -121,7 +122,8 @@ def evaluated(
     Returns:
         The losses by partition key, with their fingerprint, and the trials evaluated just now.
 
-    Raises AdapterError when a trial that has to be evaluated is not in the store.
+    Raises AdapterError when a trial that has to be evaluated is not in the store, LineageError when
+    it was trained over another base.
     """
     shared = evaluation_fingerprint(rows, study)
     keys = {trial: fingerprint(trial, shared) for trial in trials.values()}
@@ -129,8 +131,9 @@ def evaluated(
     done = {trial: losses for trial, losses in found.items() if losses is not None}
     missing = {trial: store.folder(trial) for trial in keys if trial not in done}
     if missing:  # else the base model is not loaded for nothing
+        base = gpu.base_fingerprint(study)
         for trial in missing:
-            store.there(trial)
+            same_base(trial, store.there(trial), base)
         if progress is not None:
             progress.total = len(missing)
         names = {trial: partition for partition, trial in trials.items()}

@@ -8,13 +8,13 @@ Every partition key ends in ``seed-000``, the seed of its finetune.
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import dagster as dg
 import pandas as pd
 
+from im_assets.common.versions import settings_read
 from im_assets.scoring.batch import Models
-from im_resources.study import Study
+from im_resources.study import Study, fingerprint
 from im_resources.warehouse import Warehouse
 
 
@@ -88,14 +88,14 @@ class Experiment:
         """The asset with the evaluation losses."""
         return self.asset("losses")
 
+    def drawing_id(self, study: Study) -> str:
+        """The fingerprint of the settings that its sets are drawn with."""
+        return fingerprint(self.version, settings_read(study, self.reads))
+
     @property
     def partitions(self) -> dg.StaticPartitionsDefinition:
         """The partitions of its assets."""
         return dg.StaticPartitionsDefinition(list(self.keys))
-
-    def presented(self, kind_group: str) -> dict[str, Any]:
-        """Group and partitions of one of its assets."""
-        return {"group": self.group or kind_group, "partitions": self.partitions}
 
 
 def seed_key(seed: int) -> str:

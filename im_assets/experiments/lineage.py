@@ -16,6 +16,7 @@ from im_resources.study import fingerprint
 
 FaultKind = Literal[
     "not drawn",
+    "drawn otherwise",
     "withdrawn examples",
     "not finetuned",
     "another set",
@@ -30,7 +31,11 @@ FaultKind = Literal[
     "not judged",
     "verdicts on another finetune",
     "verdicts on other instructions",
+    "verdicts of another judge",
 ]
+
+
+_ANSWERED = ["set_id", "trial_id", "instructions_id"]
 
 
 class LineageError(ValueError):
@@ -47,6 +52,9 @@ class Expected:
         evaluation_id: of the evaluation set, its cuts and prompt.
         examples: ids of the pool's examples.
         instructions_id: of the instructions that are answered; None where none are.
+        drawing_id: of the settings that sets are drawn with; None: a set may be any.
+        precision: of the base model; None: any, but one for all.
+        judges: fingerprints of the judge, one for each precision where it is the base model.
     """
 
     settings_id: str
@@ -54,6 +62,9 @@ class Expected:
     evaluation_id: str
     examples: frozenset[str]
     instructions_id: str | None = None
+    drawing_id: str | None = None
+    precision: str | None = None
+    judges: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -68,6 +79,19 @@ class Fault:
 def set_id_of(example_ids: Iterable[str]) -> str:
     """The fingerprint of a set: its example_ids in order."""
     return fingerprint("set", [str(example) for example in example_ids])
+
+
+def same_base(trial: str, manifest: Mapping[str, Any], base: str) -> None:
+    """Refuse to measure a trial over another base, or in another precision, than it was trained on.
+
+    Raises LineageError: its losses would be those of no finetune.
+    """
+    if manifest["base"] != base:
+        raise LineageError(
+            f"the finetune {trial} was trained over another base, or in another precision "
+            f"({manifest['precision']}), than this run would measure it with: set models.precision "
+            "to it, or materialize the adapters asset that it belongs to again"
+        )
 
 
 def faults_of(
@@ -87,18 +111,18 @@ def faults_of(
     """
     column = experiment.column
     parts = {
-        "samples": _distinct(samples, column, ["set_id"]),
+        "samples": _distinct(samples, column, ["set_id", "drawing_id"]),
         "adapters": _distinct(
             adapters, column, ["set_id", "settings_id", "base_id", "precision", "trial_id"]
         ),
         "losses": _distinct(losses, column, ["set_id", "trial_id", "evaluation_id"]),
     }
-    columns = ["set_id", "trial_id", "instructions_id"]
-    further = {kind: _distinct(rows, column, columns) for kind, rows in (more or {}).items()}
+    columns = {"answers": _ANSWERED, "verdicts": [*_ANSWERED, "judge_id"]}
+    further = {kind: _distinct(rows, column, columns[kind]) for kind, rows in (more or {}).items()}
     strangers = samples.loc[~samples["example_id"].isin(expected.examples), column]
     withdrawn = set(strangers.astype(str))
     usual = adapters["precision"].mode()
-    precision = str(usual.iloc[0]) if len(usual) else ""
+    precision = expected.precision or (str(usual.iloc[0]) if len(usual) else "")
     found = []
     for key in experiment.keys:
         fault = _fault(
@@ -125,6 +149,8 @@ def _fault(
 ) -> tuple[FaultKind, str] | None:
     if samples is None:
         return "not drawn", experiment.samples
+    if expected.drawing_id not in (None, samples["drawing_id"]):
+        return "drawn otherwise", experiment.samples
     if withdrawn:
         return "withdrawn examples", experiment.samples
     if adapters is None:
@@ -162,6 +188,8 @@ def _further_fault(
             "answers to other instructions", "verdicts on other instructions"
         )  # fmt: skip
         return kinds[not answers], asset
+    if not answers and rows["judge_id"] not in expected.judges:
+        return "verdicts of another judge", asset
     return None
 
 
@@ -179,6 +207,7 @@ def told(faults: Sequence[Fault], total: int) -> list[str]:
 
 _WORDS: dict[FaultKind, str] = {
     "not drawn": "not been drawn",
+    "drawn otherwise": "been drawn with other settings",
     "withdrawn examples": "examples that the pool no longer holds",
     "not finetuned": "not been finetuned on",
     "another set": "an adapter that was trained on another set",
@@ -193,6 +222,7 @@ _WORDS: dict[FaultKind, str] = {
     "not judged": "no verdicts against the base model",
     "verdicts on another finetune": "verdicts on another finetune",
     "verdicts on other instructions": "verdicts on answers to other instructions",
+    "verdicts of another judge": "verdicts of another judge",
 }
 
 

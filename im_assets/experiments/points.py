@@ -28,6 +28,7 @@ from im_assets.scoring.batch import Models
 from im_assets.scoring.registry import Indicator
 from im_assets.scoring.scorer import embeddings_of
 from im_resources.gpu import GpuResource
+from im_resources.judge import judge_fingerprint
 from im_resources.study import Study, fingerprint
 from im_resources.warehouse import Warehouse
 
@@ -66,17 +67,30 @@ class Parts:
             "eval_set",
         )
 
-    def faults(self, eval_set: pd.DataFrame, study: Study, gpu: GpuResource) -> list[Fault]:
-        """Why partitions of the experiment are no points (see lineage)."""
+    def faults(
+        self, eval_set: pd.DataFrame, study: Study, gpu: GpuResource, any_set: bool = False
+    ) -> list[Fault]:
+        """Why partitions of the experiment are no points (see lineage).
+
+        Args:
+            any_set: sets may have been drawn with other settings than the profile's.
+        """
         rows = evaluation_rows(eval_set, study.evaluation)
         weights = gpu.base_weights(study)
         precisions = self.adapters["precision"].unique() if "precision" in self.adapters else ()
+        base_of = {str(p): fingerprint(weights, str(p)) for p in precisions}
+        wanted = study.models.precision
         expected = Expected(
             settings_id=training_settings_id(study),
-            base_of={str(p): fingerprint(weights, str(p)) for p in precisions},
+            base_of=base_of,
             evaluation_id=evaluation_fingerprint(rows, study),
             examples=frozenset(self.pool["example_id"]),
             instructions_id=instructions_id_of(study, eval_set),
+            drawing_id=None if any_set else self.experiment.drawing_id(study),
+            precision=None if wanted == "auto" else wanted,
+            judges=frozenset(
+                judge_fingerprint(study.judge, base) for base in base_of.values() if study.judge
+            ),
         )
         tables = (self.samples, self.adapters, self.losses)
         return faults_of(self.experiment, *tables, expected, self.more)

@@ -35,8 +35,9 @@ def verdicts_against_base(
 
     Returns:
         ``answers`` without the texts, with order_1, order_2 (finetuned, base or tie), outcome (win,
-        tie or lose of the finetuned model; null: not judged), position_bias, problem, judge, and
-        the fingerprint of all that the verdict depends on; and where the verdicts are from.
+        tie or lose of the finetuned model; null: not judged), position_bias, problem, judge,
+        judge_id, and the fingerprint of all that the verdict depends on; and where the verdicts
+        are from.
 
     Raises:
         JudgeError: the judge cannot be asked, or its budget is spent.
@@ -63,7 +64,7 @@ def verdicts_against_base(
     columns = ["order_1", "order_2", "outcome", "position_bias", "problem"]
     parts = [part.astype(dict.fromkeys(columns, object)) for part in (judged, equal) if len(part)]
     table = pd.concat(parts, ignore_index=True)
-    table["judge"] = judge.name
+    table["judge"], table["judge_id"] = judge.name, judge.fingerprint
     table["fingerprint"] = [
         fingerprint(mine, theirs, judge.fingerprint, PROMPT_VERSION)
         for mine, theirs in zip(table["fingerprint"], table["base_fingerprint"], strict=True)

@@ -24,6 +24,14 @@ AT_ONCE = 4
 # The local judge calls a tie what differs by less, in nats: 0.525 against 0.475.
 TIE_MARGIN = 0.1
 LOCAL_CHUNK = 16
+# The settings that decide who judges; how often and how long it is asked changes no verdict.
+JUDGE = (
+    "judge.backend",
+    "judge.base_url",
+    "judge.model",
+    "models.base",
+    "models.precision",
+)
 
 
 @dataclass(frozen=True)

@@ -15,11 +15,13 @@ from im_assets.common.presentation import presentation, preview, table
 from im_assets.common.progress import Progress
 from im_assets.experiments.answering import CODE_VERSION, answered
 from im_assets.experiments.experiment import arm_key
+from im_assets.experiments.finetuning import training_settings_id
 from im_assets.experiments.lineage import LineageError
-from im_assets.judging.asking import Asked, ask_all, judge_of
+from im_assets.judging.asking import JUDGE, Asked, ask_all, judge_of
 from im_assets.judging.comparing import PROMPT_VERSION, asked_instructions
 from im_assets.judging.figures import outcome_figure
 from im_assets.judging.verdicts import Tally, judged_pairs, orders, tally
+from im_assets.rule.checks import drawn_by_this_rule_check
 from im_resources.adapter_store import AdapterStore
 from im_resources.gpu import GpuResource
 from im_resources.judge import Endpoint, JudgeError, LocalJudge
@@ -72,7 +74,13 @@ def definitions(study: Study) -> dg.Definitions:
             {"pytorch", "duckdb"},
             ANSWERS,
             code_version=str(CODE_VERSION),
-            reads=("judge", "models", "evaluation.tokens_per_batch"),
+            reads=(
+                "judge.first",
+                "judge.second",
+                "judge.instructions",
+                "judge.answer_tokens",
+                "evaluation.tokens_per_batch",
+            ),
             gpu=True,
         ),
     )
@@ -88,7 +96,8 @@ def definitions(study: Study) -> dg.Definitions:
     ) -> dg.Output[pd.DataFrame]:
         """Answers to evaluation instructions by the two finetuned models that are compared."""
         instructions = asked_instructions(eval_set, settings)
-        trials = trials_of(arms, selection_adapters, selection_samples)
+        settings_id = training_settings_id(study)
+        trials = trials_of(arms, selection_adapters, selection_samples, settings_id)
         progress = Progress(context, "answering", len(trials), "models")
         done, new = answered(
             trials, instructions, study, gpu, adapters, warehouse, settings.answer_tokens, progress
@@ -110,7 +119,7 @@ def definitions(study: Study) -> dg.Definitions:
             {"openai" if settings.backend == "openai" else "pytorch", "duckdb"},
             PAIRS,
             code_version=str(PROMPT_VERSION),
-            reads=("judge", "models"),
+            reads=JUDGE,
             gpu=settings.backend == "local",
         ),
     )
@@ -143,17 +152,20 @@ def definitions(study: Study) -> dg.Definitions:
         rule_id = str(judged_answers["rule_id"].iloc[0])
         return table(result.assign(rule_id=rule_id)[list(PAIRS)], {"rule": rule_id, **metadata})
 
-    return dg.Definitions(assets=[judged_answers, pairwise_judge])
+    check = drawn_by_this_rule_check("judged_answers", "selection_samples")
+    return dg.Definitions(assets=[judged_answers, pairwise_judge], asset_checks=[check])
 
 
 def trials_of(
-    arms: Mapping[str, str], adapters: pd.DataFrame, samples: pd.DataFrame
+    arms: Mapping[str, str], adapters: pd.DataFrame, samples: pd.DataFrame, settings_id: str
 ) -> dict[str, str]:
     """The trial of each arm's partition.
 
-    Raises LineageError when it was not finetuned, or on another set than the one drawn now.
+    Raises LineageError when it was not finetuned, on another set than the one drawn now, or in
+    another way than the profile says (``settings_id``), or over another base than the other arm:
+    what a judge prefers would be that, and not the data.
     """
-    found = {}
+    found, bases = {}, set()
     for arm, key in arms.items():
         mine = adapters[adapters["arm"] == key]
         drawn = samples.loc[samples["arm"] == key, "set_id"].unique()
@@ -162,7 +174,15 @@ def trials_of(
                 f"{key} is not finetuned on the set that is drawn now; materialize "
                 "selection_adapters for it first"
             )
-        found[arm] = str(mine["trial_id"].iloc[0])
+        trained = mine.iloc[0]
+        bases.add(trained["base_id"])
+        if trained["settings_id"] != settings_id or len(bases) > 1:
+            what = "other settings" if trained["settings_id"] != settings_id else "another base"
+            raise LineageError(
+                f"{key} was finetuned with {what}; materialize selection_adapters for all arms "
+                "first"
+            )
+        found[arm] = str(trained["trial_id"])
     return found
 
 

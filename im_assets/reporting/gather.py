@@ -9,7 +9,7 @@ import pandas as pd
 from im_assets.rule.document import load_rule
 from im_assets.rule.model import Rule
 from im_assets.rule.target import Target, target_measure
-from im_resources.study import Study
+from im_resources.study import Study, fingerprint
 from im_resources.warehouse import Warehouse
 
 # Whole tables, each with the columns that the report needs of it. Those of the loss stand for those
@@ -17,7 +17,7 @@ from im_resources.warehouse import Warehouse
 COLUMNS: dict[str, Sequence[str]] = {
     "quality_rule": ("term", "rule_id", "document"),
     "indicator_table": (
-        "experiment", "partition", "n_examples", "loss", "log_loss",
+        "experiment", "partition", "n_examples", "loss", "log_loss", "base_id", "evaluation_id",
     ),
     "measure_agreement": ("measure", "spearman", "low", "high", "n", "verdict", "note"),
     "rule_evidence": (
@@ -155,17 +155,21 @@ def gather(study: Study, warehouse: Warehouse, with_rows: bool) -> Gathered:
             tables[name] = warehouse.query(statement)
     found = Gathered(study, tables)
     pools = {pool: _pool(found, pool, warehouse, with_rows) for pool in study.pools}
-    return Gathered(study, tables, pools, _base(study, warehouse))
+    return Gathered(study, tables, pools, _base(found, warehouse))
 
 
-def _base(study: Study, warehouse: Warehouse) -> float | None:
-    """The target's measure of the base model; None where it was not measured. Judged against
-    itself, it wins as often as it loses."""
-    measure = target_measure(study)
+def _base(found: Gathered, warehouse: Warehouse) -> float | None:
+    """The target's measure of the base model; None where it was not measured, or other losses were
+    than those of the mixtures. Judged against itself, it wins as often as it loses."""
+    measure, points = target_measure(found.study), found.get("indicator_table")
     if measure.reads == "verdicts":
         return 0.5
     name = f"base_{measure.reads}"
     rows = warehouse.read_table(name) if warehouse.has_table(name) else pd.DataFrame()
+    if measure.reads == "losses" and points is not None and len(rows):
+        ids = points[["base_id", "evaluation_id"]].drop_duplicates()
+        if not set(rows["fingerprint"]) <= {fingerprint(*parts) for parts in ids.to_numpy()}:
+            return None
     return measure.of(rows) if len(rows) else None
 
 

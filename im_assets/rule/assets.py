@@ -32,6 +32,11 @@ from im_resources.warehouse import Warehouse
 
 RULE_FILE = "quality_rule.json"
 MEASURING = ("evaluation.weighting", "evaluation.measures", "rule.target")
+# Of `rule`, all but what only the points (rule.points) or the evidence (resamples) depend on.
+FITTING = (
+    "rule.source", "rule.target", "rule.choose", "rule.criterion", "rule.direction", "rule.p_enter",
+    "rule.p_remove", "rule.max_indicators", "rule.confidence", "rule.standard_errors",
+)  # fmt: skip
 
 COLUMNS = {
     "term": ("text", "constant, or an indicator in the rule"),
@@ -145,7 +150,7 @@ def measured_asset(study: Study) -> dg.AssetsDefinition:
         {"python", "duckdb", "statsmodels"},
         COLUMNS,
         code_version="3",
-        reads=("rule", "scoring.indicators"),
+        reads=(*FITTING, "scoring.indicators"),
     )
 )
 def quality_rule(

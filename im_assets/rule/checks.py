@@ -48,6 +48,46 @@ def indicators_are_not_collinear(quality_rule: pd.DataFrame) -> dg.AssetCheckRes
     )
 
 
+def drawn_by_this_rule_check(asset: str, samples: str) -> dg.AssetChecksDefinition:
+    """The blocking check ``drawn_by_this_rule`` of an asset about sets that a rule selected.
+
+    Args:
+        asset: its table has a column ``rule_id``.
+        samples: the asset with the sets, of which all are compared with one another.
+    """
+
+    @dg.asset_check(
+        asset=asset,
+        name="drawn_by_this_rule",
+        description="Every set was drawn by the rule in quality_rule, and all from one state of "
+        "the pool and its scores.",
+        blocking=True,
+        additional_ins={
+            "drawn": dg.AssetIn(samples),
+            "quality_rule": dg.AssetIn("quality_rule"),
+        },
+    )
+    def check(
+        about: pd.DataFrame, drawn: pd.DataFrame, quality_rule: pd.DataFrame
+    ) -> dg.AssetCheckResult:
+        now = load_rule(quality_rule).id
+        earlier, states = int((about["rule_id"] != now).sum()), drawn["version"].nunique()
+        faults = [
+            f"{earlier} of {len(about)} were drawn by an earlier rule" if earlier else "",
+            f"{samples} were drawn from {states} states of the pool" if states > 1 else "",
+        ]
+        words = " and ".join(filter(None, faults))
+        return dg.AssetCheckResult(
+            passed=not words,
+            description=f"{words}; materialize {samples} for all of them, and what follows"
+            if words
+            else f"all {len(about)} by rule {now}",
+            metadata={"rule": now, "drawn by an earlier rule": earlier, "states": states},
+        )
+
+    return check
+
+
 def value_faults(
     table: pd.DataFrame, indicators: Sequence[str], target: Target = PAPER
 ) -> list[str]:

@@ -79,7 +79,8 @@ def still_valid(
 def selections_measured(study: Study, gpu: GpuResource, warehouse: Warehouse) -> pd.DataFrame:
     """The measured selections as points: those kept before, and those of the last validation.
 
-    A trial stays once it is here; whether it still counts is decided by `still_valid`.
+    A trial stays once it is here; whether it still counts is decided by `still_valid`. Whatever
+    drew it, a set that was measured is a point.
     """
     experiment = validation_experiment(study)
     kept = _kept(study, warehouse)
@@ -88,7 +89,7 @@ def selections_measured(study: Study, gpu: GpuResource, warehouse: Warehouse) ->
         return kept
     tables = {name: warehouse.read_table(name) for name in names}
     parts = Parts.of(experiment, tables)
-    good = parts.without(parts.faults(tables["eval_set"], study, gpu))
+    good = parts.without(parts.faults(tables["eval_set"], study, gpu, any_set=True))
     new = points_of(good, chosen(study.scoring), study, Models.of(study, gpu), warehouse)
     if new.empty:
         return kept

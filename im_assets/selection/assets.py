@@ -14,7 +14,9 @@ from im_assets.common.presentation import presentation, preview, table
 from im_assets.experiments.assets import definitions_of
 from im_assets.experiments.checks import parts_agree_check
 from im_assets.experiments.experiment import Drawing
+from im_assets.experiments.lineage import LineageError
 from im_assets.experiments.points import Parts
+from im_assets.rule.checks import drawn_by_this_rule_check
 from im_assets.rule.target import Target, target_measure
 from im_assets.scoring.batch import Models
 from im_assets.scoring.registry import Indicator, SetTooSmall, set_level
@@ -84,7 +86,7 @@ def selection_asset(pool_name: str, study: Study) -> dg.AssetsDefinition:
         drawing = Drawing(tables, study, Models.of(study, gpu), warehouse)
         pool = pool_of(pool_name, drawing)
         if isinstance(settings.size, str):  # "searched"
-            size = chosen_size(tables["size_search"])
+            size = chosen_size(tables["size_search"], pool.rule.id)
         else:
             size = resolve_size(settings.size, len(pool))
         positions = choose(settings, pool, size, seed=0)
@@ -111,7 +113,7 @@ def size_search_assets(study: Study) -> dg.Definitions:
             {"python", "duckdb"},
             SIZE_COLUMNS,
             code_version="2",
-            reads=("selection", "evaluation.weighting", "rule.target"),
+            reads=("selection.search", "evaluation.weighting", "rule.target"),
         ),
     )
     def size_search(
@@ -136,7 +138,7 @@ def size_search_assets(study: Study) -> dg.Definitions:
         extreme = "least" if target.direction == "lower" else "highest"
         figure = size_figure(trials, target=target)
         metadata: dict[str, Any] = {
-            "size": chosen_size(trials),
+            "size": chosen_size(trials, parts.one("rule_id")),
             "finetunes": len(sizes),
             "strategy": study.selection.strategy,
             "instructions searched on": len(halves[0]),
@@ -149,9 +151,11 @@ def size_search_assets(study: Study) -> dg.Definitions:
         }
         return table(trials, metadata)
 
-    room = dg.Definitions(
-        assets=[size_search], asset_checks=[parts_agree_check(experiment, "size_search")]
-    )
+    checks = [
+        parts_agree_check(experiment, "size_search"),
+        drawn_by_this_rule_check("size_search", experiment.samples),
+    ]
+    room = dg.Definitions(assets=[size_search], asset_checks=checks)
     return dg.Definitions.merge(definitions_of(experiment, study), room)
 
 
@@ -167,8 +171,16 @@ def selection_file(study: Study, pool: str) -> Path:
     return study.folder / name
 
 
-def chosen_size(trials: pd.DataFrame) -> int:
-    """The size that the table ``size_search`` chose."""
+def chosen_size(trials: pd.DataFrame, rule_id: str) -> int:
+    """The size that the table ``size_search`` chose for this rule.
+
+    Raises LineageError when it searched with the selections of another one.
+    """
+    if set(trials["rule_id"]) != {rule_id}:
+        raise LineageError(
+            "size_search looked for the size of an earlier rule's selection; materialize "
+            "size_samples, size_adapters, size_losses and size_search again"
+        )
     return int(trials.loc[trials["chosen"].astype(bool), "size"].iloc[0])
 
 

@@ -31,7 +31,14 @@ def size_experiment(study: Study) -> Experiment:
         description="The strategy's selection of each size that is finetuned on, to find how much "
         "to select (paper v2).",
         columns={"rule_id": ("text", "Fingerprint of the rule at the time of the draw")},
-        reads=("selection", "mixtures.size", "scoring.indicators"),
+        reads=(
+            "selection.strategy",
+            "selection.options",
+            "selection.max_share",
+            "selection.near_duplicate_similarity",
+            "mixtures.size",
+            "scoring.indicators",
+        ),
         group="sizes",
         names={"": "size"},
     )

@@ -32,7 +32,7 @@ def univariate_experiment(study: Study) -> Experiment:
             "number": ("bigint", "Bin, 0 holding the highest values"),
             "value": ("double", "The indicator of this example"),
         },
-        reads=("univariate", "mixtures.size"),
+        reads=("univariate.bins", "univariate.size", "mixtures.size"),
         group="univariate",
     )
 

@@ -10,10 +10,10 @@ from im_assets.common.presentation import presentation, preview, table
 from im_assets.experiments.assets import definitions_of
 from im_assets.experiments.checks import parts_agree_check
 from im_assets.experiments.points import Parts
+from im_assets.rule.checks import drawn_by_this_rule_check
 from im_assets.rule.target import Target, target_measure
 from im_assets.validation import verdicts as method
 from im_assets.validation.arms import arms_of
-from im_assets.validation.checks import one_rule_check
 from im_assets.validation.experiment import validation_experiment
 from im_assets.validation.figures import decile_figure, verdict_figure
 from im_resources.gpu import GpuResource
@@ -28,6 +28,7 @@ RUN_COLUMNS = {
     "size": ("bigint", "Examples finetuned on"),
     "seed": ("bigint", "Seed of the finetune, and of a random strategy's draw"),
     "slice": ("bigint", "Slice of the pool by the rule's value, from 0; of deciles only"),
+    "predicted": ("double", "Mean of the rule's value over the examples finetuned on"),
 }
 NOISE_COLUMNS = {
     "source": ("text", "finetune seed: the same subset; random subset: another subset each"),
@@ -98,8 +99,9 @@ def definitions(study: Study) -> dg.Definitions:
         counts = good.counted(measure)
         if counts is not None:
             runs["share_of"] = runs["arm"].map(counts)
-        rule_of = good.samples.groupby("arm")["rule_id"].first()
-        return table(runs.assign(rule_id=runs["arm"].map(rule_of)))
+        drawn = good.samples.groupby("arm")
+        runs["predicted"] = runs["arm"].map(drawn[target.predicted_column].mean())
+        return table(runs.assign(rule_id=runs["arm"].map(drawn["rule_id"].first())))
 
     @dg.asset(**presentation("validation", KINDS, NOISE_COLUMNS, reads=reads[1:]))
     def noise_floor(validation_runs: pd.DataFrame) -> dg.Output[pd.DataFrame]:
@@ -126,15 +128,12 @@ def definitions(study: Study) -> dg.Definitions:
         return table(found, metadata)
 
     @dg.asset(**presentation("validation", KINDS, decile_columns, reads=reads[1:]))
-    def rule_deciles(
-        validation_runs: pd.DataFrame, selection_samples: pd.DataFrame
-    ) -> dg.Output[pd.DataFrame]:
+    def rule_deciles(validation_runs: pd.DataFrame) -> dg.Output[pd.DataFrame]:
         """Does the loss (or other target) follow the rule's value over equal slices of the unseen
         pool?"""
-        keys = [key for key, arm in arms.items() if arm.kind == "decile"]
-        means = selection_samples.groupby("arm")[target.predicted_column].mean()
         rule_id = method.require_all(validation_runs, arms)
-        predicted = means.loc[keys].to_numpy()
+        slices = validation_runs[validation_runs["kind"] == "decile"].sort_values("slice")
+        predicted = slices["predicted"].to_numpy()
         found = method.deciles(validation_runs, predicted, target=target).assign(rule_id=rule_id)
         metadata: dict[str, Any] = {
             "rule": rule_id,
@@ -148,7 +147,10 @@ def definitions(study: Study) -> dg.Definitions:
 
     assets = [validation_runs, noise_floor, selection_validation]
     assets += [rule_deciles] if settings.deciles else []
-    checks = [parts_agree_check(experiment, "validation_runs"), one_rule_check()]
+    checks = [
+        parts_agree_check(experiment, "validation_runs"),
+        drawn_by_this_rule_check("validation_runs", experiment.samples),
+    ]
     room = dg.Definitions(assets=assets, asset_checks=checks)
     return dg.Definitions.merge(definitions_of(experiment, study), room)
 

@@ -35,7 +35,14 @@ def validation_experiment(study: Study) -> Experiment:
             Target.of(study).predicted_column: ("double", "The rule's value for this example"),
             **SELECTED,
         },
-        reads=("validation", "selection", "mixtures.size", "scoring.indicators"),
+        reads=(
+            "validation.strategies",
+            "validation.deciles",
+            "selection.max_share",
+            "selection.near_duplicate_similarity",
+            "mixtures.size",
+            "scoring.indicators",
+        ),
         group="validation",
         names={"": "selection"},
     )

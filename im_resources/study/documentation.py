@@ -22,7 +22,7 @@ from im_resources.study.schema import Name, Settings, Study
 PAGE = PROJECT_ROOT / "docs" / "settings.md"
 
 INTRODUCTION = """\
-<!-- Written by `make settings` from the descriptions in im_resources/study/schema.py. -->
+<!-- Written by `make settings` from the descriptions in im_resources/study/schema/. -->
 
 # Settings
 

@@ -8,8 +8,9 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from im_assets.experiments.answering import answered, answered_by_base
+from im_assets.experiments.answering import answered, answered_by_base, require_base_answers
 from im_assets.experiments.finetuning import finetune_all
+from im_assets.experiments.lineage import LineageError
 from im_assets.experiments.measures import MEASURES
 from im_assets.judging.against_base import verdicts_against_base
 from im_resources.adapter_store import AdapterStore
@@ -87,6 +88,16 @@ def test_the_base_answers_without_any_adapter(
     assert any(base["answer"].tolist() != answers["answer"].tolist() for answers in done.values())
     again = answered_by_base(INSTRUCTIONS, study, gpu(), warehouse, TOKENS)
     pd.testing.assert_frame_equal(again, base, check_dtype=False)
+
+
+def test_base_answers_of_before_are_not_judged_against(study: Study, warehouse: Warehouse) -> None:
+    longest = study.evaluation.answer_tokens
+    base = answered_by_base(INSTRUCTIONS, study, gpu(), warehouse, longest)
+    require_base_answers(base, INSTRUCTIONS, study, gpu())
+    shorter = answered_by_base(INSTRUCTIONS, study, gpu(), warehouse, 2)
+    for stale in (shorter, base.head(0)):
+        with pytest.raises(LineageError, match="materialize base_answers again"):
+            require_base_answers(stale, INSTRUCTIONS, study, gpu())
 
 
 def _answers(key: str, *responses: str) -> pd.DataFrame:

@@ -7,6 +7,7 @@ looks for the check that says which seeds' parts disagree and what to materializ
 import json
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import dagster as dg
@@ -86,6 +87,31 @@ def test_mixtures_redrawn_without_training(platform: Platform) -> None:
     assert "materialize finetuned_adapters" in words
 
 
+def test_some_seeds_of_another_size(platform: Platform) -> None:
+    platform.change(mixtures={"size": 5})
+    names = ("mixed_samples", "finetuned_adapters", "eval_losses")
+    assert platform.materialize(*names, keys=SOME).success
+    passed, words, faults = table_and_rule(platform)
+    assert not passed
+    assert faults == dict.fromkeys(ALL[3:], "drawn otherwise")
+    assert "been drawn with other settings" in words
+    assert "materialize mixed_samples" in words
+    assert platform.materialize(*names, "example_scores", keys=ALL[3:]).success
+    assert table_and_rule(platform)[0]
+
+
+def test_finetunes_of_another_precision_are_not_measured(platform: Platform) -> None:
+    """Nor do losses of a finetune in fp32, measured in bf16, become a point."""
+    platform.warehouse.query("DROP TABLE eval_loss_cache")
+    platform.change(models={"precision": "bf16"})
+    passed, _, faults = table_and_rule(platform)
+    assert not passed
+    assert faults == dict.fromkeys(ALL, "another base")
+    result = platform.materialize("eval_losses", keys=SOME)
+    [failure] = result.filter_events(lambda event: event.is_step_failure)
+    assert "in another precision (fp32)" in str(failure.step_failure_data.error)
+
+
 def test_some_seeds_trained_with_another_learning_rate(platform: Platform) -> None:
     platform.change(finetuning={"learning_rate": 5e-3})
     assert platform.materialize("finetuned_adapters", "eval_losses", keys=SOME).success
@@ -102,6 +128,19 @@ def test_a_learning_rate_that_no_seed_was_trained_with(platform: Platform) -> No
     passed, _, faults = table_and_rule(platform)
     assert not passed
     assert faults == dict.fromkeys(ALL, "other settings")
+
+
+def test_losses_of_other_settings_are_told_before_training(platform: Platform) -> None:
+    platform.change(finetuning={"learning_rate": 5e-3})
+    names = ("mixed_samples", "finetuned_adapters", "eval_losses")
+    for keys, left in ((SOME, 3), (ALL[3:], 0)):
+        result = platform.materialize(*names, keys=keys)
+        [told_] = [
+            c for c in result.get_asset_check_evaluations()
+            if c.check_name == "mixtures_will_be_complete"
+        ]  # fmt: skip
+        assert told_.passed == (left == 0)
+        assert told_.metadata["without losses after this run"].value == left
 
 
 def test_adapters_that_were_not_evaluated_again(platform: Platform) -> None:
@@ -166,14 +205,16 @@ def test_a_trial_that_two_seeds_ask_for_is_trained_once(platform: Platform) -> N
 
 # -- the comparison by itself -------------------------------------------------------------------
 
-EXPECTED = Expected("settings", {"fp32": "base"}, "evaluation", frozenset({"a", "b", "c"}))
+EXPECTED = Expected(
+    "settings", {"fp32": "base"}, "evaluation", frozenset({"a", "b", "c"}), drawing_id="drawing"
+)
 
 
 def parts(keys: list[str]) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """Tables of an experiment in which all agrees."""
     samples = pd.DataFrame(
-        [(key, place, e, f"set-{key}") for key in keys for place, e in enumerate("abc")],
-        columns=["seed", "position", "example_id", "set_id"],
+        [(key, place, e, f"set-{key}", "drawing") for key in keys for place, e in enumerate("abc")],
+        columns=["seed", "position", "example_id", "set_id", "drawing_id"],
     )
     adapters = pd.DataFrame(
         [(k, f"set-{k}", "settings", "base", "fp32", f"trial-{k}") for k in keys],
@@ -226,6 +267,25 @@ def test_mixed_precisions_are_told_of_the_rarer() -> None:
                     EXPECTED.examples)  # fmt: skip
     [fault] = faults_of(mine, samples, adapters, losses, both)
     assert (fault.partition, fault.kind) == (mine.keys[1], "another base")
+    # Where the profile names a precision, that is the right one, however rare.
+    found = faults_of(mine, samples, adapters, losses, replace(both, precision="bf16"))
+    assert [fault.partition for fault in found] == [k for k in mine.keys if k != mine.keys[1]]
+
+
+def test_verdicts_of_two_judges_are_told_apart() -> None:
+    mine = experiment()
+    keys = list(mine.keys)
+    answers = pd.DataFrame(
+        [(k, f"set-{k}", f"trial-{k}", "asked") for k in keys],
+        columns=["seed", "set_id", "trial_id", "instructions_id"],
+    )
+    verdicts = answers.assign(judge_id=["a judge", *["the judge"] * (len(keys) - 1)])
+    expected = replace(EXPECTED, instructions_id="asked", judges=frozenset({"the judge"}))
+    more = {"answers": answers, "verdicts": verdicts}
+    [fault] = faults_of(mine, *parts(keys), expected, more)
+    assert (fault.partition, fault.kind) == (keys[0], "verdicts of another judge")
+    [line] = told([fault], len(keys))
+    assert f"have verdicts of another judge: {keys[0]}; materialize mixture_verdicts" in line
 
 
 def test_a_table_without_fingerprints_says_what_to_do() -> None:

@@ -54,6 +54,11 @@ def test_a_setting_of_the_rule_marks_the_rule_and_no_adapter(platform: Platform)
     assert platform.stale() == FITTED
 
 
+def test_resamples_mark_the_evidence_and_neither_rule_nor_finetune(platform: Platform) -> None:
+    platform.change(rule={"permutations": 11}, univariate={"bootstrap": 50})
+    assert platform.stale() == {"rule_evidence", "univariate_study", "study_report"}
+
+
 def test_a_setting_of_the_selection_marks_the_selection(platform: Platform) -> None:
     platform.change(selection={"size": 5})
     assert platform.stale() == {"dolly_selection", "study_report"}
@@ -139,7 +144,12 @@ CACHES = {
     "eval_loss_cache": {"base_losses", "eval_losses", "univariate_losses"},
 }
 # A message before the training says which partitions have no losses yet; no result is read.
-TOLD = {("mixed_samples", "eval_losses"), ("univariate_samples", "univariate_losses")}
+TOLD = {
+    ("mixed_samples", "finetuned_adapters"),
+    ("mixed_samples", "eval_losses"),
+    ("univariate_samples", "univariate_adapters"),
+    ("univariate_samples", "univariate_losses"),
+}
 
 
 def test_every_table_that_an_asset_reads_is_a_dependency(

@@ -11,7 +11,7 @@ import dagster as dg
 import pandas as pd
 import pytest
 
-from im_assets.experiments.finetuning import Finetune, finetune_all
+from im_assets.experiments.finetuning import Finetune, finetune_all, training_settings_id
 from im_assets.experiments.lineage import LineageError
 from im_assets.judging.assets import definitions
 from im_resources.adapter_store import AdapterError, AdapterStore
@@ -72,7 +72,7 @@ def adapters(arms: Mapping[str, str], study: Study) -> pd.DataFrame:
     return pd.DataFrame(
         [(key, one.trial_id(study, base), one.set_id) for key, one in work(arms).items()],
         columns=["arm", "trial_id", "set_id"],
-    )
+    ).assign(settings_id=training_settings_id(study), base_id=base)
 
 
 def judge_assets(study: Study) -> list[dg.AssetsDefinition]:
@@ -315,6 +315,23 @@ def test_an_arm_that_was_drawn_again_and_not_trained_is_not_judged(
     redrawn = samples({**ARMS, f"random-{SIZE}-seed-000": "seed-003"})
     with pytest.raises(LineageError, match=r"random-4-seed-000.*materialize selection_adapters"):
         materialize(make_study(), store, warehouse, drawn=redrawn)
+
+
+@pytest.mark.parametrize(
+    ("column", "words"), [("settings_id", "other settings"), ("base_id", "another base")]
+)
+def test_arms_that_were_not_trained_alike_are_not_compared(
+    make_study: Callable[..., Study],
+    warehouse: Warehouse,
+    store: AdapterStore,
+    column: str,
+    words: str,
+) -> None:
+    study = make_study()
+    trained = adapters(ARMS, study)
+    trained.loc[trained["arm"] == f"random-{SIZE}-seed-000", column] = "other"
+    with pytest.raises(LineageError, match=f"random-4-seed-000 was finetuned with {words}"):
+        materialize(study, store, warehouse, trained=trained)
 
 
 def test_arms_of_two_rules_are_not_compared(

@@ -15,7 +15,7 @@ from im_assets.rule.model import Rule
 from im_assets.univariate.study import univariate_correlations
 from im_assets.validation.arms import arms_of
 from im_assets.validation.verdicts import deciles, noise_floor, validation_runs, verdicts
-from im_resources.study import RuleSettings, Study
+from im_resources.study import RuleSettings, Study, fingerprint
 from im_resources.warehouse import Warehouse
 
 NAMES = ["len_out", "reward", "ppl", "mtld", "nat"]
@@ -64,6 +64,7 @@ def mixtures(seeds: int = 24) -> pd.DataFrame:
     x.insert(1, "partition", [f"seed-{i:03d}" for i in range(seeds)])
     x.insert(2, "n_examples", 100)
     loss = np.exp(log_loss)
+    x = x.assign(base_id="base", evaluation_id="evaluation")
     return x.assign(token_loss=loss, instruction_loss=loss * 1.01, loss=loss, log_loss=log_loss)
 
 
@@ -175,7 +176,7 @@ def tables(study: Study) -> Mapping[str, pd.DataFrame]:
         "indicator_table": table,
         "base_losses": pd.DataFrame(
             {"eval_id": ["e0", "e1"], "nll": [26.0, 24.0], "tokens": [10, 10], "loss": [2.6, 2.4]}
-        ),
+        ).assign(fingerprint=fingerprint("base", "evaluation")),
         "quality_rule": coefficient_table(rule),
         "rule_evidence": findings,
     }

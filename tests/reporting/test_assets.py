@@ -104,6 +104,15 @@ def test_the_answer_and_the_evidence_follow_the_verdicts(tmp_path: Path) -> None
     assert f"saves {first}." in said
 
 
+def test_the_base_models_loss_on_another_evaluation_set_is_not_shown(tmp_path: Path) -> None:
+    study = make_study()
+    warehouse = fill(tmp_path / "w.duckdb", study)
+    assert gather(study, warehouse, with_rows=False).base == pytest.approx(2.5)
+    other = warehouse.read_table("base_losses").assign(fingerprint="of another set")
+    warehouse.replace_table("base_losses", other)
+    assert gather(study, warehouse, with_rows=False).base is None
+
+
 def warnings(found: Gathered) -> dict[str, list[str]]:
     """The warnings of each section of the report, by the section's key."""
     report = make_report(found, False, {})

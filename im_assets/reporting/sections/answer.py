@@ -8,6 +8,8 @@ from im_assets.reporting.gather import Gathered
 from im_assets.reporting.sections.validation import verdict_sentence
 
 KEY, TITLE = "answer", "The question, and the answer"
+# Sets so small say how the platform works, and nothing about data (the paper's hold 2000).
+FEW_EXAMPLES = 50
 QUESTION = "Which instruction data is worth finetuning on?"
 
 
@@ -18,7 +20,7 @@ def section(found: Gathered) -> Section:
     blocks += [Text(sentence, "answer") for sentence in sentences[1:]]
     if found.study.label:
         scale = f"Scale: {found.study.label}. A result holds for this model, data and size."
-        if found.study.label.startswith("demo"):
+        if found.study.mixtures.size < FEW_EXAMPLES:
             scale = (
                 f"Scale: {found.study.label}. This shows how the platform works; nothing here says "
                 "what is true of data in general."
@@ -29,12 +31,13 @@ def section(found: Gathered) -> Section:
 
 def rule_sentence(found: Gathered) -> str:
     """What the rule prefers, and how well it ranks mixtures that it has not seen."""
-    rule, table = found.rule, found.get("indicator_table")
+    rule = found.rule
     if rule is None:
         return "No rule has been fitted yet."
-    basis = "" if table is None else f"From {len(table)} finetuned mixtures, the study"
+    sets = "mixtures" if found.study.rule.points == ("mixtures",) else "sets"
+    basis = "The study" if rule.n is None else f"From {rule.n} finetuned {sets}, the study"
     if not rule.indicators:
-        return f"{basis or 'The study'} found no indicator that tells better data from worse."
+        return f"{basis} found no indicator that tells better data from worse."
     target = rule.predicts
     more = [c.name for c in rule.coefficients if target.sign * c.estimate < 0]
     less = [c.name for c in rule.coefficients if target.sign * c.estimate > 0]
@@ -55,7 +58,7 @@ def rule_sentence(found: Gathered) -> str:
     evidence = found.evidence("permutation")
     chance = (evidence.loc[evidence["item"] == "r2", "verdict"] == "chance").any()
     doubt = ", and its fit is not distinguishable from chance" if chance else ""
-    return f"{basis or 'The study'} finds {better} with {prefers}; {tail}{doubt}."
+    return f"{basis} finds {better} with {prefers}; {tail}{doubt}."
 
 
 def selected_arms(found: Gathered) -> pd.DataFrame:

@@ -15,12 +15,13 @@ from im_assets.experiments.answering import (
     answered_by_base,
     asked_of,
     instructions_fingerprint,
+    require_base_answers,
 )
 from im_assets.experiments.evaluation import evaluation_rows
 from im_assets.experiments.experiment import Experiment
 from im_assets.experiments.measures import Measure, Reads, measures_of
 from im_assets.judging.against_base import verdicts_against_base
-from im_assets.judging.asking import judge_of
+from im_assets.judging.asking import JUDGE, judge_of
 from im_assets.judging.comparing import PROMPT_VERSION, asked_instructions
 from im_assets.judging.verdicts import tally
 from im_resources.adapter_store import AdapterStore
@@ -55,6 +56,7 @@ VERDICT_COLUMNS = {
     "position_bias": ("boolean", "Whether the orders contradict each other; null: not judged"),
     "problem": ("text", "Why an order has no verdict; null: both have one"),
     "judge": ("text", "The judging model"),
+    "judge_id": ("text", "Fingerprint of the judge"),
     "fingerprint": ("text", "What the verdict depends on: both answers, judge, prompt"),
 }
 PRESENTATION: dict[str, Any] = {
@@ -178,7 +180,7 @@ def verdicts_asset(experiment: Experiment, study: Study) -> dg.AssetsDefinition:
             {"pytorch" if local else "openai", "duckdb"},
             columns,
             code_version=str(PROMPT_VERSION),
-            reads=("judge", "models", "evaluation.max_instructions"),
+            reads=(*JUDGE, "judge.instructions", "evaluation.max_instructions"),
             partition_column=experiment.column,
             gpu=local,
         ),
@@ -193,6 +195,7 @@ def verdicts_asset(experiment: Experiment, study: Study) -> dg.AssetsDefinition:
         warehouse: dg.ResourceParam[Warehouse],
     ) -> dg.Output[pd.DataFrame]:
         assert study.judge is not None
+        require_base_answers(base_answers, asked_of(study, eval_set), study, gpu)
         rows = asked_instructions(evaluation_rows(eval_set, study.evaluation), study.judge)
         kept = [experiment.column, *rows.columns, "response", "fingerprint", *TRIAL_COLUMNS]
         mine = answers.loc[answers["eval_id"].isin(rows["eval_id"]), kept]

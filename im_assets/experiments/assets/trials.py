@@ -1,7 +1,4 @@
-"""The assets of an experiment: its samples, what is finetuned on them, and their losses.
-
-One factory makes them all, whatever a set is: mixtures, bins, selections, sizes.
-"""
+"""The samples of an experiment, what is finetuned on them, and their losses; the base's own."""
 
 import math
 from collections.abc import Iterator
@@ -13,9 +10,8 @@ import pandas as pd
 from im_assets.common.charts.drawing import png_markdown
 from im_assets.common.presentation import presentation, table
 from im_assets.common.progress import Progress
-from im_assets.common.versions import content_version, merged_version, settings_read
-from im_assets.experiments.answers_assets import answers_asset, base_answers, verdicts_asset
-from im_assets.experiments.checks import completeness, completeness_spec, finite_losses_check
+from im_assets.common.versions import content_version, merged_version
+from im_assets.experiments.checks import completeness, completeness_spec
 from im_assets.experiments.evaluation import (
     CACHE,
     CACHE_KEY,
@@ -37,7 +33,6 @@ from im_assets.experiments.finetuning import (
     training_settings_id,
 )
 from im_assets.experiments.lineage import set_id_of
-from im_assets.experiments.measures import rows_read
 from im_assets.scoring.batch import Models
 from im_resources.adapter_store import AdapterStore
 from im_resources.gpu import GpuResource
@@ -49,6 +44,7 @@ SAMPLES = {
     "position": ("bigint", "Place in the set, from 0"),
     "example_id": ("text", "Content hash of the example"),
     "set_id": ("text", "Fingerprint of the set: its examples in order"),
+    "drawing_id": ("text", "Fingerprint of the settings that it was drawn with"),
     "version": VERSION,
 }
 ADAPTERS = {
@@ -90,21 +86,6 @@ CUTS = (
 FORWARD: dict[str, Any] = {"kinds": {"pytorch", "duckdb"}, "gpu": True}
 
 
-def definitions_of(experiment: Experiment, study: Study) -> dg.Definitions:
-    """The assets and checks that every experiment has, and those that its measures need."""
-    more = [answers_asset(experiment)] if "answers" in experiment.rows else []
-    more += [verdicts_asset(experiment, study)] if "verdicts" in experiment.rows else []
-    return dg.Definitions(
-        assets=[
-            samples_asset(experiment),
-            adapters_asset(experiment),
-            losses_asset(experiment),
-            *more,
-        ],
-        asset_checks=[finite_losses_check(experiment.losses)],
-    )
-
-
 def samples_asset(experiment: Experiment) -> dg.AssetsDefinition:
     """The asset with the members of each of the experiment's sets."""
     key_column = {experiment.column: ("text", "Partition key")}
@@ -132,16 +113,18 @@ def samples_asset(experiment: Experiment) -> dg.AssetsDefinition:
         **tables: pd.DataFrame,
     ) -> Iterator[dg.Output[pd.DataFrame] | dg.AssetCheckResult]:
         yield completeness(context, experiment, study, gpu, warehouse)
+        drawing_id = experiment.drawing_id(study)
         version = fingerprint(
-            experiment.version,
-            settings_read(study, experiment.reads),
+            drawing_id,
             [content_version(tables[name]) for name in experiment.made_from],
         )
         drawing = Drawing(tables, study, Models.of(study, gpu), warehouse)
         drawn = []
         for key, members in experiment.draw(context.partition_keys, drawing):
             set_id = set_id_of(members["example_id"])
-            rows = members.reset_index(drop=True).assign(set_id=set_id, version=version)
+            rows = members.reset_index(drop=True).assign(
+                set_id=set_id, drawing_id=drawing_id, version=version
+            )
             rows.insert(0, experiment.column, key)
             rows.insert(1, "position", range(len(rows)))
             drawn.append(rows)
@@ -244,7 +227,9 @@ def losses_asset(experiment: Experiment) -> dg.AssetsDefinition:
         )
         evaluation_id = evaluation_fingerprint(rows, study)
         version = merged_version([evaluation_id, *trained["version"]])
-        base = overall(base_losses, study.evaluation.weighting)
+        base = None  # not known where base_losses are of another base or evaluation set
+        if set(base_losses["fingerprint"]) == {base_key(study, gpu, evaluation_id)}:
+            base = overall(base_losses, study.evaluation.weighting)
         tables = []
         for key, losses in done.items():
             parts = {name: str(trials[name][key]) for name in ("trial_id", "set_id")}
@@ -276,7 +261,7 @@ def base_losses(
 ) -> dg.Output[pd.DataFrame]:
     """The base model's own loss on every reference output: what a finetune has to beat."""
     rows = evaluation_rows(eval_set, study.evaluation)
-    key = fingerprint(gpu.base_fingerprint(study), evaluation_fingerprint(rows, study))
+    key = base_key(study, gpu, evaluation_fingerprint(rows, study))
     losses = cached_losses(warehouse, key)
     if losses is None:
         losses = evaluate_base(rows, study, gpu).assign(fingerprint=key)
@@ -286,12 +271,9 @@ def base_losses(
     return table(losses, metadata)
 
 
-def definitions(study: Study) -> dg.Definitions:
-    """What all experiments share: the base model's own losses, and answers where needed."""
-    answers = [base_answers] if rows_read(study) else []
-    return dg.Definitions(
-        assets=[base_losses, *answers], asset_checks=[finite_losses_check("base_losses")]
-    )
+def base_key(study: Study, gpu: GpuResource, evaluation_id: str) -> str:
+    """What the base model's own losses depend on."""
+    return fingerprint(gpu.base_fingerprint(study), evaluation_id)
 
 
 def _by_source(rows: pd.DataFrame) -> dict[str, Any]:
@@ -344,13 +326,13 @@ def _adapter_metadata(trained: Trained, key: str, study: Study) -> dict[str, Any
     }
 
 
-def _loss_metadata(losses: pd.DataFrame, base: float, study: Study) -> dict[str, Any]:
+def _loss_metadata(losses: pd.DataFrame, base: float | None, study: Study) -> dict[str, Any]:
     loss = overall(losses, study.evaluation.weighting)
     return {
         "loss": loss,
         "log loss": math.log(loss),
         "base model's loss": base,
-        "change against the base": loss - base,
+        "change against the base": None if base is None else loss - base,
         "token-weighted loss": overall(losses, "token"),
         "instruction-weighted loss": overall(losses, "instruction"),
         "settings": dg.MetadataValue.json(study.evaluation.model_dump(mode="json")),

@@ -1,0 +1,41 @@
+"""The assets of an experiment: its samples, what is finetuned on them, and what is measured.
+
+One factory makes them all, whatever a set is: mixtures, bins, selections, sizes.
+"""
+
+import dagster as dg
+
+from im_assets.experiments.assets.answers import answers_asset, base_answers, verdicts_asset
+from im_assets.experiments.assets.trials import (
+    adapters_asset,
+    base_losses,
+    losses_asset,
+    samples_asset,
+)
+from im_assets.experiments.checks import finite_losses_check
+from im_assets.experiments.experiment import Experiment
+from im_assets.experiments.measures import rows_read
+from im_resources.study import Study
+
+
+def definitions_of(experiment: Experiment, study: Study) -> dg.Definitions:
+    """The assets and checks that every experiment has, and those that its measures need."""
+    more = [answers_asset(experiment)] if "answers" in experiment.rows else []
+    more += [verdicts_asset(experiment, study)] if "verdicts" in experiment.rows else []
+    return dg.Definitions(
+        assets=[
+            samples_asset(experiment),
+            adapters_asset(experiment),
+            losses_asset(experiment),
+            *more,
+        ],
+        asset_checks=[finite_losses_check(experiment.losses)],
+    )
+
+
+def definitions(study: Study) -> dg.Definitions:
+    """What all experiments share: the base model's own losses, and answers where needed."""
+    answers = [base_answers] if rows_read(study) else []
+    return dg.Definitions(
+        assets=[base_losses, *answers], asset_checks=[finite_losses_check("base_losses")]
+    )

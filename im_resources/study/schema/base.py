@@ -1,0 +1,39 @@
+"""What all blocks of settings share."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Positive = Annotated[int, Field(gt=0)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
+PoolName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$")]  # begins assets' names
+
+
+class Settings(BaseModel):
+    """Base of every settings block: typed, immutable, no unknown keys.
+
+    A field that is added when results exist already goes into ``ADDED``, with the value under which
+    results are what they were without it; the fingerprint leaves it out at that value, so that
+    nothing is trained again. ``ADDED`` of a base class holds for its subclasses too.
+    """
+
+    ADDED: ClassVar[Mapping[str, Any]] = {}
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
+        super().__pydantic_init_subclass__(**kwargs)
+        for base in cls.__bases__:
+            if issubclass(base, Settings):
+                cls.ADDED = {**base.ADDED, **cls.ADDED}
+        if unknown := sorted(cls.ADDED.keys() - cls.model_fields.keys()):
+            raise TypeError(f"{cls.__name__}.ADDED names fields that there are not: {unknown}")
+
+
+def expanded(value: Any, key: str) -> Any:
+    """``name: text`` as ``name: {key: text}``, the short form of a block with options."""
+    if not isinstance(value, dict):
+        return value
+    return {k: {key: v} if isinstance(v, str) else v for k, v in value.items()}

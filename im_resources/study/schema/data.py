@@ -1,0 +1,113 @@
+"""Where the examples come from, and which of them are kept."""
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from im_resources.study.schema.base import Name, PoolName, Positive, Settings
+
+
+class DataSource(Settings):
+    """Where instruction data is read from, and in which shape."""
+
+    path: str | None = Field(
+        None,
+        description="Local file: .json, .jsonl, .parquet or .csv, each also .gz; relative to the "
+        "project, ${VARIABLES} expand. Give this or `hub`",
+    )
+    hub: str | None = Field(None, description="Hugging Face dataset id, instead of `path`")
+    config: str | None = Field(None, description="Hugging Face dataset configuration")
+    split: str = Field("train", description="Hugging Face dataset split")
+    revision: str | None = Field(None, description="Hugging Face commit or tag; pins the data")
+    format: str = Field(
+        "alpaca",
+        description="Shape of a row. alpaca: instruction, input, output; dolly: instruction, "
+        "context, response; messages, sharegpt: the first user turn of a conversation and the "
+        "reply to it; fields: columns as `fields` names them; or a format of a plugin",
+    )
+    fields: (
+        dict[Literal["instruction", "input", "output", "category", "answer", "pattern"], str] | None
+    ) = Field(
+        None,
+        description="For `format: fields`: which column holds the instruction, input, output and "
+        "category; of an evaluation set also the answer, and the pattern (a regular expression), "
+        "that a right response comes to",
+    )
+    outputs: str | None = Field(
+        None,
+        description="Column with a list of reference outputs, for an evaluation set (paper: five "
+        "of an instruction)",
+    )
+    limit: Positive | None = Field(
+        None, description="Rows read, the first of the source; default: all"
+    )
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Self:
+        if (self.path is None) == (self.hub is None):
+            raise ValueError("give exactly one of `path` (a local file) and `hub` (a dataset id)")
+        if (self.format == "fields") != (self.fields is not None):
+            raise ValueError("`fields` goes with `format: fields`, and only with it")
+        if self.fields is not None and "instruction" not in self.fields:
+            raise ValueError("`fields` has to map at least `instruction`")
+        if self.fields is not None and "output" not in self.fields and self.outputs is None:
+            raise ValueError("`fields` has to map `output` (or the source sets `outputs`)")
+        return self
+
+
+class DataSettings(Settings):
+    """The candidate sources, the unseen pool and the evaluation set."""
+
+    candidates: dict[Name, DataSource] = Field(
+        min_length=1,
+        description="The sources that mixtures are drawn from, each under a name of your own "
+        "(paper: Alpaca, OpenAssistant, StackExchange, WikiHow)",
+    )
+    unseen: dict[PoolName, DataSource] = Field(
+        min_length=1,
+        description="The pools that are selected from, each under a name that its assets begin "
+        "with; a single source without a name is called dolly. Nothing of them is finetuned on "
+        "before the rule stands (paper: databricks-dolly-15k)",
+    )
+    evaluation: DataSource = Field(
+        description="Instructions with reference outputs that every finetune is measured on "
+        "(paper: 252 of Self-Instruct and 80 of Vicuna-bench)"
+    )
+
+    @field_validator("unseen", mode="before")
+    @classmethod
+    def _single_form(cls, value: Any) -> Any:
+        """One pool may be given without a name; it is called dolly, as the paper's is."""
+        single = isinstance(value, DataSource) or (
+            isinstance(value, dict) and not all(isinstance(v, dict) for v in value.values())
+        )
+        return {"dolly": value} if single else value
+
+    @model_validator(mode="after")
+    def _answers_are_of_evaluation(self) -> Self:
+        pools = {f"candidates.{name}": source for name, source in self.candidates.items()}
+        pools |= {f"unseen.{name}": source for name, source in self.unseen.items()}
+        for name, source in pools.items():
+            if given := {"answer", "pattern"} & set(source.fields or ()):
+                raise ValueError(
+                    f"{name}.fields.{min(given)}: only the evaluation set's answers are verified"
+                )
+        return self
+
+
+class CleaningSettings(Settings):
+    """Which rows are put into quarantine instead of into the study."""
+
+    max_chars: Positive = Field(
+        20_000, description="Characters of the longest instruction + input + output that is kept"
+    )
+    near_duplicate_similarity: Annotated[float, Field(gt=0, le=1)] = Field(
+        0.9,
+        description="Jaccard similarity (5-word shingles) from which the later of two rows is a "
+        "near duplicate and is left out",
+    )
+    leak_ngram: Positive = Field(
+        8,
+        description="A row that shares so many consecutive words with the evaluation set leaks it "
+        "and is left out",
+    )

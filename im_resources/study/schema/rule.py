@@ -1,0 +1,85 @@
+"""The regression, and what it predicts."""
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from im_resources.study.schema.base import Name, Positive, Settings
+
+
+class TargetSettings(Settings):
+    """What the rule predicts (paper: the logarithm of the evaluation loss)."""
+
+    measure: Name = Field("loss", description="Name of a measure")
+    scale: Literal["log", "logit", "identity"] | None = Field(
+        None, description="What of the measure is regressed; default: the measure's own"
+    )
+    direction: Literal["lower", "higher"] | None = Field(
+        None, description="Which is the better data; default: the measure's own"
+    )
+
+
+class RuleSettings(Settings):
+    """How the rule is fitted (paper: stepwise least squares), or which published one is used."""
+
+    source: Literal["fitted", "published_v1", "published_v2"] = Field(
+        "fitted",
+        description="fitted: on this study's mixtures; published_v1, published_v2: the paper's "
+        "coefficients, which hold only for its base and reward model",
+    )
+    target: TargetSettings = Field(
+        TargetSettings(),
+        description="What the rule predicts: a measure's name, or a block (paper: the log loss)",
+    )
+    points: tuple[Literal["mixtures", "univariate", "validation"], ...] = Field(
+        ("mixtures",),
+        min_length=1,
+        description="The experiments whose trials the rule is fitted on; validation: the "
+        "selections that were measured for earlier rules",
+    )
+    choose: Literal["all_subsets", "stepwise"] = Field(
+        "all_subsets",
+        description="all_subsets: the subset of indicators with the least cross-validated error; "
+        "stepwise: the paper's, by `criterion`",
+    )
+    criterion: Literal["p_value", "aic", "bic"] = Field(
+        "p_value", description="stepwise: what decides that an indicator enters or leaves"
+    )
+    direction: Literal["forward", "backward", "both"] = Field(
+        "both",
+        description="stepwise: indicators only enter, only leave (starting with all), or both",
+    )
+    p_enter: Annotated[float, Field(gt=0, lt=1)] = Field(
+        0.05, description="stepwise by p_value: an indicator with a lower p-value enters"
+    )
+    p_remove: Annotated[float, Field(gt=0, lt=1)] = Field(
+        0.10,
+        description="stepwise by p_value: an indicator with a higher p-value leaves; at least "
+        "`p_enter`",
+    )
+    max_indicators: Positive | None = Field(
+        None, description="Most indicators that may enter; default: one for every five mixtures"
+    )
+    confidence: Annotated[float, Field(gt=0, lt=1)] = Field(
+        0.95, description="Level of the intervals of the rule and its evidence"
+    )
+    standard_errors: Literal["HC3", "classical"] = Field(
+        "HC3",
+        description="Of the coefficients. HC3 holds when the errors' spread differs between "
+        "mixtures; classical: the textbook's, narrower",
+    )
+    bootstrap: Positive = Field(
+        200, description="Resamples of the mixtures, each choosing its indicators anew"
+    )
+    permutations: Positive = Field(200, description="Shuffles of the losses: the null of R²")
+
+    @field_validator("target", mode="before")
+    @classmethod
+    def _short_form(cls, value: Any) -> Any:
+        return {"measure": value} if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _no_cycle(self) -> Self:
+        if self.p_remove < self.p_enter:
+            raise ValueError("p_remove below p_enter lets an indicator enter and leave forever")
+        return self

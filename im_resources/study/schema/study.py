@@ -1,0 +1,117 @@
+"""A whole study."""
+
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Self
+
+from pydantic import Field, PrivateAttr, model_validator
+
+from im_resources.study.places import state_home
+from im_resources.study.schema.base import Name, Settings
+from im_resources.study.schema.data import CleaningSettings, DataSettings
+from im_resources.study.schema.evidence import (
+    JudgeSettings,
+    TransferSettings,
+    UnivariateSettings,
+    ValidationSettings,
+)
+from im_resources.study.schema.experiments import (
+    EvaluationSettings,
+    FinetuningSettings,
+    MixtureSettings,
+)
+from im_resources.study.schema.models import ModelSettings
+from im_resources.study.schema.rule import RuleSettings
+from im_resources.study.schema.scoring import ScoringSettings
+from im_resources.study.schema.selection import SelectionSettings
+
+
+class Study(Settings):
+    """One study: the profile file, validated."""
+
+    name: Name = Field(
+        description="The study's own folder below $IM_HOME: results, adapters, Dagster's history"
+    )
+    label: str = Field("", description="Shown beside results, e.g. 'demo-scale'")
+    data: DataSettings = Field(description="Where the examples come from")
+    models: ModelSettings = Field(description="The models, and how they read a prompt")
+    cleaning: CleaningSettings = Field(
+        CleaningSettings(), description="Which rows go into quarantine"
+    )
+    mixtures: MixtureSettings = Field(
+        MixtureSettings(), description="The random mixtures that the rule is fitted on"
+    )
+    finetuning: FinetuningSettings = Field(
+        FinetuningSettings(), description="How every finetune of the study is made"
+    )
+    evaluation: EvaluationSettings = Field(
+        EvaluationSettings(), description="How every finetune of the study is measured"
+    )
+    scoring: ScoringSettings = Field(description="The indicators, and what they are computed of")
+    rule: RuleSettings = Field(RuleSettings(), description="The regression")
+    selection: SelectionSettings = Field(
+        SelectionSettings(), description="What is selected from the unseen pool"
+    )
+    univariate: UnivariateSettings | None = Field(None, description="Left out: no univariate study")
+    validation: ValidationSettings | None = Field(
+        None, description="Left out: selections are not finetuned on"
+    )
+    judge: JudgeSettings | None = Field(None, description="Left out: no pairwise judge")
+    transfer: TransferSettings | None = Field(None, description="Left out: no proxy transfer")
+    plugins: tuple[Annotated[str, Field(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*$")], ...] = Field(
+        (),
+        description="Modules that add indicators, strategies, formats, …: installed ones, or files "
+        "beside the profile",
+    )
+    _profile_folders: tuple[Path, ...] = PrivateAttr(())
+
+    @model_validator(mode="after")
+    def _measured_points(self) -> Self:
+        if self.rule.points[0] != "mixtures" or len(set(self.rule.points)) < len(self.rule.points):
+            raise ValueError("`rule.points` has to begin with mixtures and name each once")
+        for name in ("univariate", "validation"):
+            if name in self.rule.points and getattr(self, name) is None:
+                raise ValueError(f"`rule.points` names {name}, a block that is not set")
+        return self
+
+    @model_validator(mode="after")
+    def _judged_arms(self) -> Self:
+        if self.judge is None:
+            return self
+        if self.validation is None:
+            if {*self.evaluation.measures, self.rule.target.measure} - {"loss"}:
+                return self  # a measure may read its verdicts: see im_assets.experiments.measures
+            raise ValueError(
+                "`judge` compares arms of `validation`, which is not set, and no measure "
+                "(evaluation.measures, such as win_rate) reads its verdicts"
+            )
+        for arm in (self.judge.first, self.judge.second):
+            if arm not in self.validation.strategies:
+                known = ", ".join(self.validation.strategies)
+                raise ValueError(f"judge: {arm!r} is no arm of validation.strategies ({known})")
+        return self
+
+    @property
+    def profile_folders(self) -> tuple[Path, ...]:
+        """Folders of the profile and of those that it extends; none of a study made in code."""
+        return self._profile_folders
+
+    @cached_property
+    def folder(self) -> Path:
+        """Where this study keeps its state: ``$IM_HOME/<name>`` (default ``var/<name>``)."""
+        return state_home() / self.name
+
+    @property
+    def pools(self) -> tuple[str, ...]:
+        """The names of the unseen pools; the first is validated and searched for a size."""
+        return tuple(self.data.unseen)
+
+    @property
+    def warehouse(self) -> Path:
+        """The DuckDB file with the study's tables."""
+        return self.folder / "warehouse.duckdb"
+
+    @property
+    def history(self) -> Path:
+        """Dagster's storage of this study: its runs, events and what is materialized."""
+        return self.folder / "dagster"
