@@ -32,8 +32,8 @@ LORA = ("lora_rank", "lora_alpha", "target_modules", "use_rslora", "use_dora")
 
 
 # A plugin's module would hold what follows, and nothing else.
-@trainer("norms_only", version=3, ignores=LORA)
-def norms_only(job: TrainingJob, layer: int | None = None) -> Training:
+@trainer("only_norms", version=3, ignores=LORA)
+def only_norms(job: TrainingJob, layer: int | None = None) -> Training:
     """Train the normalization weights, of one layer or of all."""
     from im_resources.language_model.finetuned import save_whole, trainable_copy
     from im_resources.language_model.training import train
@@ -76,13 +76,13 @@ def test_a_trainer_and_what_it_reads_change_the_key_and_nothing_else_does(
     assert changed(trainer="full", lora_rank=4, target_modules=("o_proj",), use_dora=True) == full
     assert changed(trainer="full", epochs=4) != full
     assert not set(full) & set(LORA)
-    plugin = changed(trainer="norms_only", options={"layer": 1})
+    plugin = changed(trainer="only_norms", options={"layer": 1})
     assert plugin["trainer_version"] == 3
-    assert plugin != changed(trainer="norms_only", options={"layer": 0})
+    assert plugin != changed(trainer="only_norms", options={"layer": 0})
 
     found = TRAINERS.all()
     newer = {**found, "lora": Trainer("lora", found["lora"].train, 2)}
-    monkeypatch.setattr(trainers.TRAINERS, "all", lambda: newer)
+    monkeypatch.setattr(trainers.TRAINERS, "_entries", newer)
     assert changed() == {**lora, "trainer_version": 2}
 
 
@@ -92,7 +92,7 @@ def test_a_trainer_and_what_it_reads_change_the_key_and_nothing_else_does(
         ({"trainer": "ful"}, r"finetuning.trainer: unknown trainer 'ful'; did you mean 'full'\?"),
         ({"options": {"rank": 8}}, r"finetuning.options.rank: lora has no such option"),
         (
-            {"trainer": "norms_only", "options": {"layer": "last"}},
+            {"trainer": "only_norms", "options": {"layer": "last"}},
             r"finetuning.options.layer: .*integer.*found 'last'",
         ),
     ],
@@ -122,7 +122,7 @@ def test_a_quantized_base_that_a_trainer_cannot_train_is_an_error_too(tmp_path: 
 
 def test_one_name_is_one_trainer_and_what_it_ignores_is_a_setting() -> None:
     with pytest.raises(TrainerError, match=r"two entries are called 'lora' \(trainer\)"):
-        trainer("lora", version=9)(norms_only)
+        trainer("lora", version=9)(only_norms)
     with pytest.raises(TrainerError, match=r"'mine' ignores lora_ranks: no setting"):
         trainer("mine", version=1, ignores=("lora_ranks",))
 
@@ -131,7 +131,7 @@ def test_a_plugins_trainer_trains_evaluates_and_is_kept_like_any_other(
     tmp_path: Path, tiny_folder: Path
 ) -> None:
     settings = {
-        "trainer": "norms_only",
+        "trainer": "only_norms",
         "options": {"layer": 1},
         "epochs": 2,
         "batch_size": 2,
