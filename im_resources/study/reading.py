@@ -97,7 +97,8 @@ def _explain(error: ValidationError) -> list[str]:
             messages.append("missing, this setting has no default")
         else:
             messages.append(fault["msg"].removeprefix("Value error, "))
-            found[field] = f" (found {fault['input']!r})"
+            if fault["loc"]:  # else the input is the whole profile
+                found[field] = f" (found {fault['input']!r})"
     return [
         f"  {field}: {', or '.join(dict.fromkeys(messages))}{found.get(field, '')}"
         for field, messages in faults.items()

@@ -83,6 +83,19 @@ class DataSettings(Settings):
         )
         return {"dolly": value} if single else value
 
+    @field_validator("unseen")
+    @classmethod
+    def _own_tables(cls, pools: dict[str, DataSource]) -> dict[str, DataSource]:
+        """Every pool has tables of its own, whose names the warehouse takes in any case."""
+        others = {"example": "the candidates"}  # example_scores
+        for name in pools:
+            if (taken := others.get(name.lower())) is not None:
+                raise ValueError(
+                    f"the tables of a pool {name!r} would be those of {taken}; give it another name"
+                )
+            others[name.lower()] = f"the pool {name!r}"
+        return pools
+
     @model_validator(mode="after")
     def _answers_are_of_evaluation(self) -> Self:
         pools = {f"candidates.{name}": source for name, source in self.candidates.items()}

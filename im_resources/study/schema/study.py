@@ -26,6 +26,16 @@ from im_resources.study.schema.scoring import ScoringSettings
 from im_resources.study.schema.selection import SelectionSettings
 
 
+# Columns of the tables in which indicators are columns too: one of that name would be overwritten.
+NOT_INDICATORS = frozenset({
+    "experiment", "partition", "n_examples", "largest_source", "set_id", "trial_id",
+    "settings_id", "base_id", "evaluation_id", "answers_id", "verdicts_id", "values_id", "seed",
+    "chosen", "rank", "example_id", "source", "line", "instruction", "input", "output",
+    "category", "strategy", "rule_id", "token_loss", "instruction_loss", "loss", "log_loss",
+    "drawing_id", "judge_id",
+})  # fmt: skip
+
+
 class Study(Settings):
     """One study: the profile file, validated."""
 
@@ -64,6 +74,22 @@ class Study(Settings):
         "beside the profile",
     )
     _profile_folders: tuple[Path, ...] = PrivateAttr(())
+
+    @model_validator(mode="after")
+    def _own_columns(self) -> Self:
+        """Every indicator has a column of its own, whose name the warehouse takes in any case."""
+        measures = {*self.evaluation.measures, self.rule.target.measure}
+        columns = {f"{scale}{measure}" for measure in measures for scale in ("", "log_", "logit_")}
+        taken = NOT_INDICATORS | {name.lower() for name in columns}
+        for name in self.scoring.indicators:
+            if name.lower() in taken or name.lower().startswith("predicted_"):
+                raise ValueError(
+                    f"scoring.indicators: {name!r} is the name of another column of the tables "
+                    "that indicators are in, or of another indicator in other case; give it "
+                    "another name"
+                )
+            taken |= {name.lower()}
+        return self
 
     @model_validator(mode="after")
     def _measured_points(self) -> Self:
