@@ -143,6 +143,13 @@ class Parts:
         return counted(measure, self.rows(measure.reads), self.experiment.column)
 
 
+def values_fingerprint(indicators: Sequence[Indicator], study: Study, models: Models) -> str:
+    """What a point's values depend on beside its trial: indicators, weighting and measures."""
+    versions = sorted((i.name, i.fingerprint(models)) for i in indicators)
+    measures = sorted((m.name, m.version) for m in measures_of(study))
+    return fingerprint("values", versions, study.evaluation.weighting, measures)
+
+
 def instructions_id_of(study: Study, eval_set: pd.DataFrame) -> str | None:
     """The fingerprint of what is answered for the study's measures; None where nothing is."""
     if not rows_read(study):
@@ -194,6 +201,7 @@ def points_of(
             counts = parts.counted(measure)
             n = None if counts is None else table.index.map(counts).to_numpy(dtype=float)
             table[target.column] = target.transform(table[measure.name].to_numpy(), n)
+    table["values_id"] = values_fingerprint(indicators, study, models)
     adapters = parts.adapters.set_index(column)
     table = table.join(adapters[[p for p in PARENTS if p != "evaluation_id"]])
     table["evaluation_id"] = parts.losses.groupby(column)["evaluation_id"].first()

@@ -15,7 +15,12 @@ from im_assets.experiments.experiment import Experiment, some
 from im_assets.experiments.finetuning import training_settings_id
 from im_assets.experiments.lineage import LineageError
 from im_assets.experiments.measures import rows_read
-from im_assets.experiments.points import Parts, instructions_id_of, points_of
+from im_assets.experiments.points import (
+    Parts,
+    instructions_id_of,
+    points_of,
+    values_fingerprint,
+)
 from im_assets.mixtures.experiment import mixture_experiment
 from im_assets.rule.target import Target
 from im_assets.scoring.batch import Models
@@ -56,16 +61,19 @@ def require_points(points: pd.DataFrame, study: Study) -> None:
 def still_valid(
     points: pd.DataFrame, study: Study, gpu: GpuResource, eval_set: pd.DataFrame
 ) -> pd.DataFrame:
-    """The earlier points that were made as the profile says now: settings, base, evaluation."""
+    """The earlier points that were made as the profile says now: settings, base, evaluation, and
+    versions of the indicators and measures."""
     if points.empty:
         return points
     rows = evaluation_rows(eval_set, study.evaluation)
     answered, column = instructions_id_of(study, eval_set), Target.of(study).column
-    wanted = [column, *(f"{kind}_id" for kind in rows_read(study))]
+    wanted = [column, *(f"{kind}_id" for kind in rows_read(study)), "values_id"]
     if not set(wanted) <= set(points.columns):
         return points[:0]
-    for name in wanted[1:]:
+    for name in wanted[1:-1]:
         points = points[points[name] == answered]
+    values = values_fingerprint(chosen(study.scoring), study, Models.of(study, gpu))
+    points = points[points["values_id"] == values]
     weights = gpu.base_weights(study)
     bases = [fingerprint(weights, precision) for precision in ("fp32", "bf16", "int8", "nf4")]
     return points[
@@ -96,7 +104,11 @@ def selections_measured(study: Study, gpu: GpuResource, warehouse: Warehouse) ->
     rules = new["partition"].map(good.samples.groupby(experiment.column)["rule_id"].first())
     new = new.assign(partition=new["partition"] + "@" + rules.str[:8])
     both = [kept, new] if len(kept) else [new]
-    return pd.concat(both, ignore_index=True).drop_duplicates("trial_id", ignore_index=True)
+    return pd.concat(both, ignore_index=True).drop_duplicates(
+        "trial_id",
+        keep="last",
+        ignore_index=True,  # of a trial whose values were made again, the new ones
+    )
 
 
 def _kept(study: Study, warehouse: Warehouse) -> pd.DataFrame:

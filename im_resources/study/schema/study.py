@@ -25,7 +25,6 @@ from im_resources.study.schema.rule import RuleSettings
 from im_resources.study.schema.scoring import ScoringSettings
 from im_resources.study.schema.selection import SelectionSettings
 
-
 # Columns of the tables in which indicators are columns too: one of that name would be overwritten.
 NOT_INDICATORS = frozenset({
     "experiment", "partition", "n_examples", "largest_source", "set_id", "trial_id",
