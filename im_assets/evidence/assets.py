@@ -7,6 +7,7 @@ import pandas as pd
 
 from im_assets.common.charts.drawing import png_markdown
 from im_assets.common.presentation import presentation, preview, table
+from im_assets.common.versions import content_version
 from im_assets.evidence.evidence import rule_findings
 from im_assets.evidence.figures import (
     design_figure,
@@ -21,6 +22,7 @@ from im_assets.evidence.measures import COLUMNS as AGREEMENT_COLUMNS
 from im_assets.evidence.measures import measure_agreement
 from im_assets.evidence.transfer import COLUMNS as TRANSFER_COLUMNS
 from im_assets.evidence.transfer import transfer
+from im_assets.experiments.lineage import LineageError
 from im_assets.experiments.measures import beside_target
 from im_assets.rule.choosing import keys_of
 from im_assets.rule.document import load_rule
@@ -45,6 +47,11 @@ def rule_evidence(
     learning curve and the value of chosen mixtures. Of a fitted rule; a published one was fitted
     elsewhere."""
     rule = load_rule(quality_rule)
+    if rule.points_id not in ("", content_version(indicator_table)):
+        raise LineageError(
+            f"the rule {rule.id} was fitted on other points than indicator_table holds now; "
+            "materialize quality_rule, and what follows"
+        )
     sources, experiments = (
         dict(zip(keys_of(indicator_table), indicator_table[column], strict=True))
         for column in ("largest_source", "experiment")

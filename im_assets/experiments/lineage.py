@@ -126,7 +126,7 @@ def faults_of(
     found = []
     for key in experiment.keys:
         fault = _fault(
-            experiment, key in withdrawn, usual_draw, precision, expected,
+            experiment, key in withdrawn, precision, expected,
             **{name: part.get(key) for name, part in parts.items()},
         )  # fmt: skip
         for kind, rows in further.items():
@@ -141,7 +141,6 @@ def faults_of(
 def _fault(
     experiment: Experiment,
     withdrawn: bool,
-    usual_draw: str,
     precision: str,
     expected: Expected,
     samples: Mapping[str, Any] | None,

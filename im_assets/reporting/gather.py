@@ -6,6 +6,7 @@ from functools import cached_property
 
 import pandas as pd
 
+from im_assets.common.versions import content_version
 from im_assets.rule.document import load_rule
 from im_assets.rule.model import Rule
 from im_assets.rule.target import Target, target_measure
@@ -77,6 +78,7 @@ class Gathered:
     tables: Mapping[str, pd.DataFrame] = field(repr=False)
     pools: Mapping[str, PoolTables] = field(default_factory=dict, repr=False)
     base: float | None = None  # the target's measure of the base model itself
+    points_id: str = ""  # fingerprint of indicator_table as it is now
 
     def get(self, name: str) -> pd.DataFrame | None:
         """The table, or None where there is none or it has no row."""
@@ -119,6 +121,12 @@ class Gathered:
         return bool((frame["rule_id"] != self.rule.id).any())
 
     @property
+    def rule_of_other_points(self) -> bool:
+        """Whether the rule was fitted on other points than indicator_table holds now."""
+        fitted_on = "" if self.rule is None else self.rule.points_id
+        return bool(fitted_on and self.points_id) and fitted_on != self.points_id
+
+    @property
     def indicators(self) -> list[str]:
         """The study's indicators that the mixtures have values of."""
         frame = self.get("indicator_table")
@@ -155,7 +163,9 @@ def gather(study: Study, warehouse: Warehouse, with_rows: bool) -> Gathered:
             tables[name] = warehouse.query(statement)
     found = Gathered(study, tables)
     pools = {pool: _pool(found, pool, warehouse, with_rows) for pool in study.pools}
-    return Gathered(study, tables, pools, _base(found, warehouse))
+    points = warehouse.read_table("indicator_table") if "indicator_table" in tables else None
+    points_id = "" if points is None else content_version(points)
+    return Gathered(study, tables, pools, _base(found, warehouse), points_id)
 
 
 def _base(found: Gathered, warehouse: Warehouse) -> float | None:

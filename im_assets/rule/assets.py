@@ -7,6 +7,7 @@ import pandas as pd
 
 from im_assets.common.charts.drawing import png_markdown
 from im_assets.common.presentation import presentation, preview, table
+from im_assets.common.versions import content_version
 from im_assets.experiments.checks import parts_agree_check
 from im_assets.experiments.points import Parts, points_of
 from im_assets.rule.checks import indicator_table_is_finite, indicators_are_not_collinear
@@ -167,6 +168,7 @@ def quality_rule(
     if study.rule.source == "fitted":
         require_points(indicator_table, study)
         rule = fit_rule(indicator_table, indicators, study.rule, Target.of(study))
+        rule = rule.model_copy(update={"points_id": content_version(indicator_table)})
     else:
         rule = published_rule(study.rule.source)
     for warning in rule.warnings:

@@ -112,6 +112,32 @@ def test_finetunes_of_another_precision_are_not_measured(platform: Platform) -> 
     assert "in another precision (fp32)" in str(failure.step_failure_data.error)
 
 
+def test_a_table_made_again_is_the_same_to_the_last_digit(platform: Platform) -> None:
+    """The rule's fingerprint is of its coefficients: verdicts must not become an earlier rule's."""
+    ids = set()
+    for _ in range(3):
+        assert platform.materialize("indicator_table", "quality_rule").success
+        ids |= set(platform.table("quality_rule")["rule_id"])
+    assert len(ids) == 1
+
+
+def test_evidence_and_report_of_a_rule_that_was_fitted_on_other_points(platform: Platform) -> None:
+    assert platform.materialize("rule_evidence", "study_report").success
+    platform.change(mixtures={"seeds": 5})
+    assert platform.materialize("indicator_table").success
+    result = platform.materialize("rule_evidence")
+    [failure] = result.filter_events(lambda event: event.is_step_failure)
+    assert "fitted on other points" in str(failure.step_failure_data.error)
+    assert platform.materialize("study_report").success
+    report = json.loads((platform.study.folder / "report/report.json").read_text(encoding="utf-8"))
+    assert any("fitted on other points" in t for t in report["sections"]["rule"]["texts"])
+    assert "From 5" not in report["sections"]["answer"]["texts"][0]
+    platform.change(rule={"max_indicators": 1})
+    assert platform.materialize("quality_rule", "rule_evidence", "study_report").success
+    report = json.loads((platform.study.folder / "report/report.json").read_text(encoding="utf-8"))
+    assert not any("fitted on other points" in t for t in report["sections"]["rule"]["texts"])
+
+
 def test_some_seeds_trained_with_another_learning_rate(platform: Platform) -> None:
     platform.change(finetuning={"learning_rate": 5e-3})
     assert platform.materialize("finetuned_adapters", "eval_losses", keys=SOME).success

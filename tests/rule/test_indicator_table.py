@@ -81,11 +81,11 @@ def random_tables(study: Study, seed: int, size: int = 7, pool: int = 20) -> Tab
         "eval_set": evaluation,
         "mixed_samples": pd.DataFrame(
             [
-                (key, place, example, set_id_of(members))
+                (key, place, example, set_id_of(members), "one draw")
                 for key, members in sets.items()
                 for place, example in enumerate(members)
             ],
-            columns=["seed", "position", "example_id", "set_id"],
+            columns=["seed", "position", "example_id", "set_id", "version"],
         ),
         "example_scores": pd.DataFrame(
             [
@@ -149,6 +149,7 @@ def points(folder: Path, tables: Tables, study: Study) -> pd.DataFrame:
 
 
 def assert_same(table: pd.DataFrame, expected: pd.DataFrame) -> None:
+    table = table.drop(columns="values_id", errors="ignore")
     pd.testing.assert_frame_equal(
         table, expected, check_dtype=False, check_names=False, rtol=1e-12, atol=1e-12
     )
@@ -267,7 +268,7 @@ def test_the_asset(
     table = warehouse.read_table("indicator_table")
     indicators = [*plain, "knn_2"]
     keys = ["experiment", "partition", "n_examples", "largest_source"]
-    assert list(table.columns) == [*keys, *indicators, *LOSSES, *PARENTS]
+    assert list(table.columns) == [*keys, *indicators, *LOSSES, "values_id", *PARENTS]
     expected = by_pandas(tables, [*plain], weighting)
     shared = [*keys, *plain, *LOSSES, *PARENTS]
     assert_same(table[shared], expected[shared])
@@ -337,3 +338,16 @@ def materialize(study: Study, tables: Tables, warehouse: Warehouse) -> dg.Execut
         },
         raise_on_error=False,
     )
+
+
+def test_means_are_added_up_in_the_sets_order(tmp_path: Path) -> None:
+    """In another order the sum of these is 1: the order of rows or threads must not decide."""
+    warehouse = Warehouse(tmp_path / "w.duckdb")
+    values = {"a": 1e16, "b": 1.0, "c": -1e16}
+    members = [{"set_id": "s", "position": k, "example_id": e} for k, e in enumerate(values)]
+    scores = [{"example_id": e, "indicator": "i", "fingerprint": "f", "value": values[e]}
+              for e in "acb"]  # fmt: skip
+    warehouse.replace_table("samples", pd.DataFrame(members[::-1]))
+    warehouse.replace_table("scores", pd.DataFrame(scores))
+    found = warehouse.query("set_indicators.sql", {"samples": "samples", "scores": "scores"})
+    assert found["value"].tolist() == [0.0]

@@ -36,6 +36,8 @@ def rule_sentence(found: Gathered) -> str:
         return "No rule has been fitted yet."
     sets = "mixtures" if found.study.rule.points == ("mixtures",) else "sets"
     basis = "The study" if rule.n is None else f"From {rule.n} finetuned {sets}, the study"
+    if found.rule_of_other_points:
+        basis = f"As they were before the last change, {basis[0].lower()}{basis[1:]}"
     if not rule.indicators:
         return f"{basis} found no indicator that tells better data from worse."
     target = rule.predicts

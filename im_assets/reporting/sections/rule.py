@@ -31,6 +31,12 @@ def section(found: Gathered) -> Section:
         _coefficients(rule),
         *(Text(warning.note, "warning") for warning in rule.warnings),
     ]
+    if found.rule_of_other_points:
+        words = (
+            "This rule was fitted on other points than indicator_table holds now: materialize "
+            "quality_rule, and what follows."
+        )
+        return Section(KEY, TITLE, (*blocks, Text(words, "warning")))
     if {rule.predicts.column, *rule.indicators} <= set(table.columns):
         blocks.append(_fit(rule, table))
         if len(table) > 1:
