@@ -166,7 +166,7 @@ def test_losses_of_other_settings_are_told_before_training(platform: Platform) -
             if c.check_name == "mixtures_will_be_complete"
         ]  # fmt: skip
         assert told_.passed == (left == 0)
-        assert told_.metadata["without losses after this run"].value == left
+        assert told_.metadata["left out"].value == left
 
 
 def test_adapters_that_were_not_evaluated_again(platform: Platform) -> None:

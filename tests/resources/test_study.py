@@ -314,12 +314,14 @@ def test_what_a_variable_holds_is_not_expanded_again(monkeypatch: pytest.MonkeyP
 @pytest.mark.parametrize("names", [["example"], ["Example"], ["mine", "Mine"]])
 def test_a_pool_whose_tables_would_be_anothers_is_refused(load: Load, names: list[str]) -> None:
     pools = {name: {"path": "b.jsonl"} for name in names}
-    with pytest.raises(ProfileError, match=rf"data\.unseen: the tables of a pool '{names[-1]}'"):
+    with pytest.raises(
+        ProfileError, match=rf"(?i)data\.unseen: the tables of a pool '{names[-1]}'"
+    ):
         load(**{"data.unseen": pools})
 
 
 @pytest.mark.parametrize("name", ["loss", "Log_Loss", "partition", "predicted_x", "LEN_IN"])
 def test_an_indicator_whose_column_would_be_anothers_is_refused(load: Load, name: str) -> None:
-    with pytest.raises(ProfileError, match=rf"scoring\.indicators: '{name}'") as caught:
+    with pytest.raises(ProfileError, match=rf"(?i)scoring\.indicators: '{name}'") as caught:
         load(**{"scoring.indicators": {"len_in": "instruction_length", name: "mtld"}})
     assert "embedding" not in str(caught.value)  # the fault, and not the whole profile

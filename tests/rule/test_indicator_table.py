@@ -74,6 +74,7 @@ def random_tables(study: Study, seed: int, size: int = 7, pool: int = 20) -> Tab
         columns=["seed", "eval_id", "output_index", "nll", "tokens"],
     )
     per_example = [i for i in chosen(study.scoring) if i.backend.scope == "example"]
+    drawn = mixture_experiment(study).drawing_id(study)
     return {
         "candidate_datasets": pd.DataFrame(
             {"example_id": ids, "source": rng.choice([*"abc"], pool)}
@@ -81,11 +82,11 @@ def random_tables(study: Study, seed: int, size: int = 7, pool: int = 20) -> Tab
         "eval_set": evaluation,
         "mixed_samples": pd.DataFrame(
             [
-                (key, place, example, set_id_of(members), "one draw")
+                (key, place, example, set_id_of(members), drawn)
                 for key, members in sets.items()
                 for place, example in enumerate(members)
             ],
-            columns=["seed", "position", "example_id", "set_id", "version"],
+            columns=["seed", "position", "example_id", "set_id", "drawing_id"],
         ),
         "example_scores": pd.DataFrame(
             [
@@ -149,7 +150,7 @@ def points(folder: Path, tables: Tables, study: Study) -> pd.DataFrame:
 
 
 def assert_same(table: pd.DataFrame, expected: pd.DataFrame) -> None:
-    table = table.drop(columns="values_id", errors="ignore")
+    table, expected = (f.drop(columns="values_id", errors="ignore") for f in (table, expected))
     pd.testing.assert_frame_equal(
         table, expected, check_dtype=False, check_names=False, rtol=1e-12, atol=1e-12
     )
