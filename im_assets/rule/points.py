@@ -44,9 +44,10 @@ def point_experiments(study: Study) -> list[Experiment]:
 
 
 def require_points(points: pd.DataFrame, study: Study) -> None:
-    """Refuse a table that lacks a trial: a rule on some of the mixtures is another rule.
+    """Refuse a table that lacks a trial, or was made before the profile changed: a rule on some of
+    the mixtures, or on finetunes with other settings, is another rule.
 
-    Raises LineageError with the missing ones.
+    Raises LineageError with what is missing, or what changed, and what to materialize.
     """
     for experiment in point_experiments(study):
         mine = points.loc[points["experiment"] == experiment.name, "partition"]
@@ -56,6 +57,15 @@ def require_points(points: pd.DataFrame, study: Study) -> None:
                 f"{experiment.noun} ({some(missing)}): see its check "
                 f"{experiment.name}_parts_agree for what to materialize"
             )
+    if (points["settings_id"] != training_settings_id(study)).any():
+        raise LineageError(
+            "indicator_table holds finetunes with other settings than the profile's; materialize "
+            "finetuned_adapters, and what follows"
+        )
+    if (points["loss"] != points[f"{study.evaluation.weighting}_loss"]).any():
+        raise LineageError(
+            "indicator_table was made with another evaluation.weighting; materialize it again"
+        )
 
 
 def still_valid(

@@ -151,6 +151,10 @@ def test_some_seeds_trained_with_another_learning_rate(platform: Platform) -> No
 
 def test_a_learning_rate_that_no_seed_was_trained_with(platform: Platform) -> None:
     platform.change(finetuning={"learning_rate": 5e-3})
+    # The rule alone would be fitted on the table of before, and be taken for the profile's.
+    result = platform.materialize("quality_rule")
+    [failure] = result.filter_events(lambda event: event.is_step_failure)
+    assert "other settings than the profile's" in str(failure.step_failure_data.error)
     passed, _, faults = table_and_rule(platform)
     assert not passed
     assert faults == dict.fromkeys(ALL, "other settings")

@@ -12,6 +12,7 @@ from PIL import Image
 
 from im_assets.common.charts.drawing import MAX_BYTES, png, svg
 from im_assets.common.charts.panels import panels
+from im_assets.experiments.finetuning import training_settings_id
 from im_assets.rule import checks
 from im_assets.rule.assets import COLUMNS, quality_rule
 from im_assets.rule.document import load_rule, read_rule
@@ -44,7 +45,7 @@ def make_study(seeds: int | list[int] = 24, **rule: Any) -> Study:
 def materialize(table: pd.DataFrame, study: Study) -> dg.ExecuteInProcessResult:
     @dg.asset
     def indicator_table() -> pd.DataFrame:
-        return table
+        return table.assign(settings_id=training_settings_id(study))
 
     return dg.materialize(
         [
