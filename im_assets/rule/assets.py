@@ -168,7 +168,12 @@ def quality_rule(
     if study.rule.source == "fitted":
         require_points(indicator_table, study)
         rule = fit_rule(indicator_table, indicators, study.rule, Target.of(study))
-        rule = rule.model_copy(update={"points_id": content_version(indicator_table)})
+        rule = rule.model_copy(
+            update={
+                "points_id": content_version(indicator_table),
+                "values_id": str(indicator_table["values_id"].iloc[0]),
+            }
+        )
     else:
         rule = published_rule(study.rule.source)
     for warning in rule.warnings:

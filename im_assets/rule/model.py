@@ -108,6 +108,7 @@ class Rule(Record):
     standard_errors: Literal["HC3", "classical"] | None = None
     n: int | None = None
     points_id: str = Field("", description="Fingerprint of the table that it was fitted on")
+    values_id: str = Field("", description="Fingerprint of the indicators' versions and measures")
     confidence: Number | None = Field(None, description="Level of the confidence intervals")
     r2: Number | None = None
     adj_r2: Number | None = None

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from im_assets.experiments.experiment import Drawing
+from im_assets.experiments.points import values_fingerprint
 from im_assets.rule.document import load_rule
 from im_assets.rule.model import Rule
 from im_assets.scoring.batch import Models
@@ -62,15 +63,25 @@ class Pool:
 def pool_of(name: str, drawing: Drawing) -> Pool:
     """An unseen pool of the study, from its dataset, its scores and the rule.
 
-    Raises SelectionError when an example lacks a score.
+    Raises SelectionError when an example lacks a score, or when scores and rule are not of the same
+    indicators: ranked by a rule of other indicators, the pool would look chosen and be chance.
     """
     dataset, scores = (drawing.tables[f"{name}_{kind}"] for kind in ("dataset", "scores"))
     study, models, warehouse = drawing.study, drawing.models, drawing.warehouse
     ids = dataset["example_id"].tolist()
+    indicators = chosen(study.scoring)
+    now = {i.name: i.fingerprint(models) for i in indicators}
+    scores = scores[scores["fingerprint"] == scores["indicator"].map(now)]
+    rule = load_rule(drawing.tables["quality_rule"])
+    if rule.values_id not in ("", values_fingerprint(indicators, study, models)):
+        raise SelectionError(
+            f"the rule {rule.id} was fitted on indicators or measures of another version than the "
+            "profile's; materialize indicator_table and quality_rule first"
+        )
     return Pool(
         examples=dataset.reset_index(drop=True),
         indicators=pool_indicators(ids, scores, study, models, warehouse),
-        rule=load_rule(drawing.tables["quality_rule"]),
+        rule=rule,
         embeddings=cache(lambda: embeddings_of(ids, models, warehouse)),
         set_size=study.mixtures.size,
         set_level=frozenset(indicator.name for indicator in set_level(study.scoring)),
@@ -94,8 +105,9 @@ def pool_indicators(
             values = wide.get(indicator.name, pd.Series(np.nan, wide.index))
             if lacking := int(values.isna().sum()):
                 raise SelectionError(
-                    f"{indicator.name} is not scored for {lacking} of the pool's {len(ids)} "
-                    "examples; materialize the pool's scores again"
+                    f"{indicator.name} is not scored, or was scored by another version of it, for "
+                    f"{lacking} of the pool's {len(ids)} examples; materialize the pool's scores "
+                    "again"
                 )
             columns[indicator.name] = values.to_numpy()
         else:

@@ -224,6 +224,17 @@ def test_scores_of_an_earlier_version_of_an_indicator(platform: Platform) -> Non
     )
 
 
+def test_a_pool_is_not_ranked_by_a_rule_of_other_indicators(platform: Platform) -> None:
+    platform.change(models={"max_length": 40})  # perplexity reads cut texts
+    for names, words in (
+        (("dolly_selection",), "another version than the profile's"),
+        (("dolly_scores", "dolly_selection"), "another version than the profile's"),
+    ):
+        result = platform.materialize(*names)
+        [failure] = result.filter_events(lambda event: event.is_step_failure)
+        assert words in str(failure.step_failure_data.error)
+
+
 def test_a_trial_that_two_seeds_ask_for_is_trained_once(platform: Platform) -> None:
     adapters = platform.table("finetuned_adapters")
     folders = [p for p in (platform.study.folder / "adapters").iterdir() if p.is_dir()]

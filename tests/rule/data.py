@@ -90,4 +90,4 @@ def random_study(
     table.insert(3, "largest_source", ["ab"[i % 2] for i in range(rows)])
     table["set_id"] = [f"set-{i:03d}" for i in range(rows)]
     loss = np.exp(log_loss)
-    return table.assign(token_loss=loss, loss=loss, log_loss=log_loss)
+    return table.assign(token_loss=loss, loss=loss, log_loss=log_loss, values_id="values")

@@ -75,9 +75,11 @@ LENGTHS = np.random.default_rng(1).permutation(POOL).astype(float)
 
 def materialize(study: Study, warehouse: Warehouse, rule: Rule) -> dg.ExecuteInProcessResult:
     texts = {name: [f"{name} {i}" for i in IDS] for name in ("instruction", "output")}
+    keys = {i.name: i.fingerprint(models_of(study)) for i in chosen(study.scoring)}
+    scored = scores(len_out=LENGTHS)
     frames = {
         "dolly_dataset": pd.DataFrame({"example_id": IDS, **texts, "input": "", "category": "qa"}),
-        "dolly_scores": scores(len_out=LENGTHS),
+        "dolly_scores": scored.assign(fingerprint=scored["indicator"].map(keys)),
         "quality_rule": coefficient_table(rule),
     }
 
@@ -141,7 +143,7 @@ def test_a_score_that_is_missing_is_named(make_study: Callable[..., Study]) -> N
     study = make_study(len_out="response_length")
     models, warehouse = models_of(study), Warehouse(study.warehouse)
     with pytest.raises(
-        SelectionError, match=r"len_out is not scored for 1 of the pool's 41 examples"
+        SelectionError, match=r"len_out is not scored.* for 1 of the pool's 41 examples"
     ):
         pool_indicators([*IDS, "new"], scores(len_out=LENGTHS), study, models, warehouse)
     with pytest.raises(
