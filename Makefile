@@ -47,8 +47,9 @@ demo-full: install
 dev: install
 	$(BIN)/python -m im_assets.dev
 
+# A worker a core. The tests of one file stay together, since they share a study or a server.
 test: install
-	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -q
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -q -n auto --dist loadfile
 
 check: install
 	$(BIN)/ruff check
