@@ -34,7 +34,7 @@ def rule_sentence(found: Gathered) -> str:
     rule = found.rule
     if rule is None:
         return "No rule has been fitted yet."
-    sets = "mixtures" if found.study.rule.points == ("mixtures",) else "sets"
+    sets = _sets(found)
     basis = "The study" if rule.n is None else f"From {rule.n} finetuned {sets}, the study"
     if found.rule_of_other_points:
         basis = f"As they were before the last change, {basis[0].lower()}{basis[1:]}"
@@ -49,13 +49,13 @@ def rule_sentence(found: Gathered) -> str:
         return f"The study uses a published rule, which prefers data with {prefers}."
     rank = rule.loo_spearman
     if rank is None:
-        tail = "how well it ranks mixtures that it has not seen is not defined"
+        tail = f"how well it ranks {sets} that it has not seen is not defined"
     else:
         how = (
             "well" if rank >= 0.7 else "fairly" if rank >= 0.4
             else "weakly" if rank > 0.15 else "no better than chance"
         )  # fmt: skip
-        tail = f"it ranks mixtures that it has not seen {how} (Spearman {shown(rank, 'two')})"
+        tail = f"it ranks {sets} that it has not seen {how} (Spearman {shown(rank, 'two')})"
     better = f"{target.direction} {target.measure_label}"
     evidence = found.evidence("permutation")
     chance = (evidence.loc[evidence["item"] == "r2", "verdict"] == "chance").any()
@@ -106,7 +106,7 @@ def _numbers(found: Gathered) -> tuple[Facts, ...]:
     facts = []
     if rule is not None and rule.source == "fitted":
         facts += [
-            Fact("mixtures", "mixtures finetuned", rule.n, "int"),
+            Fact("mixtures", f"{_sets(found)} finetuned", rule.n, "int"),
             Fact("loo_spearman", "Spearman on mixtures left out", rule.loo_spearman, "two"),
             Fact("r2", "R² of the rule", rule.r2, "two"),
         ]
@@ -124,6 +124,11 @@ def _numbers(found: Gathered) -> tuple[Facts, ...]:
             Fact("verdict", "verdict", row["verdict"], "text"),
         ]
     return (Facts(tuple(facts)),) if facts else ()
+
+
+def _sets(found: Gathered) -> str:
+    """What the rule's points are called: mixtures, unless other experiments' are among them."""
+    return "mixtures" if found.study.rule.points == ("mixtures",) else "sets"
 
 
 def _listed(names: list[str]) -> str:

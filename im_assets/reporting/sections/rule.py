@@ -48,7 +48,7 @@ def section(found: Gathered) -> Section:
 
 def _facts(rule: Rule) -> tuple[Fact, ...]:
     facts = (
-        Fact("n", "mixtures behind it", rule.n, "int"),
+        Fact("n", "points behind it", rule.n, "int"),
         Fact("r2", "R²", rule.r2, "two"),
         Fact("adj_r2", "adjusted R²", rule.adj_r2, "two"),
         Fact("loo_spearman", "Spearman, mixtures left out", rule.loo_spearman, "two"),
