@@ -44,13 +44,6 @@ BACKFILL = """mutation($params: LaunchBackfillParams!) {
     ... on PythonError { message }
   }
 }"""
-RUN = """mutation($params: ExecutionParams!) {
-  launchPipelineExecution(executionParams: $params) {
-    __typename
-    ... on LaunchRunSuccess { run { id } }
-    ... on PythonError { message }
-  }
-}"""
 BACKFILL_STATE = """query($id: String!) {
   partitionBackfillOrError(backfillId: $id) {
     ... on PartitionBackfill { status error { message } runs(limit: 100) { id status } }
@@ -146,19 +139,6 @@ class Webserver:
             return [run["id"] for run in reversed(found["runs"])] if done else None
 
         return _wait(ended)
-
-    def run_job(self, job: str, tags: Mapping[str, str]) -> str:
-        """The job's button "Launch run" and the run's end; its id."""
-        params = {
-            "selector": {**self.location(), "pipelineName": job},
-            "mode": "default",
-            "executionMetadata": {"tags": [{"key": k, "value": v} for k, v in tags.items()]},
-        }
-        launched = self.ask(RUN, params=params)["launchPipelineExecution"]
-        assert launched["__typename"] == "LaunchRunSuccess", launched
-        run_id: str = launched["run"]["id"]
-        _wait(lambda: self.status(run_id) in OVER)
-        return run_id
 
     def status(self, run_id: str) -> str:
         status: str = self.ask(RUN_STATE, id=run_id)["runOrError"]["status"]

@@ -12,12 +12,12 @@ from im_assets.evidence.kinds import (
     Residual,
     ResidualTest,
 )
-from im_assets.rule.choosing import Mixtures
+from im_assets.rule.choosing import Points
 from im_assets.rule.model import Rule
 from im_assets.rule.regression import independent_columns, inflation_factors, least_squares
 
 
-def residual_diagnostics(mixtures: Mixtures, rule: Rule) -> list[Finding]:
+def residual_diagnostics(mixtures: Points, rule: Rule) -> list[Finding]:
     """Sections ``diagnostics`` and ``residuals`` of the rule's fit on all mixtures.
 
     ``diagnostics`` has a statistic and its p: breusch_pagan (Koenker's studentized form, as R's
@@ -54,7 +54,7 @@ def residual_diagnostics(mixtures: Mixtures, rule: Rule) -> list[Finding]:
     return found
 
 
-def collinearity(mixtures: Mixtures) -> list[Finding]:
+def collinearity(mixtures: Points) -> list[Finding]:
     """Section ``vif``: each candidate's variance inflation factor among all candidates.
 
     Above 10 an indicator is called collinear (Marquardt 1970; O'Brien 2007,

@@ -10,7 +10,7 @@ from im_assets.evidence.findings import Finding, findings_table
 from im_assets.evidence.kinds import ExperimentLeftOut
 from im_assets.evidence.resampling import bootstrap, permutation
 from im_assets.evidence.unseen import learning_curve, leave_one_group_out
-from im_assets.rule.choosing import Mixtures
+from im_assets.rule.choosing import Points
 from im_assets.rule.model import Rule
 from im_resources.study import RuleSettings
 
@@ -36,7 +36,7 @@ def rule_findings(
     """
     if rule.source != "fitted":
         raise ValueError(f"evidence is about a fitted rule, and this one is {rule.source}")
-    mixtures = Mixtures.of(table, rule.candidates, rule.predicts.column)
+    mixtures = Points.of(table, rule.candidates, rule.predicts.column)
     if set(mixtures.seeds) != set(rule.loo_predictions):
         raise ValueError(
             "the rule was fitted on other mixtures than the indicator table holds; materialize "
@@ -59,7 +59,7 @@ def rule_findings(
 
 
 def _without_experiments(
-    mixtures: Mixtures, experiment_of: Mapping[str, str] | None, settings: RuleSettings
+    mixtures: Points, experiment_of: Mapping[str, str] | None, settings: RuleSettings
 ) -> list[Finding]:
     if experiment_of is None:
         return []

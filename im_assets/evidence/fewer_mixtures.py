@@ -13,14 +13,14 @@ from im_assets.evidence.findings import Finding, interval
 from im_assets.evidence.kinds import ChosenMixtures, RandomMixtures
 from im_assets.evidence.unseen import corrected_mean, row_spearman, splits
 from im_assets.mixtures.design import d_optimal, principal_directions
-from im_assets.rule.choosing import Mixtures, predictions
+from im_assets.rule.choosing import Points, predictions
 
 SHARE = 0.9  # of the indicators' variance that the directions have to explain
 MOST_DIRECTIONS = 4
 SIZES = 5
 
 
-def design_value(mixtures: Mixtures, confidence: float) -> list[Finding]:
+def design_value(mixtures: Points, confidence: float) -> list[Finding]:
     """Section ``design``: x mixtures fitted on, value mean Spearman on the test sets, low and high
     the spread over splits; items ``d_optimal`` and ``random``, whose largest size is all that a
     split leaves, where there is nothing to choose. Empty where no learning curve is possible."""
@@ -31,7 +31,7 @@ def design_value(mixtures: Mixtures, confidence: float) -> list[Finding]:
     pool, least = fitted[-1], vectors.shape[1] + 2
     sizes = sorted({round(s) for s in np.linspace(min(least, pool), pool, SIZES)})
     names = tuple(str(i) for i in range(vectors.shape[1]))
-    scores = Mixtures(mixtures.seeds, names, vectors, mixtures.y)
+    scores = Points(mixtures.seeds, names, vectors, mixtures.y)
     tests = orders[:, pool:]
     random = np.array([_spearman(scores, orders[:, :k], tests) for k in sizes])
     found: list[Finding] = []
@@ -65,7 +65,7 @@ def design_value(mixtures: Mixtures, confidence: float) -> list[Finding]:
     return found
 
 
-def _spearman(scores: Mixtures, rows: np.ndarray, tests: np.ndarray) -> np.ndarray:
+def _spearman(scores: Points, rows: np.ndarray, tests: np.ndarray) -> np.ndarray:
     """Spearman on each split's test set of a rule fitted on ``rows`` (splits, mixtures)."""
     weights = np.zeros((len(rows), len(scores)), dtype=int)
     np.put_along_axis(weights, rows, 1, axis=1)

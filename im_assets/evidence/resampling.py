@@ -8,13 +8,13 @@ import numpy as np
 
 from im_assets.evidence.findings import Finding, generator, interval
 from im_assets.evidence.kinds import Inclusion, Permutation, ResampledCoefficient
-from im_assets.rule.choosing import Mixtures, selections, weighted_fits
+from im_assets.rule.choosing import Points, selections, weighted_fits
 from im_assets.rule.model import Rule
 from im_assets.rule.regression import EXACT
 from im_resources.study import RuleSettings
 
 
-def bootstrap(mixtures: Mixtures, rule: Rule, settings: RuleSettings) -> list[Finding]:
+def bootstrap(mixtures: Points, rule: Rule, settings: RuleSettings) -> list[Finding]:
     """Sections ``inclusion`` (how often each indicator is chosen, with Wilson's interval) and
     ``coefficient`` (percentile interval of each term; 0 where a resample leaves it out).
 
@@ -49,7 +49,7 @@ def bootstrap(mixtures: Mixtures, rule: Rule, settings: RuleSettings) -> list[Fi
     return found
 
 
-def permutation(mixtures: Mixtures, settings: RuleSettings) -> list[Finding]:
+def permutation(mixtures: Points, settings: RuleSettings) -> list[Finding]:
     """Section ``permutation``: the fit of the best rule against that of a shuffled target.
 
     ``r2`` and ``loo_r2`` (1 less the left-out error's share of that of the mean), each with the 5

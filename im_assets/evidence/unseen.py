@@ -10,7 +10,7 @@ import numpy as np
 from im_assets.common.correlation import correlation
 from im_assets.evidence.findings import Finding, generator, interval
 from im_assets.evidence.kinds import FEWEST, CurvePoint, CurveVerdict, LeftOut, SourceLeftOut
-from im_assets.rule.choosing import Mixtures, predictions, selections
+from im_assets.rule.choosing import Points, predictions, selections
 from im_resources.study import RuleSettings
 
 SPLITS = 60
@@ -18,7 +18,7 @@ SIZES = 7
 
 
 def leave_one_group_out(
-    mixtures: Mixtures,
+    mixtures: Points,
     group_of: Mapping[str, str],
     settings: RuleSettings,
     kind: type[LeftOut] = SourceLeftOut,
@@ -73,7 +73,7 @@ def splits(rows: int) -> tuple[np.ndarray, list[int]]:
 
 
 def split_spearman(
-    mixtures: Mixtures, fitted_on: np.ndarray, tests: np.ndarray, settings: RuleSettings
+    mixtures: Points, fitted_on: np.ndarray, tests: np.ndarray, settings: RuleSettings
 ) -> np.ndarray:
     """Spearman on each split's test set; 0 where the rule has no slope, since it ranks nothing.
 
@@ -94,7 +94,7 @@ def row_spearman(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return np.divide((a * b).sum(axis=1), norm, out=np.zeros(len(a)), where=norm > 0)
 
 
-def learning_curve(mixtures: Mixtures, settings: RuleSettings) -> list[Finding]:
+def learning_curve(mixtures: Points, settings: RuleSettings) -> list[Finding]:
     """Section ``learning_curve``: x mixtures fitted on, value mean Spearman on others over random
     splits, low and high the spread over them; the item ``verdict`` answers whether more would help.
     """

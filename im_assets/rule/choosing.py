@@ -24,8 +24,8 @@ _TARGET = "(target)"  # no name that an indicator could have
 
 
 @dataclass(frozen=True)
-class Mixtures:
-    """The measured mixtures as arrays: ``x`` (mixtures, indicators), and ``y`` (mixtures,), what is
+class Points:
+    """The measured sets as arrays: ``x`` (points, indicators), and ``y`` (points,), what is
     predicted: the log loss, or another target."""
 
     seeds: tuple[str, ...]
@@ -58,7 +58,7 @@ def keys_of(table: pd.DataFrame) -> pd.Series:
     return keys.astype(str)
 
 
-def choose(mixtures: Mixtures, settings: RuleSettings) -> Selected:
+def choose(mixtures: Points, settings: RuleSettings) -> Selected:
     """The indicators that the settings choose on all mixtures, and how they were arrived at."""
     if settings.choose == "stepwise":
         return _stepwise(mixtures.names, mixtures.x, mixtures.y, settings)
@@ -98,7 +98,7 @@ def choose(mixtures: Mixtures, settings: RuleSettings) -> Selected:
 
 
 def selections(
-    mixtures: Mixtures, weights: np.ndarray, settings: RuleSettings, y: np.ndarray | None = None
+    mixtures: Points, weights: np.ndarray, settings: RuleSettings, y: np.ndarray | None = None
 ) -> np.ndarray:
     """Which indicators are chosen on each weighted version, bool, shape (versions, indicators).
 
@@ -125,7 +125,7 @@ def selections(
 
 
 def weighted_fits(
-    mixtures: Mixtures, weights: np.ndarray, masks: np.ndarray
+    mixtures: Points, weights: np.ndarray, masks: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Least squares of each version on its indicators: constants (versions,), and slopes
     (versions, indicators), 0 where an indicator is not in.
@@ -152,7 +152,7 @@ def weighted_fits(
 
 
 def predictions(
-    mixtures: Mixtures, weights: np.ndarray, masks: np.ndarray
+    mixtures: Points, weights: np.ndarray, masks: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """The target of every mixture as each version's rule predicts it, shape (versions, mixtures),
     and whether that rule has a slope, shape (versions,)."""
@@ -161,7 +161,7 @@ def predictions(
 
 
 def left_out(
-    mixtures: Mixtures, settings: RuleSettings, chosen: Sequence[str] | None = None
+    mixtures: Points, settings: RuleSettings, chosen: Sequence[str] | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Each mixture predicted by a rule chosen and fitted on the others (or, with ``chosen``, fitted
     only): predictions (mixtures,), and whether the fold's rule has a slope (mixtures,)."""

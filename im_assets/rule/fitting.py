@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from im_assets.common.numbers import finite
-from im_assets.rule.choosing import Mixtures, choose, left_out
+from im_assets.rule.choosing import Points, choose, left_out
 from im_assets.rule.model import CONSTANT, Caution, Coefficient, Rule
 from im_assets.rule.regression import inflation_factors, least_squares, term_statistics
 from im_assets.rule.stepwise import Selected, indicator_limit
@@ -44,7 +44,7 @@ def fit_rule(
     Raises ValueError for repeated seeds, missing or non-finite values, fewer rows than three more
     than the indicators that a model may hold, or more indicators than all subsets can be tried of.
     """
-    mixtures = Mixtures.of(table, indicators, target.column)
+    mixtures = Points.of(table, indicators, target.column)
     _require_rows(len(table), len(indicators), settings)
     selected = choose(mixtures, settings)
     chosen = selected.chosen

@@ -18,7 +18,7 @@ from im_assets.evidence.unseen import (
     row_spearman,
     verdict,
 )
-from im_assets.rule.choosing import Mixtures
+from im_assets.rule.choosing import Points
 from im_assets.rule.fitting import fit_rule
 from im_assets.rule.published import published_rule
 from im_resources.study import RuleSettings
@@ -86,7 +86,7 @@ def test_evidence_is_refused_for_other_mixtures_and_other_rules() -> None:
 def test_what_has_an_effect_is_chosen_more_often() -> None:
     table = random_study(rows=40, slopes=(0.5, 0.0, 0.1), noise=0.3)
     rule = fit_rule(table, NAMES, QUICK)
-    found = by_item(bootstrap(Mixtures.of(table, NAMES), rule, QUICK), "inclusion")
+    found = by_item(bootstrap(Points.of(table, NAMES), rule, QUICK), "inclusion")
     assert found["x0"].value == 1
     assert number(found["x1"].value) < number(found["x2"].value)
     for f in found.values():
@@ -102,7 +102,7 @@ def test_the_coefficient_s_interval_covers_as_often_as_it_says() -> None:
     for seed in range(draws):
         table = random_study(rows=30, slopes=(0.5, 0.0), noise=0.4, seed=seed)
         rule = fit_rule(table, ["x0", "x1"], settings)
-        found = by_item(bootstrap(Mixtures.of(table, ["x0", "x1"]), rule, settings), "coefficient")
+        found = by_item(bootstrap(Points.of(table, ["x0", "x1"]), rule, settings), "coefficient")
         hits += number(found["x0"].low) <= 0.5 <= number(found["x0"].high)
     assert within(hits, draws, 0.93)
 
@@ -112,7 +112,7 @@ def test_permutation_p_values_are_uniform_under_the_null() -> None:
     settings = RuleSettings(permutations=19, max_indicators=2)
     for seed in range(draws):
         table = random_study(rows=20, slopes=(0.0, 0.0, 0.0), noise=1, seed=seed)
-        p.append(p_of(permutation(Mixtures.of(table, NAMES), settings)[0]))
+        p.append(p_of(permutation(Points.of(table, NAMES), settings)[0]))
     # Above, ties pile up: a rule without an indicator has R2 = 0, as such shuffles have.
     for level in (0.05, 0.1, 0.2, 0.3):
         assert within(int(np.sum(np.array(p) <= level + 1e-9)), draws, level), level
@@ -120,7 +120,7 @@ def test_permutation_p_values_are_uniform_under_the_null() -> None:
 
 def test_the_permutation_redoes_the_choice_and_sees_a_signal() -> None:
     table = random_study()
-    found = by_item(permutation(Mixtures.of(table, NAMES), QUICK), "permutation")
+    found = by_item(permutation(Points.of(table, NAMES), QUICK), "permutation")
     rule = fit_rule(table, NAMES, QUICK)
     assert found["r2"].value == pytest.approx(rule.r2)
     assert p_of(found["r2"]) == pytest.approx(1 / 40)
@@ -133,7 +133,7 @@ def test_the_permutation_redoes_the_choice_and_sees_a_signal() -> None:
     # Nine columns of noise: the best subset of a shuffle fits well, and one column's null is lower.
     wide = random_study(rows=20, slopes=[0.0] * 9, noise=1)
     nulls = [
-        number(permutation(Mixtures.of(wide, [f"x{i}" for i in range(k)]), QUICK)[0].high)
+        number(permutation(Points.of(wide, [f"x{i}" for i in range(k)]), QUICK)[0].high)
         for k in (1, 9)
     ]
     assert nulls[1] > nulls[0] + 0.2
@@ -145,7 +145,7 @@ def test_a_source_is_predicted_by_a_rule_of_the_others() -> None:
     out = table["partition"].map(sources) == "b"
     table.loc[out, "log_loss"] = 2 - table.loc[out, "log_loss"]  # where the rule is upside down
     found = by_item(
-        leave_one_group_out(Mixtures.of(table, NAMES), sources, QUICK), "leave_one_source_out"
+        leave_one_group_out(Points.of(table, NAMES), sources, QUICK), "leave_one_source_out"
     )
     rule = fit_rule(table[~out].reset_index(drop=True), NAMES, QUICK)
     ranks = [rankdata(v) for v in (rule.predict(table[out]), table.loc[out, "log_loss"])]
@@ -160,7 +160,7 @@ def test_a_source_with_few_mixtures_gets_no_number() -> None:
     table = random_study(rows=20)
     sources = {seed: "rare" if i < 3 else "common" for i, seed in enumerate(table["partition"])}
     found = by_item(
-        leave_one_group_out(Mixtures.of(table, NAMES), sources, QUICK), "leave_one_source_out"
+        leave_one_group_out(Points.of(table, NAMES), sources, QUICK), "leave_one_source_out"
     )
     for name in ("rare", "common"):  # of the rare ones no rule can be fitted
         assert found[name].value is None
@@ -191,7 +191,7 @@ def test_an_experiment_is_left_out_where_there_are_several() -> None:
 
 def test_diagnostics_equal_their_definitions() -> None:
     rule = fit_rule(SWISS, SWISS_NAMES, QUICK)
-    mixtures = Mixtures.of(SWISS, SWISS_NAMES)
+    mixtures = Points.of(SWISS, SWISS_NAMES)
     found = residual_diagnostics(mixtures, rule)
     tests, residuals = by_item(found, "diagnostics"), by_item(found, "residuals")
     n, k = len(SWISS), len(rule.indicators) + 1
@@ -222,12 +222,12 @@ def test_growing_errors_and_a_rule_without_indicators_are_said() -> None:
     table = random_study(rows=80, slopes=(0.5,), noise=0)
     table["log_loss"] += np.exp(table["x0"]) * 0.2 * rng.normal(size=80)
     rule = fit_rule(table, ["x0"], QUICK)
-    found = by_item(residual_diagnostics(Mixtures.of(table, ["x0"]), rule), "diagnostics")
+    found = by_item(residual_diagnostics(Points.of(table, ["x0"]), rule), "diagnostics")
     assert p_of(found["breusch_pagan"]) < 0.05
     assert found["breusch_pagan"].verdict == "doubt"
     assert "classical standard errors do not hold" in found["breusch_pagan"].note
     empty = rule.model_copy(update={"coefficients": ()})
-    found = by_item(residual_diagnostics(Mixtures.of(table, ["x0"]), empty), "diagnostics")
+    found = by_item(residual_diagnostics(Points.of(table, ["x0"]), empty), "diagnostics")
     assert found["breusch_pagan"].value is None
     assert found["breusch_pagan"].verdict == "undefined"
     assert "no indicator" in found["breusch_pagan"].note
@@ -236,7 +236,7 @@ def test_growing_errors_and_a_rule_without_indicators_are_said() -> None:
 def test_the_learning_curve_rises_where_there_is_a_signal() -> None:
     names = [f"x{i}" for i in range(6)]
     table = random_study(rows=64, slopes=[0.4, -0.3, 0.2, 0.0, 0.0, 0.0], noise=0.4)
-    found = learning_curve(Mixtures.of(table, names), QUICK)
+    found = learning_curve(Points.of(table, names), QUICK)
     curve = [f for f in found if f.item == "spearman"]
     values = [number(f.value) for f in curve]
     assert [f.x for f in curve] == sorted({number(f.x) for f in curve})
@@ -244,10 +244,10 @@ def test_the_learning_curve_rises_where_there_is_a_signal() -> None:
     assert values[-1] > 0.6
     assert found[-1].item == "verdict"
     noise = random_study(rows=64, slopes=[0.0] * 6, noise=1)
-    found = learning_curve(Mixtures.of(noise, names), QUICK)
+    found = learning_curve(Points.of(noise, names), QUICK)
     assert abs(number(found[-2].value)) < 0.3
     assert found[-1].note.startswith("Cannot tell: these mixtures do not show")
-    short = learning_curve(Mixtures.of(random_study(rows=11), NAMES), QUICK)
+    short = learning_curve(Points.of(random_study(rows=11), NAMES), QUICK)
     assert [f.item for f in short] == ["verdict"]
     assert "11 mixtures are too few" in short[0].note
 
@@ -314,7 +314,7 @@ def test_chosen_mixtures_replace_more_random_ones_where_a_few_are_extreme() -> N
         table.loc[~far, name] *= 0.2
     noise = np.random.default_rng(0).normal(size=60)
     table["log_loss"] = 0.5 * table["x0"] - 0.3 * table["x1"] + 0.1 * noise
-    found = design_value(Mixtures.of(table, ["x0", "x1"]), 0.95)
+    found = design_value(Points.of(table, ["x0", "x1"]), 0.95)
     chosen = {f.x: f for f in found if f.item == "d_optimal"}
     random = {f.x: f for f in found if f.item == "random"}
     assert set(random) - set(chosen) == {max(k or 0 for k in random)}
@@ -325,4 +325,4 @@ def test_chosen_mixtures_replace_more_random_ones_where_a_few_are_extreme() -> N
     assert isinstance(best, ChosenMixtures)
     assert best.gain == pytest.approx(number(best.value) - number(random[smallest].value))
     assert smallest < best.replaces <= max(k or 0 for k in random)
-    assert design_value(Mixtures.of(STACKLOSS[:11], ["air"]), 0.95) == []
+    assert design_value(Points.of(STACKLOSS[:11], ["air"]), 0.95) == []

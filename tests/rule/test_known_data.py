@@ -9,7 +9,7 @@ from statsmodels.regression.linear_model import OLS
 from statsmodels.stats.outliers_influence import variance_inflation_factor
 
 from im_assets.evidence.diagnostics import collinearity
-from im_assets.rule.choosing import Mixtures
+from im_assets.rule.choosing import Points
 from im_assets.rule.fitting import fit_rule
 from im_assets.rule.regression import term_statistics
 from im_assets.rule.stepwise import stepwise
@@ -118,7 +118,7 @@ def test_hc3_covers_where_the_spread_grows_and_classical_does_not() -> None:
 def test_inflation_factors_are_those_of_statsmodels(
     table: pd.DataFrame, names: Sequence[str]
 ) -> None:
-    found = {f.item: f.value for f in collinearity(Mixtures.of(table, names))}
+    found = {f.item: f.value for f in collinearity(Points.of(table, names))}
     z = table[list(names)].to_numpy()
     z = (z - z.mean(axis=0)) / z.std(axis=0)
     design = np.column_stack([np.ones(len(z)), z])
@@ -128,19 +128,19 @@ def test_inflation_factors_are_those_of_statsmodels(
 
 
 def test_collinear_indicators_are_named() -> None:
-    found = {f.item: f for f in collinearity(Mixtures.of(LONGLEY, LONGLEY_NAMES))}
+    found = {f.item: f for f in collinearity(Points.of(LONGLEY, LONGLEY_NAMES))}
     # R: car::vif(lm(Employed ~ ., longley)).
     printed = {"deflator": 135.53, "gnp": 1788.51, "unemployed": 33.62, "forces": 3.59}
     assert {n: found[n].value for n in printed} == pytest.approx(printed, abs=5e-3)
     assert found["gnp"].note.startswith("collinear: the other indicators explain 99.9%")
     assert found["gnp"].verdict == "collinear"
     assert (found["forces"].verdict, found["forces"].note) == ("ok", "")
-    few = collinearity(Mixtures.of(LONGLEY[:6], LONGLEY_NAMES))
+    few = collinearity(Points.of(LONGLEY[:6], LONGLEY_NAMES))
     assert {f.value for f in few} == {None}
     assert few[0].verdict == "undefined"  # and the last adds nothing to five columns of six rows
     assert few[-1].verdict == "combination"
     copy = random_study().assign(copy=lambda t: 2 * t.x0)
-    [first, second] = collinearity(Mixtures.of(copy, ["x0", "copy"]))
+    [first, second] = collinearity(Points.of(copy, ["x0", "copy"]))
     assert first.value == pytest.approx(1)
     assert second.value is None
     assert second.verdict == "combination"

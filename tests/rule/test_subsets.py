@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from im_assets.rule.choosing import Mixtures, choose, left_out, selections
+from im_assets.rule.choosing import Points, choose, left_out, selections
 from im_assets.rule.fitting import fit_rule
 from im_assets.rule.subsets import search_subsets
 from im_resources.study import RuleSettings
@@ -46,7 +46,7 @@ def ones(rows: int) -> np.ndarray:
     ("table", "names"), [(STACKLOSS, STACKLOSS_NAMES), (LONGLEY, LONGLEY_NAMES)]
 )
 def test_every_subset_s_error_is_that_of_refits(table: object, names: Sequence[str]) -> None:
-    mixtures = Mixtures.of(table, names)  # type: ignore[arg-type]
+    mixtures = Points.of(table, names)  # type: ignore[arg-type]
     z = (mixtures.x - mixtures.x.mean(axis=0)) / mixtures.x.std(axis=0)  # for the refits' digits
     found = search_subsets(mixtures.x, mixtures.y, ones(len(mixtures)), len(names))
     assert len(found.subsets) == 2 ** len(names)
@@ -127,7 +127,7 @@ def test_a_column_that_one_mixture_carries_cannot_be_tested_and_is_not_chosen() 
 def test_the_nested_leave_one_out_chooses_in_every_fold() -> None:
     table = random_study(rows=15, slopes=(0.3, -0.2, 0.1), noise=0.3, seed=4)
     names = ["x0", "x1", "x2"]
-    honest, _ = left_out(Mixtures.of(table, names), RuleSettings(max_indicators=2))
+    honest, _ = left_out(Points.of(table, names), RuleSettings(max_indicators=2))
     for i in range(len(table)):
         rest = table.drop(index=i)
         x, y = rest[names].to_numpy(), rest["log_loss"].to_numpy()
@@ -147,13 +147,13 @@ def test_too_many_indicators_ask_for_stepwise() -> None:
 
 def test_useless_columns_are_dropped_with_a_reason_and_warned_of() -> None:
     table = random_study().assign(flat=1.0, copy=lambda t: 3 * t.x0 - 2)
-    found = choose(Mixtures.of(table, ["flat", "x0", "copy", "x1"]), RuleSettings())
+    found = choose(Points.of(table, ["flat", "x0", "copy", "x1"]), RuleSettings())
     assert set(found.dropped) == {"flat", "copy"}
     assert found.chosen == ("x0", "x1")
 
 
 def test_versions_of_different_sizes_are_refused() -> None:
-    mixtures = Mixtures.of(random_study(), ["x0"])
+    mixtures = Points.of(random_study(), ["x0"])
     weights = np.ones((2, 24), dtype=int)
     weights[0, 0] = 0
     with pytest.raises(ValueError, match="different sizes"):

@@ -142,8 +142,8 @@ def adapters_asset(experiment: Experiment) -> dg.AssetsDefinition:
     @dg.asset(
         name=experiment.adapters,
         description=f"Finetunes on the {experiment.noun}, on the frozen, shared base model; loss "
-        "on response tokens only. Adapters are kept as PEFT folders; a trial that is there is not "
-        "trained again.",
+        "on response tokens only. Each is kept in the folder that its trainer wrote; a trial that "
+        "is there is not trained again.",
         partitions_def=experiment.partitions,
         ins={
             "samples": dg.AssetIn(experiment.samples),
