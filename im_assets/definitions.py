@@ -90,7 +90,8 @@ def definitions(study: Study, profile: str) -> dg.Definitions:
 # a job, and a run, of its own; what belongs to no partition is in the first job that makes all that
 # it is made from.
 RUNS = {
-    "study": "From candidate data to a selection: pass a range of seeds for one run.",
+    "data": "The pools as they are now, and the seeds of the mixtures drawn from them.",
+    "study": "From mixtures to a selection: pass a range of seeds for one run.",
     "univariate": "Each indicator alone, over bins of the scored pool.",
     "sizes": "Finetunes on selections of several sizes.",
     "validation": "Finetunes on selections, against random ones.",
@@ -99,6 +100,7 @@ RUNS = {
 }
 # A judge that cannot be reached keeps no verdict from being made, and the report comes last.
 ALONE = {"judging", "reporting"}
+FIRST = {"candidates", "mixtures"}
 
 
 def jobs(assets: Sequence[dg.AssetsDefinition], study: Study) -> list[Any]:
@@ -112,7 +114,9 @@ def jobs(assets: Sequence[dg.AssetsDefinition], study: Study) -> list[Any]:
             spec = specs[key]
             group = str(spec.group_name)
             fixed = group in ALONE or (spec.partitions_def is not None and group in RUNS)
-            own = order.index(group) if fixed else 0
+            # What decides which partitions there are is made before a run over them begins.
+            first = 0 if group in FIRST and spec.partitions_def is None else 1
+            own = order.index(group) if fixed else first
             parents = [place(d.asset_key) for d in spec.deps if d.asset_key in specs]
             places[key] = max([own, *parents])
         return places[key]

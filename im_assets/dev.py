@@ -9,8 +9,10 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
+import dagster as dg
 import yaml
 
+from im_assets.mixtures.partitions import sync_study
 from im_resources.study import PROJECT_ROOT, Study
 from im_resources.study.environment import enter_study
 
@@ -18,6 +20,8 @@ from im_resources.study.environment import enter_study
 def main() -> NoReturn:
     """Become ``dagster dev``."""
     study = enter_study()
+    with dg.DagsterInstance.get() as instance:
+        sync_study(instance, study)
     port = os.environ.get("PORT") or "3000"
     print(f"study {study.name!r}: http://127.0.0.1:{port}", flush=True)
     dagster = [sys.executable, "-m", "dagster", "dev", "-h", "127.0.0.1", "-p", port]

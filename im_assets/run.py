@@ -22,6 +22,7 @@ def main() -> int:
     """Materialize the study in ``IM_PROFILE``; 1 if a step failed."""
     study = enter_study()
     from im_assets.definitions import defs  # reads the environment of the study
+    from im_assets.mixtures.partitions import sync_study
 
     known = [job.name for job in defs.jobs or ()]
     parser = argparse.ArgumentParser(prog="python -m im_assets.run", description=__doc__)
@@ -33,6 +34,7 @@ def main() -> int:
     print(f"study {study.name!r}: {len(study.mixtures.seed_numbers)} mixtures of {size} examples")
     start = time.monotonic()
     with dg.DagsterInstance.get() as instance:
+        sync_study(instance, study)  # a range of partitions is of those that the instance knows
         # A job that fails (a rule that ranks nothing, a judge that cannot be reached) does not keep
         # the others from being reported on.
         failed = [name for name in chosen if not run_job(defs, name, instance)]
@@ -52,7 +54,10 @@ def main() -> int:
 def run_job(defs: dg.Definitions, name: str, instance: dg.DagsterInstance) -> bool:
     """Run one job over all its partitions, in one run; False when a step failed, which is told."""
     job = defs.resolve_job_def(name)
-    keys = list(job.partitions_def.get_partition_keys()) if job.partitions_def else []
+    partitions = job.partitions_def
+    keys = (
+        list(partitions.get_partition_keys(dynamic_partitions_store=instance)) if partitions else []
+    )
     tags = (
         {
             "dagster/asset_partition_range_start": keys[0],

@@ -17,6 +17,7 @@ from dagster._core.definitions.data_version import CachingStaleStatusResolver, S
 from dagster._core.loader import LoadingContextForTest
 
 from im_assets.definitions import definitions
+from im_assets.mixtures.partitions import sync_study
 from im_resources.study import Study, load_study
 from im_resources.warehouse import Warehouse
 
@@ -129,12 +130,18 @@ class Platform:
 
     def run(self, job: str, keys: Sequence[str] | None = None) -> dg.ExecuteInProcessResult:
         """Run a job over all its partitions, or over the range of ``keys``."""
+        sync_study(self.instance, self.study)
         found = self.definitions.resolve_job_def(job)
         if found.partitions_def and keys is None:
-            keys = found.partitions_def.get_partition_keys()
+            keys = self._keys(found.partitions_def)
         return found.execute_in_process(
             instance=self.instance, raise_on_error=False, tags=_range(keys), run_config=QUIET
         )
+
+    def run_study(self) -> dg.ExecuteInProcessResult:
+        """The pools as they are now, then everything from mixtures to the selection."""
+        result = self.run("data")
+        return self.run("study") if result.success else result
 
     def run_all(self) -> None:
         """Every job of the study; each has to succeed."""
@@ -147,13 +154,14 @@ class Platform:
         self, *names: str, keys: Sequence[str] | None = None, checks: bool = True
     ) -> dg.ExecuteInProcessResult:
         """Materialize these assets, with their checks, and nothing else."""
+        sync_study(self.instance, self.study)
         definitions_ = self.definitions
         partitions = None
         graph = definitions_.resolve_asset_graph()
         for name in names:
             partitions = graph.get(dg.AssetKey(name)).partitions_def or partitions
         if partitions is not None and keys is None:
-            keys = partitions.get_partition_keys()
+            keys = self._keys(partitions)
         selection: dg.AssetSelection = dg.AssetSelection.assets(*names)
         if not checks:  # but those that an asset makes itself come with it
             made = [a for a in definitions_.assets or () if isinstance(a, dg.AssetsDefinition)]
@@ -172,6 +180,9 @@ class Platform:
             instance=self.instance, raise_on_error=False, tags=_range(keys), run_config=QUIET
         )
 
+    def _keys(self, partitions: dg.PartitionsDefinition) -> Sequence[str]:
+        return partitions.get_partition_keys(dynamic_partitions_store=self.instance)
+
     def table(self, name: str) -> pd.DataFrame:
         return self.warehouse.read_table(name)
 
@@ -184,7 +195,7 @@ class Platform:
         found = set()
         for key in graph.get_all_asset_keys():
             partitions = graph.get(key).partitions_def
-            for partition in partitions.get_partition_keys() if partitions else [None]:
+            for partition in self._keys(partitions) if partitions else [None]:
                 if resolver.get_status(key, partition) == StaleStatus.STALE:
                     found.add(key.to_user_string())
         return found

@@ -1,6 +1,7 @@
 """The data of a study as assets: the evaluation set, the candidates, and the unseen pool."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import dagster as dg
 import pandas as pd
@@ -8,6 +9,15 @@ import pandas as pd
 from im_assets.candidates.cleaning import clean
 from im_assets.candidates.reading import SourceError, read_source
 from im_assets.candidates.references import references
+from im_assets.candidates.versions import (
+    HISTORY,
+    KEY,
+    SINCE,
+    changes,
+    current_version,
+    held_in,
+    next_history,
+)
 from im_assets.common.presentation import column_schema, presentation, preview, table
 from im_assets.common.versions import with_version
 from im_assets.scoring.registry import columns_read
@@ -23,6 +33,7 @@ _TEXTS = {
     "category": ("VARCHAR", "The source's own category; '' where none"),
 }
 _EXAMPLES = {"example_id": ("VARCHAR", "Hash of the normalized content")} | _TEXTS
+_CANDIDATES = _EXAMPLES | {SINCE: ("BIGINT", "The first version of the pool that holds it")}
 _REFERENCES = {
     "eval_id": ("VARCHAR", "Hash of the normalized prompt"),
     "output_index": ("BIGINT", "Number of the reference output, from 0"),
@@ -50,8 +61,9 @@ def eval_set(
 
 @dg.asset(
     description="The candidate pool: every usable example of every source, without duplicates and "
-    "without anything that would leak the evaluation set. The rest is in quarantined_examples.",
-    **presentation("candidates", KINDS, _EXAMPLES, reads=("data.candidates", "cleaning")),
+    "without anything that would leak the evaluation set. The rest is in quarantined_examples. A "
+    "changed content is the next version of the pool (candidate_history).",
+    **presentation("candidates", KINDS, _CANDIDATES, reads=("data.candidates", "cleaning")),
 )
 def candidate_datasets(
     eval_set: pd.DataFrame,
@@ -61,8 +73,29 @@ def candidate_datasets(
     """Reads and cleans the candidates; raises SourceError when a source has no usable row."""
     sources = study.data.candidates
     rows = _read(sources, columns_read(study.scoring))
-    cleaned = clean(*rows, study.cleaning, eval_set)
-    return _store("candidate_datasets", sources, cleaned, warehouse)
+    kept, quarantined = clean(*rows, study.cleaning, eval_set)
+    name = "candidate_datasets"
+    _quarantine(name, sources, kept, quarantined, warehouse)
+    history = next_history(_history(name, warehouse), kept)
+    warehouse.replace_table(HISTORY, history)
+    version = current_version(history)
+    since = held_in(history, version)
+    kept = kept.merge(since.astype({c: kept[c].dtype for c in KEY}), on=KEY, validate="one_to_one")
+    added, withdrawn = changes(history, version - 1)
+    return table(
+        kept,
+        _metadata(sources, kept, quarantined)
+        | {"pool version": version, "added": added, "withdrawn": withdrawn},
+    )
+
+
+def _history(name: str, warehouse: Warehouse) -> pd.DataFrame | None:
+    """The pool's history; of a pool from before it had one, its content is the first version."""
+    if warehouse.has_table(HISTORY):
+        return warehouse.read_table(HISTORY)
+    if not warehouse.has_table(name):
+        return None
+    return next_history(None, warehouse.read_table(name, KEY))
 
 
 def pool_asset(pool: str) -> dg.AssetsDefinition:
@@ -108,28 +141,44 @@ def _store(
 ) -> dg.Output[pd.DataFrame]:
     """Writes the quarantine and wraps the kept rows with what the catalog shows of them."""
     kept, quarantined = cleaned
+    _quarantine(asset, sources, kept, quarantined, warehouse)
+    return table(kept, _metadata(sources, kept, quarantined))
+
+
+def _quarantine(
+    asset: str,
+    sources: Mapping[str, DataSource],
+    kept: pd.DataFrame,
+    quarantined: pd.DataFrame,
+    warehouse: Warehouse,
+) -> None:
+    """Writes the quarantine. Raises SourceError when it holds every row of a source."""
     quarantined = quarantined.assign(dataset=pd.Series(asset, quarantined.index, dtype="string"))
     # First, so that the reasons can be looked up when the next lines raise.
     warehouse.replace_rows("quarantined_examples", quarantined, where={"dataset": asset})
-    counts = kept["source"].value_counts()
+    usable = set(kept["source"])
     for source in sources:
-        if source not in counts:
+        if source not in usable:
             kinds = _by_kind(quarantined[quarantined["source"] == source])
             raise SourceError(
                 f"source {source!r}: none of its {sum(kinds.values())} rows can be used {kinds}; "
                 f"see table quarantined_examples where dataset = '{asset}'"
             )
-    return table(
-        kept,
-        {
-            "dagster/row_count": len(kept),
-            "rows_by_source": dg.MetadataValue.json({s: int(counts[s]) for s in sources}),
-            "quarantined": len(quarantined),
-            "quarantined_by_reason": dg.MetadataValue.json(_by_kind(quarantined)),
-            "preview": preview(kept),
-            "quarantine_preview": preview(quarantined),
-        },
-    )
+
+
+def _metadata(
+    sources: Mapping[str, DataSource], kept: pd.DataFrame, quarantined: pd.DataFrame
+) -> dict[str, Any]:
+    """What the catalog shows of a pool."""
+    counts = kept["source"].value_counts()
+    return {
+        "dagster/row_count": len(kept),
+        "rows_by_source": dg.MetadataValue.json({s: int(counts[s]) for s in sources}),
+        "quarantined": len(quarantined),
+        "quarantined_by_reason": dg.MetadataValue.json(_by_kind(quarantined)),
+        "preview": preview(kept),
+        "quarantine_preview": preview(quarantined),
+    }
 
 
 def _by_kind(quarantined: pd.DataFrame) -> dict[str, int]:
@@ -146,7 +195,8 @@ def with_columns(asset: dg.AssetsDefinition, extra: Mapping[str, str]) -> dg.Ass
         name: (types[kind], "The source's own column, which an indicator reads")
         for name, kind in extra.items()
     }
-    schema = column_schema(_EXAMPLES | columns)
+    own = _CANDIDATES if asset is candidate_datasets else _EXAMPLES
+    schema = column_schema(own | columns)
     return with_version(asset, extra).map_asset_specs(
         lambda spec: spec.merge_attributes(metadata=schema)
     )

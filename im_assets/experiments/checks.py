@@ -35,6 +35,8 @@ def completeness(
     """
     evaluates = dg.AssetKey(experiment.losses) in context.job_def.asset_layer.selected_asset_keys
     made = set(context.partition_keys) if evaluates else set()
+    if experiment.series is not None:
+        experiment = experiment.now(warehouse.read_table(experiment.series))
     faults = [f for f in _faults(experiment, study, gpu, warehouse) if f.partition not in made]
     total, noun = len(experiment.keys), experiment.noun
     text = f"all {total} {noun} have losses after this run"
@@ -129,7 +131,7 @@ def parts_agree_check(experiment: Experiment, asset: str) -> dg.AssetChecksDefin
     ) -> dg.AssetCheckResult:
         parts = Parts.of(experiment, tables)
         faults = parts.faults(tables["eval_set"], study, gpu)
-        total = len(experiment.keys)
+        total = len(parts.experiment.keys)
         by_kind = pd.Series([fault.kind for fault in faults], dtype=object).value_counts()
         return dg.AssetCheckResult(
             passed=not faults,

@@ -7,7 +7,7 @@ Every partition key ends in ``seed-000``, the seed of its finetune.
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import dagster as dg
 import pandas as pd
@@ -42,7 +42,7 @@ class Experiment:
         noun: what its sets are called, in the plural.
         pool: the asset with the texts of the examples that sets are chosen from.
         scores: the asset with their scores.
-        keys: the partition keys.
+        keys: the partition keys; of a series, those that the profile names.
         column: holds the partition key in the experiment's tables.
         group: the assets' group in the catalog, or None: each in that of its kind.
         draw: how sets are chosen, from the assets ``made_from``.
@@ -50,6 +50,11 @@ class Experiment:
         reads: the settings that the drawing reads.
         version: changes when the same input and settings would give other sets.
         rows: what is measured beside losses: answers, verdicts (see measures).
+        series: the asset with the partition keys as they are now (seed, version, retired), where
+            they grow with the data; ``now`` reads it.
+        versions: of a series, the version of the pool that each key's set is drawn from.
+        origin: of a series, what its sets go back to: their data version must not depend on what
+            the pool becomes later. Default: the content of what they are made from.
         names: of the three assets, where they are not ``<name>_samples`` and so on.
     """
 
@@ -68,6 +73,22 @@ class Experiment:
     group: str | None = None
     names: Mapping[str, str] = field(default_factory=dict)
     rows: tuple[str, ...] = ()
+    series: str | None = None
+    versions: Mapping[str, int] = field(default_factory=dict)
+    origin: Callable[[Drawing], str] | None = None
+
+    def now(self, series: pd.DataFrame) -> "Experiment":
+        """The experiment with the partition keys that it has now.
+
+        Args:
+            series: the table of that name: the profile's keys stay, but those retired; further ones
+                follow.
+        """
+        retired = set(series.loc[series["retired"], "seed"])
+        drawn = series.loc[~series["retired"] & series["refit"], "seed"]
+        keys = [key for key in dict.fromkeys((*self.keys, *drawn)) if key not in retired]
+        versions = {str(k): int(v) for k, v in zip(series["seed"], series["version"], strict=True)}
+        return replace(self, keys=tuple(keys), versions=versions)
 
     def asset(self, kind: str) -> str:
         """The name of the experiment's asset of a kind: samples, adapters, losses, …"""
@@ -93,8 +114,10 @@ class Experiment:
         return fingerprint(self.version, settings_read(study, self.reads))
 
     @property
-    def partitions(self) -> dg.StaticPartitionsDefinition:
-        """The partitions of its assets."""
+    def partitions(self) -> dg.PartitionsDefinition:
+        """The partitions of its assets; of a series, the instance holds their keys."""
+        if self.series is not None:
+            return dg.DynamicPartitionsDefinition(name=self.series)
         return dg.StaticPartitionsDefinition(list(self.keys))
 
 

@@ -17,6 +17,7 @@ from im_resources.study import fingerprint
 FaultKind = Literal[
     "not drawn",
     "drawn otherwise",
+    "another version",
     "withdrawn examples",
     "not finetuned",
     "another set",
@@ -110,8 +111,14 @@ def faults_of(
         more: the tables of the experiment's further ``rows``: answers, verdicts.
     """
     column = experiment.column
+    drawn = ["set_id", "drawing_id"]
+    if experiment.series is not None:
+        if "pool_version" not in samples:  # written before the pool had versions
+            samples = samples.assign(pool_version=1)
+        samples = samples.assign(pool_version=samples["pool_version"].fillna(1).astype("int64"))
+        drawn.append("pool_version")
     parts = {
-        "samples": _distinct(samples, column, ["set_id", "drawing_id"]),
+        "samples": _distinct(samples, column, drawn),
         "adapters": _distinct(
             adapters, column, ["set_id", "settings_id", "base_id", "precision", "trial_id"]
         ),
@@ -151,6 +158,9 @@ def _fault(
         return "not drawn", experiment.samples
     if expected.drawing_id not in (None, samples["drawing_id"]):
         return "drawn otherwise", experiment.samples
+    version = experiment.versions.get(str(samples[experiment.column]))
+    if version not in (None, samples.get("pool_version")):
+        return "another version", experiment.samples
     if withdrawn:
         return "withdrawn examples", experiment.samples
     if adapters is None:
@@ -208,6 +218,7 @@ def told(faults: Sequence[Fault], total: int) -> list[str]:
 _WORDS: dict[FaultKind, str] = {
     "not drawn": "not been drawn",
     "drawn otherwise": "been drawn with other settings",
+    "another version": "been drawn from another version of the pool",
     "withdrawn examples": "examples that the pool no longer holds",
     "not finetuned": "not been finetuned on",
     "another set": "an adapter that was trained on another set",

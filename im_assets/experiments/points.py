@@ -49,7 +49,9 @@ class Parts:
 
     @classmethod
     def of(cls, experiment: Experiment, tables: Mapping[str, pd.DataFrame]) -> "Parts":
-        """From tables by the names of their assets."""
+        """From tables by the names of their assets; of a series, its keys as they are now."""
+        if experiment.series is not None:
+            experiment = experiment.now(tables[experiment.series])
         kinds = ("samples", "adapters", "losses")
         samples, adapters, losses = (tables[experiment.asset(kind)] for kind in kinds)
         more = {kind: tables[experiment.asset(kind)] for kind in experiment.rows}
@@ -65,6 +67,7 @@ class Parts:
             *(experiment.asset(kind) for kind in experiment.rows),
             experiment.pool,
             "eval_set",
+            *((experiment.series,) if experiment.series else ()),
         )
 
     def faults(

@@ -1,21 +1,106 @@
-"""The mixtures' experiment (mixed_samples and its like), and seed_design: which seeds tell most."""
+"""The mixtures' experiment (mixed_samples and its like), the series of their seeds, and
+seed_design: which seeds tell most."""
 
 import dagster as dg
 import numpy as np
 import pandas as pd
 
+from im_assets.candidates.versions import HISTORY, current_version
 from im_assets.common.presentation import presentation, preview, table
 from im_assets.experiments.assets import definitions_of
+from im_assets.experiments.experiment import Experiment
 from im_assets.mixtures.design import (
     d_optimal,
     expected_indicators,
     information,
     principal_directions,
+    source_means,
 )
-from im_assets.mixtures.experiment import mixture_experiment
+from im_assets.mixtures.experiment import SERIES, mixture_experiment
+from im_assets.mixtures.partitions import sync_partitions
+from im_assets.mixtures.series import next_series, with_new_seeds
 from im_resources.study import Study
+from im_resources.warehouse import Warehouse
 
 RANDOM_DRAWS = 200
+SEEDS = {
+    "seed": ("text", "Partition key"),
+    "version": ("bigint", "The version of the candidate pool that the mixture is drawn from"),
+    "refit": ("boolean", "Drawn from a later version of the pool; not named by the profile"),
+    "retired": ("boolean", "Its mixture holds examples that the pool no longer holds"),
+    "as_of": ("bigint", "The version of the pool that the series answers"),
+}
+
+
+# No `reads`: more seeds are no change of those there are. A setting that an asset reads counts in
+# the code versions of all that follows.
+@dg.asset(**presentation("mixtures", {"python", "duckdb"}, SEEDS))
+def mixture_seeds(
+    context: dg.AssetExecutionContext,
+    candidate_datasets: pd.DataFrame,
+    study: dg.ResourceParam[Study],
+    warehouse: dg.ResourceParam[Warehouse],
+) -> dg.Output[pd.DataFrame]:
+    """The seeds of the mixtures: the profile's, and with each new version of the candidate pool
+    some more, chosen to tell most beside those measured already (D-optimal). They are the
+    partitions.
+
+    A mixture that was finetuned on keeps the version of the pool that it was drawn from, unless it
+    holds withdrawn examples: then it is retired. What was paid for is looked up in the warehouse: a
+    dependency on it would be a circle."""
+    experiment = mixture_experiment(study)
+    history = warehouse.read_table(HISTORY)
+    previous = warehouse.read_table(SERIES) if warehouse.has_table(SERIES) else None
+    size = study.mixtures.size
+    series, count = next_series(
+        previous,
+        experiment.keys,
+        _paid(experiment, study, warehouse),
+        history,
+        size,
+        study.refit.new_seeds,
+    )
+    if count:
+        means = None
+        if warehouse.has_table(experiment.scores):
+            sources = sorted(set(history["source"].astype(str)))
+            scores = warehouse.read_table(experiment.scores)
+            means, unscored = source_means(scores, candidate_datasets, sources)
+            if unscored:
+                context.log.warning(f"nothing of {', '.join(unscored)} is scored: taken as average")
+        looked_at = study.mixtures.candidate_seeds
+        series = with_new_seeds(series, count, history, means, size, looked_at)
+    keys = experiment.now(series).keys
+    sync_partitions(context.instance, keys)
+    return table(
+        series,
+        {
+            "mixtures": len(keys),
+            "new": count,
+            "retired": int(series["retired"].sum()),
+            "pool version": current_version(history),
+            "seeds": preview(series, rows=len(series)),
+        },
+    )
+
+
+def _paid(experiment: Experiment, study: Study, warehouse: Warehouse) -> set[str]:
+    """The seeds whose mixtures were drawn as the profile says, and finetuned on."""
+    tables = {}
+    for name, columns in (
+        (experiment.samples, [experiment.column, "set_id", "drawing_id"]),
+        (experiment.adapters, [experiment.column, "set_id"]),
+    ):
+        if not warehouse.has_table(name):
+            return set()
+        rows = warehouse.read_table(name)
+        if not set(columns) <= set(rows.columns):  # made before there were fingerprints
+            return set()
+        tables[name] = rows[columns].drop_duplicates()
+    drawn = tables[experiment.samples]
+    drawn = drawn[drawn["drawing_id"] == experiment.drawing_id(study)]
+    both = drawn.merge(tables[experiment.adapters], on=[experiment.column, "set_id"])
+    return set(both[experiment.column].astype(str))
 
 
 @dg.asset(
@@ -31,14 +116,11 @@ def seed_design(
     many as the study has. A proposal: paste it into the profile to finetune on these instead.
 
     Sources of which nothing is scored yet take the mean of all, with a warning."""
-    scored = example_scores.merge(candidate_datasets[["example_id", "source"]], on="example_id")
-    means = scored.pivot_table(index="source", columns="indicator", values="value", aggfunc="mean")
     sizes = candidate_datasets["source"].value_counts()
     held = {str(source): int(count) for source, count in sizes.items()}
-    means = means.reindex(pd.Index(sorted(held), name="source"))
-    if unscored := list(means.index[means.isna().any(axis=1)]):
+    means, unscored = source_means(example_scores, candidate_datasets, sorted(held))
+    if unscored:
         context.log.warning(f"nothing of {', '.join(unscored)} is scored: taken as average")
-        means = means.fillna(scored.groupby("indicator")["value"].mean())
     count = len(study.mixtures.seed_numbers)
     seeds = range(max(count, study.mixtures.candidate_seeds))
     expected = expected_indicators(held, means, seeds, study.mixtures.size)
@@ -53,7 +135,8 @@ def seed_design(
     proposal = expected.rename_axis("seed").reset_index().rename_axis(columns=None)
     proposal.insert(1, "chosen", np.isin(np.arange(len(vectors)), chosen))
     names = ", ".join(str(seed) for seed in proposal.loc[proposal["chosen"], "seed"])
-    scored_of = scored.groupby("source")["example_id"].nunique()
+    scored = candidate_datasets["example_id"].isin(example_scores["example_id"])
+    scored_of = candidate_datasets.loc[scored, "source"].value_counts()
     return table(
         proposal,
         {
@@ -77,5 +160,6 @@ def seed_design(
 def definitions(study: Study) -> dg.Definitions:
     """The assets and checks of this room."""
     return dg.Definitions.merge(
-        definitions_of(mixture_experiment(study), study), dg.Definitions(assets=[seed_design])
+        definitions_of(mixture_experiment(study), study),
+        dg.Definitions(assets=[mixture_seeds, seed_design]),
     )

@@ -135,3 +135,22 @@ def expected_indicators(
     ]
     shares = pd.DataFrame(counts, index=pd.Index(seeds, name="seed"))[sources] / size
     return shares @ means.loc[sources]
+
+
+def source_means(
+    scores: pd.DataFrame, pool: pd.DataFrame, sources: Sequence[str]
+) -> tuple[pd.DataFrame, list[str]]:
+    """Mean of each indicator over the scored examples of each source, and the sources without any,
+    which take the mean of all.
+
+    Args:
+        scores: columns example_id, indicator, value.
+        pool: columns example_id, source.
+
+    Returns: means with a row for each of ``sources``, in order, a column for each indicator.
+    """
+    scored = scores.merge(pool[["example_id", "source"]], on="example_id")
+    means = scored.pivot_table(index="source", columns="indicator", values="value", aggfunc="mean")
+    means = means.reindex(pd.Index(sources, name="source"))
+    unscored = list(means.index[means.isna().any(axis=1)])
+    return means.fillna(scored.groupby("indicator")["value"].mean()), unscored

@@ -1,13 +1,20 @@
-"""The random mixtures as an experiment: what the rule is fitted on."""
+"""The random mixtures as an experiment: what the rule is fitted on.
+
+They are a series: when the candidate pool has a new version, further seeds are drawn from it, and
+those drawn before stay what they are.
+"""
 
 from collections.abc import Iterator, Sequence
 
 import pandas as pd
 
+from im_assets.candidates.versions import HISTORY, current_version, held_in, origin
 from im_assets.experiments.experiment import Drawing, Experiment, seed_key, seed_of
 from im_assets.experiments.measures import rows_read
 from im_assets.mixtures.drawing import draw_mixture
 from im_resources.study import Study
+
+SERIES = "mixture_seeds"
 
 
 def mixture_experiment(study: Study) -> Experiment:
@@ -19,14 +26,18 @@ def mixture_experiment(study: Study) -> Experiment:
         pool="candidate_datasets",
         scores="example_scores",
         keys=tuple(map(seed_key, study.mixtures.seed_numbers)),
+        series=SERIES,
         column="seed",
         draw=draw,
-        made_from=("candidate_datasets",),
+        origin=lambda drawing: origin(drawing.warehouse.read_table(HISTORY)),
+        made_from=("candidate_datasets", SERIES),
         description="Random mixtures of the candidate sources: a random weight per source, then "
-        "examples without replacement. The same seed gives the same mixture on any machine.",
+        "examples without replacement. The same seed gives the same mixture on any machine, from "
+        "the version of the pool that it belongs to.",
         columns={
             "source": ("text", "Candidate source it was drawn from"),
             "share": ("double", "The source's random weight r_i / Σr"),
+            "pool_version": ("bigint", "The version of the pool that it was drawn from"),
         },
         reads=("mixtures.size",),
         names={
@@ -39,8 +50,12 @@ def mixture_experiment(study: Study) -> Experiment:
 
 
 def draw(keys: Sequence[str], drawing: Drawing) -> Iterator[tuple[str, pd.DataFrame]]:
-    """The mixture of each key."""
-    candidates, size = drawing.tables["candidate_datasets"], drawing.study.mixtures.size
-    for key in keys:
-        mixture = draw_mixture(candidates, seed_of(key), size)
-        yield key, mixture[["example_id", "source", "share"]]
+    """The mixture of each key, from the version of the pool that its seed belongs to."""
+    history = drawing.warehouse.read_table(HISTORY)
+    series = drawing.tables[SERIES].set_index("seed")["version"]
+    newest = current_version(history)
+    versions = {key: int(series.get(key, newest)) for key in keys}
+    pools = {version: held_in(history, version) for version in set(versions.values())}
+    for key, version in versions.items():
+        mixture = draw_mixture(pools[version], seed_of(key), drawing.study.mixtures.size)
+        yield key, mixture[["example_id", "source", "share"]].assign(pool_version=version)

@@ -10,6 +10,7 @@ from im_assets.common.presentation import presentation, preview, table
 from im_assets.common.versions import content_version
 from im_assets.experiments.checks import parts_agree_check
 from im_assets.experiments.points import Parts, points_of
+from im_assets.mixtures.experiment import SERIES
 from im_assets.rule.checks import indicator_table_is_finite, indicators_are_not_collinear
 from im_assets.rule.document import coefficient_table, write_rule
 from im_assets.rule.figures import coefficient_figure, fit_figure, indicator_figure
@@ -155,7 +156,10 @@ def measured_asset(study: Study) -> dg.AssetsDefinition:
     )
 )
 def quality_rule(
-    context: dg.AssetExecutionContext, indicator_table: pd.DataFrame, study: dg.ResourceParam[Study]
+    context: dg.AssetExecutionContext,
+    indicator_table: pd.DataFrame,
+    mixture_seeds: pd.DataFrame,
+    study: dg.ResourceParam[Study],
 ) -> dg.Output[pd.DataFrame]:
     """The linear rule that predicts log evaluation loss (or `rule.target`) from indicators, one row
     a term.
@@ -166,7 +170,7 @@ def quality_rule(
     """
     indicators = list(study.scoring.indicators)
     if study.rule.source == "fitted":
-        require_points(indicator_table, study)
+        require_points(indicator_table, study, {SERIES: mixture_seeds})
         rule = fit_rule(indicator_table, indicators, study.rule, Target.of(study))
         rule = rule.model_copy(
             update={

@@ -6,7 +6,7 @@ earlier rules left in the warehouse. It is the one place where the study's circl
 only asset that reads tables which it does not depend on.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import pandas as pd
 
@@ -43,13 +43,17 @@ def point_experiments(study: Study) -> list[Experiment]:
     return [EXPERIMENTS[name](study) for name in study.rule.points if name in EXPERIMENTS]
 
 
-def require_points(points: pd.DataFrame, study: Study) -> None:
+def require_points(points: pd.DataFrame, study: Study, series: Mapping[str, pd.DataFrame]) -> None:
     """Refuse a table that lacks a trial, or was made before the profile changed: a rule on some of
     the mixtures, or on finetunes with other settings, is another rule.
 
+    Args:
+        series: the tables with the partition keys of the experiments that are a series.
+
     Raises LineageError with what is missing, or what changed, and what to materialize.
     """
-    for experiment in point_experiments(study):
+    for named in point_experiments(study):
+        experiment = named.now(series[named.series]) if named.series else named
         mine = points.loc[points["experiment"] == experiment.name, "partition"]
         if missing := [key for key in experiment.keys if key not in set(mine)]:
             raise LineageError(

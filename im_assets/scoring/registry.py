@@ -25,7 +25,9 @@ Scope = Literal["example", "set"]
 Column = Literal["number", "text"]
 Columns = Callable[[Mapping[str, Any]], dict[str, Column]]
 # What the tables of examples have already.
-TAKEN = ("example_id", "source", "line", "instruction", "input", "output", "category")
+TAKEN = (
+    "example_id", "source", "line", "instruction", "input", "output", "category", "since_version",
+)  # fmt: skip
 
 
 class IndicatorError(ValueError):

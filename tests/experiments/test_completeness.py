@@ -24,7 +24,7 @@ def test_losses_of_earlier_settings_do_not_count(
     monkeypatch.setenv("IM_HOME", str(tmp_path / "var"))
     with dg.DagsterInstance.ephemeral() as instance:
         platform = Platform(write_profile(tmp_path, tiny_folder), instance)
-        assert platform.run("study").success
+        assert platform.run_study().success
         again = platform.materialize(*MIXTURES, keys=SEEDS[:3])
         assert told(again).passed
 

@@ -37,7 +37,7 @@ def finished(
     with pytest.MonkeyPatch.context() as patch, dg.DagsterInstance.ephemeral() as instance:
         patch.setenv("IM_HOME", str(home))
         profile = write_profile(home, tiny_folder, mixtures={"seeds": 6})
-        assert Platform(profile, instance).run("study").success
+        assert Platform(profile, instance).run_study().success
         yield home, profile
 
 

@@ -60,7 +60,7 @@ def platform(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path) -> Ite
             if file.stem != "evaluation":
                 _add_scores(file, home / "scores.jsonl")
         found = Platform(profile, instance)
-        result = found.run("study")
+        result = found.run_study()
         assert result.success, [
             event.step_failure_data.error_display_string
             for event in result.filter_events(lambda event: event.is_step_failure)

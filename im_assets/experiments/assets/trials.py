@@ -114,11 +114,12 @@ def samples_asset(experiment: Experiment) -> dg.AssetsDefinition:
     ) -> Iterator[dg.Output[pd.DataFrame] | dg.AssetCheckResult]:
         yield completeness(context, experiment, study, gpu, warehouse)
         drawing_id = experiment.drawing_id(study)
-        version = fingerprint(
-            drawing_id,
-            [content_version(tables[name]) for name in experiment.made_from],
-        )
         drawing = Drawing(tables, study, Models.of(study, gpu), warehouse)
+        if experiment.origin is not None:
+            made_from = [experiment.origin(drawing)]
+        else:
+            made_from = [content_version(tables[name]) for name in experiment.made_from]
+        version = fingerprint(drawing_id, made_from)
         drawn = []
         for key, members in experiment.draw(context.partition_keys, drawing):
             set_id = set_id_of(members["example_id"])

@@ -21,6 +21,7 @@ from im_resources.study.schema.experiments import (
     MixtureSettings,
 )
 from im_resources.study.schema.models import ModelSettings
+from im_resources.study.schema.operations import RefitSettings
 from im_resources.study.schema.rule import RuleSettings
 from im_resources.study.schema.scoring import ScoringSettings
 from im_resources.study.schema.selection import SelectionSettings
@@ -64,6 +65,9 @@ class Study(Settings):
     univariate: UnivariateSettings | None = Field(None, description="Left out: no univariate study")
     validation: ValidationSettings | None = Field(
         None, description="Left out: selections are not finetuned on"
+    )
+    refit: RefitSettings = Field(
+        RefitSettings(), description="What follows when the candidate pool has a new version"
     )
     judge: JudgeSettings | None = Field(None, description="Left out: no pairwise judge")
     transfer: TransferSettings | None = Field(None, description="Left out: no proxy transfer")
