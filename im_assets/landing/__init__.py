@@ -1,0 +1,1 @@
+"""Files that land while the study lives: watched, judged, and admitted to their source."""
