@@ -147,7 +147,7 @@ def test_what_uses_the_gpu_waits_for_it() -> None:
 
 def test_the_jobs_hold_every_asset_and_check_once() -> None:
     jobs = [defs.resolve_job_def(job.name) for job in defs.jobs or ()]
-    assert jobs[0].name == "study"
+    assert [job.name for job in jobs[:2]] == ["data", "study"]
     held = [k.to_user_string() for job in jobs for k in job.asset_layer.executable_asset_keys]
     assert sorted(held) == sorted(NAMES)
     checks = [key for job in jobs for key in job.asset_layer.asset_graph.asset_check_keys]
@@ -155,11 +155,11 @@ def test_the_jobs_hold_every_asset_and_check_once() -> None:
     dg.Definitions.validate_loadable(defs)
 
 
-def test_a_study_without_evidence_is_one_job() -> None:
+def test_a_study_without_evidence_is_data_mixtures_and_report() -> None:
     bare = load_study("demo").model_copy(update={"univariate": None, "validation": None})
     assert bare.judge is None
     names = [job.name for job in definitions(bare, "demo").jobs or ()]
-    assert set(names) <= {"study", "reporting"}
+    assert set(names) <= {"data", "study", "reporting"}
 
 
 def test_another_study_has_its_own_seeds_and_warehouse() -> None:

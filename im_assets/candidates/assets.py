@@ -1,6 +1,7 @@
 """The data of a study as assets: the evaluation set, the candidates, and the unseen pool."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -20,19 +21,24 @@ from im_assets.candidates.versions import (
 )
 from im_assets.common.presentation import column_schema, presentation, preview, table
 from im_assets.common.versions import with_version
+from im_assets.landing.ledger import admitted, source_of, target_source
 from im_assets.scoring.registry import columns_read
 from im_resources.study import DataSource, Study
 from im_resources.warehouse import Warehouse
 
 _TEXTS = {
     "source": ("VARCHAR", "Name of the source in the profile"),
-    "line": ("BIGINT", "1-based line (JSONL, CSV) or row in the source's file"),
+    "line": ("BIGINT", "1-based line (JSONL, CSV) or row in that file"),
     "instruction": ("VARCHAR", "What is asked"),
     "input": ("VARCHAR", "Context of the instruction; '' where none"),
     "output": ("VARCHAR", "The response"),
     "category": ("VARCHAR", "The source's own category; '' where none"),
 }
-_EXAMPLES = {"example_id": ("VARCHAR", "Hash of the normalized content")} | _TEXTS
+_EXAMPLES = {
+    "example_id": ("VARCHAR", "Hash of the normalized content"),
+    **_TEXTS,
+    "file": ("VARCHAR", "Name of the file, or id of the hub dataset, that it was read from"),
+}
 _CANDIDATES = _EXAMPLES | {SINCE: ("BIGINT", "The first version of the pool that holds it")}
 _REFERENCES = {
     "eval_id": ("VARCHAR", "Hash of the normalized prompt"),
@@ -56,7 +62,9 @@ def eval_set(
 ) -> dg.Output[pd.DataFrame]:
     """Reads the evaluation source; raises SourceError when none of its rows can be used."""
     sources = {"evaluation": study.data.evaluation}
-    return _store("eval_set", sources, references(*_read(sources, verifiable=True)), warehouse)
+    own = study.data.evaluation
+    rows = _with_file(read_source("evaluation", own, verifiable=True), _name_of(own))
+    return _store("eval_set", sources, references(*rows), warehouse)
 
 
 @dg.asset(
@@ -72,7 +80,7 @@ def candidate_datasets(
 ) -> dg.Output[pd.DataFrame]:
     """Reads and cleans the candidates; raises SourceError when a source has no usable row."""
     sources = study.data.candidates
-    rows = _read(sources, columns_read(study.scoring))
+    rows = _read({name: name for name in sources}, study, warehouse)
     kept, quarantined = clean(*rows, study.cleaning, eval_set)
     name = "candidate_datasets"
     _quarantine(name, sources, kept, quarantined, warehouse)
@@ -114,8 +122,9 @@ def pool_asset(pool: str) -> dg.AssetsDefinition:
     ) -> dg.Output[pd.DataFrame]:
         """Reads and cleans the unseen pool; raises SourceError when it has no usable row."""
         # The single pool of an unnamed profile has always been the source "unseen".
-        sources = {pool if pool != "dolly" else "unseen": study.data.unseen[pool]}
-        rows = _read(sources, columns_read(study.scoring))
+        name = pool if pool != "dolly" else "unseen"
+        sources = {name: study.data.unseen[pool]}
+        rows = _read({name: pool}, study, warehouse)
         cleaned = clean(*rows, study.cleaning, eval_set)
         return _store(f"{pool}_dataset", sources, cleaned, warehouse)
 
@@ -123,14 +132,37 @@ def pool_asset(pool: str) -> dg.AssetsDefinition:
 
 
 def _read(
-    sources: Mapping[str, DataSource],
-    extra: Mapping[str, str] | None = None,
-    verifiable: bool = False,
+    targets: Mapping[str, str], study: Study, warehouse: Warehouse
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """(rows, rejected) of all sources, in the order of the profile, with these further columns."""
-    parts = (read_source(*item, extra, verifiable) for item in sources.items())
+    """(rows, rejected) of all sources, in the order of the profile, then of what landed for them.
+
+    What landed comes last: of duplicates, it is the row that is there already that stays.
+
+    Args:
+        targets: the source or pool of the profile, by its name in the column ``source``.
+    """
+    extra = columns_read(study.scoring)
+    parts = [
+        _with_file(read_source(name, (own := target_source(study, target)), extra), _name_of(own))
+        for name, target in targets.items()
+    ]
+    for name, target in targets.items():
+        for landed in admitted(warehouse, target):
+            found = read_source(name, source_of(landed, study), extra)
+            parts.append(_with_file(found, landed.name))
     rows, rejected = zip(*parts, strict=True)
     return pd.concat(rows, ignore_index=True), pd.concat(rejected, ignore_index=True)
+
+
+def _name_of(source: DataSource) -> str:
+    return Path(source.path).name if source.path else str(source.hub)
+
+
+def _with_file(
+    parts: tuple[pd.DataFrame, pd.DataFrame], file: str
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    rows, rejected = parts
+    return rows.assign(file=file), rejected.assign(file=file)
 
 
 def _store(

@@ -24,8 +24,10 @@ from im_assets.candidates.ngrams import Hashes, WordHashes, ngrams
 from im_assets.candidates.reading import ROW_COLUMNS, excerpt_of
 from im_resources.study import CleaningSettings
 
-KEPT_COLUMNS = ["example_id", "source", "line", "instruction", "input", "output", "category"]
-QUARANTINED_COLUMNS = ["dataset", "source", "line", "kind", "reason", "excerpt"]
+KEPT_COLUMNS = [
+    "example_id", "source", "line", "instruction", "input", "output", "category", "file",
+]  # fmt: skip
+QUARANTINED_COLUMNS = ["dataset", "source", "file", "line", "kind", "reason", "excerpt"]
 _SEPARATOR = "\x1f"
 
 
@@ -64,8 +66,9 @@ def clean(
     """Split rows into those of the study and those in quarantine.
 
     Args:
-        rows: as from `read_source`, the sources in order, each in the order of its lines: of
-            duplicates, the first row here stays. Further columns are carried through.
+        rows: as from `read_source`, with ``file`` where it is known, the sources in order, each in
+            the order of its lines: of duplicates, the first row here stays. Further columns are
+            carried through.
         rejected: rows that the readers could not use; they join the quarantine.
         settings: thresholds.
         evaluation: with columns eval_id, instruction, input, output; None skips the leak test.
@@ -78,8 +81,9 @@ def clean(
     leaks = None if evaluation is None else _Leaks(evaluation, settings.leak_ngram, hashes)
     near = NearDuplicates(settings.near_duplicate_similarity)
     first_with: dict[str, int] = {}
-    places = [f"{s} line {n}" for s, n in zip(rows["source"], rows["line"], strict=True)]
-    extra = [column for column in rows.columns if column not in ROW_COLUMNS]
+    rows = rows if "file" in rows else rows.assign(file="")
+    places = [_place(*where) for where in rows[["source", "file", "line"]].itertuples(index=False)]
+    extra = [column for column in rows.columns if column not in (*ROW_COLUMNS, "file")]
     kept: list[tuple[object, ...]] = []
     dropped: list[tuple[object, ...]] = []
 
@@ -108,17 +112,23 @@ def clean(
         reason = fault(number, *texts, identity)
         if reason is None:
             further = (row[column] for column in extra)
-            kept.append((identity, row["source"], row["line"], *texts, row["category"], *further))
+            place = row["source"], row["line"]
+            kept.append((identity, *place, *texts, row["category"], row["file"], *further))
         else:
             excerpt = excerpt_of(" → ".join(filter(None, texts)))
-            dropped.append(("", row["source"], row["line"], *reason, excerpt))
+            dropped.append(("", row["source"], row["file"], row["line"], *reason, excerpt))
     frame = pd.DataFrame(kept, columns=[*KEPT_COLUMNS, *extra])
     return frame.astype({c: rows[c].dtype for c in extra}), quarantine(dropped, rejected)
+
+
+def _place(source: str, file: str, line: int) -> str:
+    return f"{source} ({file}) line {line}" if file else f"{source} line {line}"
 
 
 def quarantine(dropped: list[tuple[object, ...]], rejected: pd.DataFrame) -> pd.DataFrame:
     """Rejected and dropped rows as one frame, typed even when it is empty (it becomes a table)."""
     frame = pd.DataFrame(dropped, columns=QUARANTINED_COLUMNS)
+    rejected = rejected if "file" in rejected else rejected.assign(file="")
     parts = [part for part in (rejected.assign(dataset=""), frame) if len(part)]
     whole = pd.concat(parts, ignore_index=True)[QUARANTINED_COLUMNS] if parts else frame
     return whole.astype({c: "int64" if c == "line" else "string" for c in QUARANTINED_COLUMNS})

@@ -65,6 +65,6 @@ def references(rows: pd.DataFrame, rejected: pd.DataFrame) -> tuple[pd.DataFrame
                 kept.append((identity, index, source, line, *prompt, output, category))
                 continue
             excerpt = excerpt_of(" → ".join(filter(None, (*prompt, output))))
-            dropped.append(("", source, line, *reason, excerpt))
+            dropped.append(("", source, row.get("file", ""), line, *reason, excerpt))
     whole = [(*values, *right[str(values[0])].values()) for values in kept]
     return pd.DataFrame(whole, columns=REFERENCE_COLUMNS), quarantine(dropped, rejected)

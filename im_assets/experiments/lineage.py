@@ -161,8 +161,8 @@ def _fault(
     version = experiment.versions.get(str(samples[experiment.column]))
     if version not in (None, samples.get("pool_version")):
         return "another version", experiment.samples
-    if withdrawn:
-        return "withdrawn examples", experiment.samples
+    if withdrawn:  # a series retires the set; any other experiment draws it again
+        return "withdrawn examples", experiment.series or experiment.samples
     if adapters is None:
         return "not finetuned", experiment.adapters
     if adapters["set_id"] != samples["set_id"]:

@@ -1,6 +1,7 @@
 """The assets end to end on small files: what is stored, shown and refused."""
 
 import json
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from im_assets.candidates.checks import (
 )
 from im_assets.candidates.reading import SourceError
 from im_resources.study import Study
+from im_resources.warehouse import Warehouse
 
 dolly_dataset, unseen_does_not_leak = pool_asset("dolly"), pool_does_not_leak("dolly")
 ASSETS = [eval_set, candidate_datasets, dolly_dataset]
@@ -25,16 +27,14 @@ CHECKS = [no_empty_source, eval_set_usable, candidates_do_not_leak, unseen_does_
 LEAK = "the quick brown fox jumps over the lazy dog"
 
 
-class Tables:
-    """Remembers what is written; stands in for the warehouse's one method used here."""
+class Tables(Warehouse):
+    """The warehouse of one test."""
 
     def __init__(self) -> None:
-        self.quarantine: dict[str, pd.DataFrame] = {}
+        super().__init__(Path(tempfile.mkdtemp(prefix="tables-")) / "warehouse.duckdb")
 
-    def replace_rows(self, table: str, frame: pd.DataFrame, where: dict[str, Any]) -> None:
-        assert table == "quarantined_examples"
-        assert set(frame["dataset"]) <= {where["dataset"]}
-        self.quarantine[where["dataset"]] = frame
+    def quarantine(self, dataset: str) -> pd.DataFrame:
+        return self.read_table("quarantined_examples", where={"dataset": dataset})
 
 
 def _write(path: Path, *rows: dict[str, Any]) -> dict[str, str]:
@@ -92,17 +92,17 @@ def test_a_clean_study_materializes_and_passes_its_checks(tmp_path: Path) -> Non
     frame = result.output_for_node("eval_set")
     assert frame["output"].tolist() == [LEAK, "Once", "Mm"]
     assert frame["output_index"].tolist() == [0, 1, 0]
-    assert tables.quarantine["eval_set"]["reason"].tolist() == [
+    assert tables.quarantine("eval_set")["reason"].tolist() == [
         "exact duplicate of an output on evaluation line 1",
         "no output",
         "empty output",
     ]
-    assert tables.quarantine["eval_set"]["kind"].tolist() == [
+    assert tables.quarantine("eval_set")["kind"].tolist() == [
         "exact duplicate", "no output", "empty"
     ]  # fmt: skip
     assert result.output_for_node("dolly_dataset")["category"].tolist() == ["qa"]
-    assert tables.quarantine["dolly_dataset"]["reason"][0].startswith("leaks evaluation row")
-    assert tables.quarantine["candidate_datasets"].empty
+    assert tables.quarantine("dolly_dataset")["reason"][0].startswith("leaks evaluation row")
+    assert tables.quarantine("candidate_datasets").empty
 
 
 def test_the_catalog_shows_what_happened(tmp_path: Path) -> None:
@@ -113,7 +113,7 @@ def test_the_catalog_shows_what_happened(tmp_path: Path) -> None:
     assert shown["dagster/row_count"] == 1
     assert shown["rows_by_source"] == {"s": 1}
     assert shown["quarantined_by_reason"] == {"leaks": 1, "exact duplicate": 1}
-    assert "exact duplicate of s line 1" in str(shown["quarantine_preview"])
+    assert "exact duplicate of s (s.jsonl) line 1" in str(shown["quarantine_preview"])
 
 
 def test_the_data_version_follows_the_content(tmp_path: Path) -> None:
@@ -139,7 +139,7 @@ def test_a_source_without_usable_rows_fails_after_its_quarantine_is_written(tmp_
         candidate_datasets(eval_set=evaluation, study=study, warehouse=tables)
     assert "source 'bad': none of its 2 rows can be used" in str(caught.value)
     assert "quarantined_examples" in str(caught.value)
-    assert len(tables.quarantine["candidate_datasets"]) == 2
+    assert len(tables.quarantine("candidate_datasets")) == 2
 
 
 def test_checks_catch_what_cleaning_should_have_dropped(tmp_path: Path) -> None:

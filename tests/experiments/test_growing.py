@@ -1,0 +1,154 @@
+"""Data that grows: what was paid for stays, what is new is learned, what was withdrawn is gone."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import dagster as dg
+import pandas as pd
+import pytest
+
+from tests.study import Platform, write_profile
+
+NEW = 2
+PAID = [f"seed-{seed:03d}" for seed in range(8)]
+
+
+@pytest.fixture(scope="module")
+def finished(
+    tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path
+) -> Iterator[tuple[Path, Path]]:
+    """The home and the profile of a study that has run."""
+    home = tmp_path_factory.mktemp("growing")
+    with pytest.MonkeyPatch.context() as patch, dg.DagsterInstance.ephemeral() as instance:
+        patch.setenv("IM_HOME", str(home))
+        profile = write_profile(home, tiny_folder, refit={"new_seeds": NEW})
+        assert Platform(profile, instance).run_study().success
+        yield home, profile
+
+
+@pytest.fixture
+def platform(
+    finished: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Platform]:
+    """The finished study, to do something to."""
+    home, profile = finished
+    copy = tmp_path / "home"
+    shutil.copytree(home, copy)
+    own = copy / profile.name
+    text = own.read_text(encoding="utf-8").replace(str(home / "data"), str(copy / "data"))
+    own.write_text(text, encoding="utf-8")
+    monkeypatch.setenv("IM_HOME", str(copy))
+    with dg.DagsterInstance.ephemeral() as instance:
+        yield Platform(own, instance)
+
+
+def rows_of(platform: Platform, source: str) -> tuple[Path, list[dict[str, str]]]:
+    path = Path(platform.study.data.candidates[source].path or "")
+    return path, [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def write(path: Path, rows: list[dict[str, str]]) -> None:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+
+
+def add(platform: Platform, count: int = 6) -> None:
+    path, rows = rows_of(platform, "food")
+    write(path, rows + [
+        {"instruction": f"What grows in valley {i}?", "output": f"Figs, {i} kinds of them."}
+        for i in range(count)
+    ])  # fmt: skip
+
+
+def trained_now(result: dg.ExecuteInProcessResult) -> set[str]:
+    """The partitions that were finetuned on in a run."""
+    events = result.asset_materializations_for_node("finetuned_adapters")
+    return {
+        str(event.partition)
+        for event in events
+        if event.metadata["trained in this run"].value is True
+    }
+
+
+def tables(platform: Platform, *names: str) -> dict[str, pd.DataFrame]:
+    return {name: platform.table(name) for name in names}
+
+
+def test_without_new_data_everything_stays(platform: Platform) -> None:
+    before = tables(platform, "mixture_seeds", "mixed_samples", "quality_rule")
+    result = platform.run_study()
+    assert result.success
+    assert trained_now(result) == set()
+    for name, was in before.items():
+        pd.testing.assert_frame_equal(platform.table(name), was)
+
+
+def test_new_rows_are_learned_and_what_was_paid_for_stays(platform: Platform) -> None:
+    before = tables(platform, "mixed_samples", "finetuned_adapters", "eval_losses")
+    scored = len(platform.warehouse.read_table("score_cache"))
+    add(platform)
+    result = platform.run_study()
+    assert result.success
+    seeds = platform.table("mixture_seeds")
+    new = set(seeds.loc[seeds["refit"], "seed"])
+    assert len(new) == NEW
+    assert trained_now(result) == new
+    for name, was in before.items():
+        now = platform.table(name)
+        old = now[now["seed"].isin(PAID)].reset_index(drop=True)
+        columns = [c for c in was.columns if c != "folder"]  # which is in this test's own copy
+        pd.testing.assert_frame_equal(old[columns], was[columns])
+    # Six new rows, three indicators each; nothing else was scored.
+    assert len(platform.warehouse.read_table("score_cache")) == scored + 6 * 3
+    points = platform.table("indicator_table")
+    assert set(points["partition"]) == {*PAID, *new}
+    assert set(platform.table("quality_rule")["n"]) == {len(PAID) + NEW}
+    pool = platform.table("candidate_datasets")
+    assert pool["since_version"].value_counts().to_dict() == {1: 30, 2: 6}
+    assert platform.stale() == set()
+
+
+def test_withdrawn_rows_retire_their_mixtures(platform: Platform) -> None:
+    path, rows = rows_of(platform, "capitals")
+    pool = platform.table("candidate_datasets")
+    gone = pool.loc[(pool["source"] == "capitals") & (pool["line"] == 3), "example_id"].iloc[0]
+    samples = platform.table("mixed_samples")
+    hit = set(samples.loc[samples["example_id"] == gone, "seed"])
+    assert hit
+    assert hit != set(PAID)
+    del rows[2]
+    write(path, rows)
+    result = platform.run_study()
+    assert result.success
+    seeds = platform.table("mixture_seeds")
+    assert set(seeds.loc[seeds["retired"], "seed"]) == hit
+    points = platform.table("indicator_table")
+    assert set(PAID) - set(points["partition"]) == hit
+    assert gone not in set(platform.table("candidate_datasets")["example_id"])
+    assert set(platform.instance.get_dynamic_partitions("mixture_seeds")) == set(
+        points["partition"]
+    )
+
+
+def test_a_version_alone_makes_no_rule_without_its_mixtures(platform: Platform) -> None:
+    """The new seeds are there, and not finetuned on: no rule is made of the others meanwhile."""
+    add(platform)
+    assert platform.run("data").success
+    result = platform.materialize("indicator_table", "quality_rule")
+    made = {e.asset_key.to_user_string() for e in result.get_asset_materialization_events()
+            if e.asset_key}  # fmt: skip
+    assert "quality_rule" not in made
+    [check] = [
+        c for c in result.get_asset_check_evaluations() if c.check_name == "mixtures_parts_agree"
+    ]
+    assert not check.passed
+    assert f"{NEW} of {len(PAID) + NEW} have not been drawn" in str(check.description)
+
+
+def test_a_seed_is_drawn_again_from_its_own_version(platform: Platform) -> None:
+    before = platform.table("mixed_samples")
+    add(platform)
+    assert platform.run("data").success
+    assert platform.materialize("mixed_samples", keys=PAID).success
+    pd.testing.assert_frame_equal(platform.table("mixed_samples"), before)
