@@ -92,10 +92,12 @@ lock:
 	   cat requirements.lock.new; } > requirements.lock
 	@rm requirements.lock.new
 
-# The study's own variables (IM_PROFILE, DAGSTER_STATE and so on) come from the module, quoted.
+# The study's own variables (IM_PROFILE, DAGSTER_STATE and so on) come from the module, quoted. The
+# second makes the mixtures' seeds the partitions that `--partition-range` looks up.
 env:
 	@test -x $(BIN)/python || { echo "first: make install" >&2; exit 1; }
 	@$(BIN)/python -m im_resources.study.environment
+	@$(BIN)/python -m im_assets.mixtures.partitions
 	@$(foreach name,$(SETTINGS),echo 'export $(name)="$($(name))"';)
 	@echo 'export PATH="$(BIN):$$PATH"'
 

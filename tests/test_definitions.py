@@ -15,6 +15,7 @@ from dagster._core.definitions.assets.graph.base_asset_graph import BaseAssetGra
 from im_assets.definitions import definitions, defs
 from im_assets.experiments.experiment import arm_key, bin_key, seed_key, seed_of
 from im_assets.mixtures.experiment import mixture_experiment
+from im_assets.mixtures.partitions import sync_study
 from im_assets.scoring.registry import IndicatorError, chosen
 from im_resources.study import PROFILES, PROJECT_ROOT, ScoringSettings, load_study
 
@@ -23,7 +24,8 @@ UPSTREAM = {
     "eval_set": set(),
     "candidate_datasets": {"eval_set"},
     "dolly_dataset": {"eval_set"},
-    "mixed_samples": {"candidate_datasets"},
+    "mixture_seeds": {"candidate_datasets"},
+    "mixed_samples": {"candidate_datasets", "mixture_seeds"},
     "example_scores": {"candidate_datasets", "mixed_samples"},
     "dolly_scores": {"dolly_dataset"},
     "finetuned_adapters": {"candidate_datasets", "mixed_samples"},
@@ -36,8 +38,9 @@ UPSTREAM = {
         "example_scores",
         "finetuned_adapters",
         "mixed_samples",
+        "mixture_seeds",
     },
-    "quality_rule": {"indicator_table"},
+    "quality_rule": {"indicator_table", "mixture_seeds"},
     "dolly_selection": {"dolly_dataset", "dolly_scores", "quality_rule"},
 }
 PARTITIONED = {"mixed_samples", "finetuned_adapters", "eval_losses"}
@@ -114,7 +117,9 @@ def test_seeds_are_the_partitions() -> None:
         partitions = GRAPH.get(dg.AssetKey(name)).partitions_def
         if name in PARTITIONED:
             assert partitions == mixture_experiment(study).partitions
-            keys = partitions.get_partition_keys()
+            with dg.DagsterInstance.ephemeral() as instance:
+                sync_study(instance, study)
+                keys = partitions.get_partition_keys(dynamic_partitions_store=instance)
             assert keys[0] == "seed-000"
             assert len(keys) == len(study.mixtures.seed_numbers)
         else:
@@ -168,7 +173,10 @@ def test_another_study_has_its_own_seeds_and_warehouse() -> None:
     other = definitions(study.model_copy(update={"name": "other", "mixtures": mixtures}), "demo")
     node = other.resolve_asset_graph().get(dg.AssetKey("mixed_samples"))
     assert node.partitions_def is not None
-    assert len(node.partitions_def.get_partition_keys()) == 5
+    with dg.DagsterInstance.ephemeral() as instance:
+        sync_study(instance, study.model_copy(update={"name": "other", "mixtures": mixtures}))
+        keys = node.partitions_def.get_partition_keys(dynamic_partitions_store=instance)
+    assert len(keys) == 5
     assert other.resources is not None
     assert other.resources["io_manager"].database.endswith("/other/warehouse.duckdb")
 

@@ -1,11 +1,13 @@
 """The partitions of the mixtures in a Dagster instance: one a seed of the series."""
 
+import os
 from collections.abc import Sequence
 
 import dagster as dg
 
 from im_assets.mixtures.experiment import SERIES, mixture_experiment
 from im_resources.study import Study
+from im_resources.study.environment import environment
 from im_resources.warehouse import Warehouse
 
 
@@ -31,3 +33,17 @@ def sync_study(instance: dg.DagsterInstance, study: Study) -> None:
     if study.warehouse.exists() and warehouse.has_table(SERIES):
         experiment = experiment.now(warehouse.read_table(SERIES))
     sync_partitions(instance, experiment.keys)
+
+
+def main() -> None:
+    """Make the seeds of the study in ``IM_PROFILE`` the partitions of its history; silent, since
+    ``make env`` prints lines for a shell."""
+    study, variables = environment()
+    os.environ |= variables
+    study.history.mkdir(parents=True, exist_ok=True)
+    with dg.DagsterInstance.get() as instance:
+        sync_study(instance, study)
+
+
+if __name__ == "__main__":
+    main()

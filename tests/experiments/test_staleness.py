@@ -142,10 +142,13 @@ CACHES = {
     "embedding_cache": {"example_scores", "dolly_scores"},
     "quarantined_examples": {"eval_set", "candidate_datasets", "dolly_dataset"},
     "eval_loss_cache": {"base_losses", "eval_losses", "univariate_losses"},
+    "candidate_history": {"candidate_datasets"},
 }
 # A message before the training says what a run leaves out; no result is made from what it reads.
+# And seeds are new, or stay, by what was paid for already: a dependency on it would be a circle.
 TOLD = {
     "mixed_samples": {"finetuned_adapters", "eval_losses", "eval_set"},
+    "mixture_seeds": {"mixed_samples", "finetuned_adapters", "example_scores"},
     "univariate_samples": {
         "univariate_adapters", "univariate_losses", "candidate_datasets", "eval_set",
     },
