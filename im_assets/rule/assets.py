@@ -1,5 +1,6 @@
 """indicator_table and quality_rule: the points, and the rule that is fitted on them."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import dagster as dg
@@ -11,7 +12,13 @@ from im_assets.common.versions import content_version
 from im_assets.experiments.checks import parts_agree_check
 from im_assets.experiments.points import Parts, points_of
 from im_assets.mixtures.experiment import SERIES
-from im_assets.rule.checks import indicator_table_is_finite, indicators_are_not_collinear
+from im_assets.rule.checks import (
+    HOLDS,
+    indicator_table_is_finite,
+    indicators_are_not_collinear,
+    made_with,
+    still_holds,
+)
 from im_assets.rule.document import coefficient_table, write_rule
 from im_assets.rule.figures import coefficient_figure, fit_figure, indicator_figure
 from im_assets.rule.fitting import fit_rule, rank_correlation
@@ -76,6 +83,7 @@ def points_asset(study: Study) -> dg.AssetsDefinition:
     @dg.asset(
         ins={name: dg.AssetIn(name) for name in (*tables_read, *earlier)},
         deps=list(dict.fromkeys(e.scores for e in experiments)),  # aggregated in SQL
+        check_specs=[HOLDS],
         **presentation(
             "rule",
             {"sql", "duckdb"},
@@ -88,7 +96,7 @@ def points_asset(study: Study) -> dg.AssetsDefinition:
         gpu: GpuResource,
         warehouse: dg.ResourceParam[Warehouse],
         **tables: pd.DataFrame,
-    ) -> dg.Output[pd.DataFrame]:
+    ) -> Iterator[dg.Output[pd.DataFrame] | dg.AssetCheckResult]:
         """One row a point, a measured trial: the mean of every indicator over its set's members,
         KNN over the set as such, the evaluation loss and its logarithm, and what else is measured.
         Only trials whose set, finetune and losses belong together; the check of the same name tells
@@ -116,7 +124,9 @@ def points_asset(study: Study) -> dg.AssetsDefinition:
             "table": preview(points, rows=20),
             "dagster/column_schema": dg.TableSchema(schema),
         }
-        return table(points, metadata)
+        # Here, and not in a step of its own: the next rule may be fitted before that one runs.
+        yield still_holds(points, study, warehouse)
+        yield table(points, metadata)
 
     return indicator_table
 
@@ -176,6 +186,8 @@ def quality_rule(
             update={
                 "points_id": content_version(indicator_table),
                 "values_id": str(indicator_table["values_id"].iloc[0]),
+                "trials": tuple(indicator_table["trial_id"].astype(str)),
+                "made_with": made_with(indicator_table),
             }
         )
     else:

@@ -13,8 +13,10 @@ import pandas as pd
 from im_assets.experiments.experiment import some
 from im_assets.rule.document import load_rule
 from im_assets.rule.fitting import HIGH_VIF
+from im_assets.rule.holding import Holding, holding
 from im_assets.rule.target import PAPER, Target
-from im_resources.study import Study
+from im_resources.study import Study, fingerprint
+from im_resources.warehouse import Warehouse
 
 
 @dg.asset_check(asset="indicator_table", blocking=True)
@@ -46,6 +48,74 @@ def indicators_are_not_collinear(quality_rule: pd.DataFrame) -> dg.AssetCheckRes
         or f"no variance inflation factor above {HIGH_VIF:.0f}",
         metadata={"variance inflation factors": dg.MetadataValue.json(factors)},
     )
+
+
+HOLDS = dg.AssetCheckSpec(
+    "rule_still_holds",
+    asset="indicator_table",
+    description="The rule of before, on the mixtures that it was not fitted on: whether it ranks "
+    "them better than chance, and is right on average. A warning, made before the next rule is "
+    "fitted.",
+)
+
+
+def still_holds(points: pd.DataFrame, study: Study, warehouse: Warehouse) -> dg.AssetCheckResult:
+    """The check ``rule_still_holds``: the fitted rule that is in the warehouse, and new points.
+
+    That rule was made of an earlier table of points: a dependency on it would be a circle.
+    """
+    found = _put_to_the_test(points, study, warehouse)
+    numbers: dict[str, float | None] = {"mixtures": found.mixtures}
+    if found.rank is not None:
+        rank = found.rank
+        numbers |= {
+            "rank correlation": rank.value,
+            "rank correlation, low": rank.low,
+            "rank correlation, high": rank.high,
+        }
+    for name, interval in (("mean error", found.shift), ("slope", found.slope)):
+        if interval is not None:
+            numbers |= {
+                name: interval.value,
+                f"{name}, low": interval.low,
+                f"{name}, high": interval.high,
+            }
+    return dg.AssetCheckResult(
+        check_name=HOLDS.name,
+        passed=not found.refit_due,
+        severity=dg.AssetCheckSeverity.WARN,
+        description=found.words,
+        metadata={"verdict": found.verdict, "refit due": found.refit_due, **numbers},
+    )
+
+
+def made_with(points: pd.DataFrame) -> str:
+    """The fingerprint of what the points were finetuned and measured with."""
+    columns = points[["settings_id", "base_id", "evaluation_id"]].astype(str)
+    return fingerprint("made with", sorted(map(list, columns.drop_duplicates().to_numpy())))
+
+
+def _put_to_the_test(points: pd.DataFrame, study: Study, warehouse: Warehouse) -> Holding:
+    if not warehouse.has_table("quality_rule"):
+        return Holding("untested", 0, "not tested: there is no rule yet")
+    rule = load_rule(warehouse.read_table("quality_rule"))
+    if rule.source != "fitted":
+        return Holding("untested", 0, "not tested: the rule is a published one")
+    if not rule.trials:
+        return Holding("untested", 0, "not tested: the rule does not say what it was fitted on")
+    mixtures = points[points["experiment"] == "mixtures"] if len(points) else points
+    new = mixtures[~mixtures["trial_id"].isin(rule.trials)] if len(points) else points
+    if len(new) and (
+        rule.predicts != Target.of(study)
+        or set(new["values_id"]) != {rule.values_id}
+        or made_with(new) != rule.made_with
+    ):
+        words = (
+            "not tested: the rule is of another target, of other versions of the indicators, or of "
+            "finetunes that were made or measured otherwise"
+        )
+        return Holding("untested", len(new), words)
+    return holding(rule, new, study.rule.confidence)
 
 
 def drawn_by_this_rule_check(asset: str, samples: str) -> dg.AssetChecksDefinition:

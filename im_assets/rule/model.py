@@ -109,6 +109,8 @@ class Rule(Record):
     n: int | None = None
     points_id: str = Field("", description="Fingerprint of the table that it was fitted on")
     values_id: str = Field("", description="Fingerprint of the indicators' versions and measures")
+    trials: tuple[str, ...] = Field((), description="The trials that it was fitted on")
+    made_with: str = Field("", description="Fingerprint of their settings, base and evaluation set")
     confidence: Number | None = Field(None, description="Level of the confidence intervals")
     r2: Number | None = None
     adj_r2: Number | None = None
