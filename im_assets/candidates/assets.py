@@ -19,6 +19,7 @@ from im_assets.candidates.versions import (
     held_in,
     next_history,
 )
+from im_assets.candidates.withdrawn import withdrawn_ids
 from im_assets.common.presentation import column_schema, presentation, preview, table
 from im_assets.common.versions import with_version
 from im_assets.landing.ledger import admitted, source_of, target_source
@@ -71,7 +72,9 @@ def eval_set(
     description="The candidate pool: every usable example of every source, without duplicates and "
     "without anything that would leak the evaluation set. The rest is in quarantined_examples. A "
     "changed content is the next version of the pool (candidate_history).",
-    **presentation("candidates", KINDS, _CANDIDATES, reads=("data.candidates", "cleaning")),
+    **presentation(
+        "candidates", KINDS, _CANDIDATES, reads=("data.candidates", "data.withdrawn", "cleaning")
+    ),
 )
 def candidate_datasets(
     eval_set: pd.DataFrame,
@@ -81,7 +84,7 @@ def candidate_datasets(
     """Reads and cleans the candidates; raises SourceError when a source has no usable row."""
     sources = study.data.candidates
     rows = _read({name: name for name in sources}, study, warehouse)
-    kept, quarantined = clean(*rows, study.cleaning, eval_set)
+    kept, quarantined = clean(*rows, study.cleaning, eval_set, withdrawn_ids(study))
     name = "candidate_datasets"
     _quarantine(name, sources, kept, quarantined, warehouse)
     history = next_history(_history(name, warehouse), kept)
@@ -113,7 +116,12 @@ def pool_asset(pool: str) -> dg.AssetsDefinition:
         name=f"{pool}_dataset",
         description="An unseen pool that the rule ranks (databricks-dolly-15k in the paper), "
         "cleaned like the candidates.",
-        **presentation("candidates", KINDS, _EXAMPLES, reads=(f"data.unseen.{pool}", "cleaning")),
+        **presentation(
+            "candidates",
+            KINDS,
+            _EXAMPLES,
+            reads=(f"data.unseen.{pool}", "data.withdrawn", "cleaning"),
+        ),
     )
     def pool_dataset(
         eval_set: pd.DataFrame,
@@ -125,7 +133,7 @@ def pool_asset(pool: str) -> dg.AssetsDefinition:
         name = pool if pool != "dolly" else "unseen"
         sources = {name: study.data.unseen[pool]}
         rows = _read({name: pool}, study, warehouse)
-        cleaned = clean(*rows, study.cleaning, eval_set)
+        cleaned = clean(*rows, study.cleaning, eval_set, withdrawn_ids(study))
         return _store(f"{pool}_dataset", sources, cleaned, warehouse)
 
     return pool_dataset

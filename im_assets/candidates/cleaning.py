@@ -8,12 +8,13 @@ The tests are applied in this order, and the first that holds gives the reason:
    stripped of punctuation. A phrase that only belongs to a common instruction template counts too:
    what the losses are measured on must not be trained on in any part. A prompt shorter than that
    leaks when it is the whole prompt of an evaluation row;
-3. exact duplicate, then near duplicate, of an earlier row that is kept.
+3. exact duplicate, then near duplicate, of an earlier row that is kept;
+4. withdrawn by its id. It comes last, so that what resembles a withdrawn row stays out with it.
 """
 
 import hashlib
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -42,6 +43,7 @@ class Reason(NamedTuple):
         "exact duplicate",
         "near duplicate",
         "bad pattern",
+        "withdrawn",
     ]
     words: str
 
@@ -62,6 +64,7 @@ def clean(
     rejected: pd.DataFrame,
     settings: CleaningSettings,
     evaluation: pd.DataFrame | None,
+    withdrawn: Collection[str] = (),
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Split rows into those of the study and those in quarantine.
 
@@ -72,6 +75,7 @@ def clean(
         rejected: rows that the readers could not use; they join the quarantine.
         settings: thresholds.
         evaluation: with columns eval_id, instruction, input, output; None skips the leak test.
+        withdrawn: example_ids that are left out; their texts do not go into the quarantine.
 
     Returns:
         (kept, quarantined) with `KEPT_COLUMNS` and the further ones, and `QUARANTINED_COLUMNS`
@@ -104,6 +108,8 @@ def clean(
         core = np.concatenate([hashes.of(instruction), response])
         if (first_like := near.find_or_add(number, words, core)) is not None:
             return Reason("near duplicate", f"near duplicate of {places[first_like]}")
+        if identity in withdrawn:
+            return Reason("withdrawn", f"withdrawn by its id, {identity}")
         return None
 
     for number, row in enumerate(rows.to_dict("records")):
@@ -115,7 +121,8 @@ def clean(
             place = row["source"], row["line"]
             kept.append((identity, *place, *texts, row["category"], row["file"], *further))
         else:
-            excerpt = excerpt_of(" → ".join(filter(None, texts)))
+            shown = () if identity in withdrawn else texts
+            excerpt = excerpt_of(" → ".join(filter(None, shown)))
             dropped.append(("", row["source"], row["file"], row["line"], *reason, excerpt))
     frame = pd.DataFrame(kept, columns=[*KEPT_COLUMNS, *extra])
     return frame.astype({c: rows[c].dtype for c in extra}), quarantine(dropped, rejected)

@@ -1,6 +1,7 @@
 """Where the examples come from, and which of them are kept."""
 
-from typing import Annotated, Any, Literal, Self
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -55,8 +56,24 @@ class DataSource(Settings):
         return self
 
 
+class WithdrawnSettings(Settings):
+    """Examples that no pool may hold, whatever its files say."""
+
+    path: str = Field(
+        description="A file of example_ids, one a line: rows of the candidates and unseen pools "
+        "that are left out"
+    )
+    forget: bool = Field(
+        False,
+        description="Erase what was made of them too: scores, texts and answers in the warehouse, "
+        "exports, landed files, and the finetunes that saw one",
+    )
+
+
 class DataSettings(Settings):
     """The candidate sources, the unseen pool and the evaluation set."""
+
+    ADDED: ClassVar[Mapping[str, Any]] = {"withdrawn": None}
 
     candidates: dict[Name, DataSource] = Field(
         min_length=1,
@@ -72,6 +89,10 @@ class DataSettings(Settings):
     evaluation: DataSource = Field(
         description="Instructions with reference outputs that every finetune is measured on "
         "(paper: 252 of Self-Instruct and 80 of Vicuna-bench)"
+    )
+
+    withdrawn: WithdrawnSettings | None = Field(
+        None, description="Examples to leave out by their ids; default: none"
     )
 
     @field_validator("unseen", mode="before")
