@@ -12,9 +12,9 @@ import pytest
 from im_resources.warehouse import (
     Warehouse,
     WarehouseError,
-    WarehouseIOManager,
     WarehouseResource,
 )
+from im_resources.warehouse_io_manager import WarehouseIOManager
 
 KEYS = ["seed-0", "o'brien", 'ü "2"', "seed-3"]
 SEEDS = dg.StaticPartitionsDefinition(KEYS)
