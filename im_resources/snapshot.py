@@ -43,14 +43,10 @@ def snapshot(study: Study) -> Path:
     new = target.with_name(f".{target.name}.new")
     wait = Wait(source, bound())
     try:
-        with turn(wait):
-            with explained(source):
-                reading = connect(wait, {}, read_only=True)
-            with reading, explained(target):  # it keeps a notebook from writing meanwhile
-                for original, copy in _with_logs(source, new):
-                    copy.unlink(missing_ok=True)
-                    if original.exists():
-                        _copy(original, copy)
+        # The connection keeps a notebook from writing meanwhile.
+        with explained(source), turn(wait, reading=True), connect(wait, {}, read_only=True):
+            with explained(target):
+                _copy_open(source, new)
         with explained(source):
             _check(new)
         with explained(target):
@@ -83,7 +79,7 @@ def restore(study: Study, copy: Path | None = None) -> Path:
                     shutil.copyfile(original, mine)
         with explained(copy):
             _check(new)
-        with turn(wait), explained(target):
+        with explained(target), turn(wait):
             if target.exists():
                 with contextlib.suppress(duckdb.Error):  # damaged, but used by nobody
                     connect(wait, {}, read_only=True).close()
@@ -121,15 +117,19 @@ def _with_logs(source: Path, target: Path) -> tuple[tuple[Path, Path], tuple[Pat
     return (source, target), (write_ahead_log(source), write_ahead_log(target))
 
 
-def _copy(source: Path, target: Path) -> None:
-    """Copy a file that this process has open in DuckDB.
+def _copy_open(source: Path, target: Path) -> None:
+    """Copy a file, with its log, that this process has open in DuckDB.
 
     By another process: closing any descriptor of a file gives up all POSIX locks that a process
     has on it (fcntl(2)), and with them DuckDB's.
     """
-    done = subprocess.run(["cp", str(source), str(target)], capture_output=True, text=True)
-    if done.returncode:
-        raise OSError(done.stderr.strip())
+    for original, copy in _with_logs(source, target):
+        copy.unlink(missing_ok=True)
+        if original.exists():
+            command = ["cp", str(original), str(copy)]
+            done = subprocess.run(command, check=False, capture_output=True, text=True)
+            if done.returncode:
+                raise OSError(done.stderr.strip())
 
 
 def _check(path: Path) -> None:

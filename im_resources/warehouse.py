@@ -189,7 +189,7 @@ class Warehouse:
     @contextmanager
     def _read_only(self) -> Iterator[duckdb.DuckDBPyConnection]:
         wait = Wait(self.path, self._wait)
-        with turn(wait):
+        with turn(wait, reading=True):
             connection = connect(wait, self._config, read_only=True)
         with connection:  # DuckDB's own lock keeps writers out, and nobody else
             yield connection

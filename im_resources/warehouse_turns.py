@@ -12,6 +12,7 @@ once. Here everybody waits, for a bounded time, and is told for whom:
   notebook for as long as it likes.
 """
 
+import errno
 import fcntl
 import os
 import re
@@ -93,11 +94,23 @@ class Wait:
 
 
 @contextmanager
-def turn(wait: Wait) -> Iterator[None]:
-    """Hold ``<file>.lock``, whose text names the holder. Raises WarehouseError after the wait."""
+def turn(wait: Wait, reading: bool = False) -> Iterator[None]:
+    """Hold ``<file>.lock``, whose text names the holder.
+
+    A reader without the right to write takes a lock file that is there, and else does without.
+
+    Raises:
+        WarehouseError: others have had it for the whole wait.
+        OSError: the lock file cannot be made.
+    """
     try:
         descriptor = os.open(f"{wait.path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-    except PermissionError:  # a reader of a file of somebody else's
+    except OSError as error:
+        if not reading or error.errno not in (errno.EACCES, errno.EROFS):
+            raise
+        if not os.access(f"{wait.path}.lock", os.R_OK):
+            yield
+            return
         descriptor = os.open(f"{wait.path}.lock", os.O_RDONLY | os.O_CLOEXEC)
     with open(descriptor, "rb") as lock:
         while True:
