@@ -45,8 +45,7 @@ def snapshot(study: Study) -> Path:
     try:
         # The connection keeps a notebook from writing meanwhile.
         with explained(source), turn(wait, reading=True), connect(wait, {}, read_only=True):
-            with explained(target):
-                _copy_open(source, new)
+            _copy_open(source, new)
         with explained(source):
             _check(new)
         with explained(target):
