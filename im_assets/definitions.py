@@ -35,7 +35,8 @@ from im_resources.plugins import load_plugins
 from im_resources.study import Study, load_study
 from im_resources.study.environment import check_history
 from im_resources.study.resource import StudyResource
-from im_resources.warehouse import WarehouseIOManager, WarehouseResource
+from im_resources.warehouse import WarehouseResource
+from im_resources.warehouse_io_manager import WarehouseIOManager
 
 ROOMS = (
     candidates, mixtures, scoring, experiments, univariate, rule, evidence, selection, validation,

@@ -19,7 +19,7 @@ INCOMING = '"incoming rows"'  # the staged frame; for its blank, no table can ha
 
 
 class WarehouseError(ValueError):
-    """A table that is not there, or rows that do not belong in it; the message names both."""
+    """What keeps the warehouse from being read or written; the message says what to do."""
 
 
 def stage(
@@ -39,13 +39,17 @@ def stage(
             column that holds no other value may change its type.
 
     Raises:
-        WarehouseError: a name that cannot be used, or a column whose type clashes with the table's.
-        pyarrow.ArrowException: a column of mixed types.
+        WarehouseError: a name that cannot be used, a column of mixed types, or one whose type
+            clashes with the table's.
     """
     if not len(frame.columns):
         raise WarehouseError(f"table {table!r}: a frame without columns")
     names = {column: quoted(column) for column in frame.columns}
-    incoming = pa.Table.from_pandas(frame, preserve_index=False)
+    try:
+        incoming = pa.Table.from_pandas(frame, preserve_index=False)
+    except pa.ArrowException as error:  # names the column
+        said = ": ".join(map(str, reversed(error.args)))
+        raise WarehouseError(f"table {table!r}: one column, one type of values. {said}") from error
     # Arrow has no type for a column without values; DuckDB would make it INTEGER. Text is likelier.
     fields = [f.with_type(pa.string()) if pa.types.is_null(f.type) else f for f in incoming.schema]
     connection.register(INCOMING.strip('"'), incoming.cast(pa.schema(fields)))
@@ -69,7 +73,10 @@ def stage(
             if _scalar(connection, f"SELECT count({name}) {staying}", values):
                 raise WarehouseError(
                     f"table {table!r}, column {column!r}: the table holds {old}, the new rows "
-                    f"{type_}; convert the new ones, or write all rows of the table at once"
+                    f"{type_}. If {old} is right, convert the column; if {type_} is, materialize "
+                    f"all partitions of {table!r} in one run, which may change a column's type, or "
+                    f"drop the table, with what it holds: Warehouse(…).execute('DROP TABLE "
+                    f"{qualified(table)}')"
                 )
             connection.execute(f"{alter} ALTER {name} TYPE {type_} USING CAST(NULL AS {type_})")
 

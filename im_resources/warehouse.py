@@ -1,21 +1,17 @@
 """The warehouse: one DuckDB file, safe for several processes, threads and crashes.
 
-Three things that DuckDB and dagster-duckdb leave to their user are settled here, in one place:
-
-* A DuckDB writer locks every other process out, readers included, who then fail
-  (https://duckdb.org/docs/stable/connect/concurrency). Connections here are short, and each waits
-  for its turn on an advisory lock on ``<file>.lock``. Every turn opens the lock file anew, so the
-  lock also keeps threads and several Warehouse objects of one process apart; the kernel frees it
-  when its holder dies.
+* Connections are short, one statement or one write, and wait for those of others
+  (``warehouse_turns``). Reading is read-only, so several processes read side by side, and never
+  makes a file.
 * A write is one transaction: create or evolve the table, delete, insert, commit. A process killed
   on the way leaves the last good rows, and a repeated write leaves the same rows.
-* The stock manager of dagster-duckdb commits its delete apart from its insert, so a failure in
-  between loses the partition (https://github.com/dagster-io/dagster/issues/14091), inserts by
-  position, and retries a locked file ten times over 102 s. WarehouseIOManager is that manager with
-  a client and a type handler of ours, which leave the writing to Warehouse.
+* A new file appears whole, by a rename: DuckDB itself leaves one that it cannot open when it is
+  killed, or the disk is full, while it makes it.
+* The file's schema has a version, and an older file is migrated (``warehouse_versions``).
+* A damaged file, a full disk and a folder that cannot be written to are told in one line with what
+  to do (``warehouse_faults``).
 """
 
-import fcntl
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,8 +20,6 @@ from typing import Any
 import dagster as dg
 import duckdb
 import pandas as pd
-from dagster._core.storage.db_io_manager import DbClient, DbIOManager, DbTypeHandler, TableSlice
-from dagster_duckdb import DuckDBIOManager
 from pydantic import Field
 
 from im_resources.study import PROJECT_ROOT
@@ -41,16 +35,35 @@ from im_resources.tables import (
     quoted,
     stage,
 )
+from im_resources.warehouse_faults import explained, write_ahead_log
+from im_resources.warehouse_turns import Wait, bound, connect, turn
+from im_resources.warehouse_versions import is_current, migrate
 
 SQL = PROJECT_ROOT / "sql"
-__all__ = ["Warehouse", "WarehouseError", "WarehouseIOManager", "WarehouseResource"]
+__all__ = ["Warehouse", "WarehouseError", "WarehouseResource"]
 
 
 class Warehouse:
-    """Tables in one DuckDB file. Every method is one short connection and one transaction."""
+    """Tables in one DuckDB file. Every method is one short connection and one transaction.
 
-    def __init__(self, path: str | Path, config: Mapping[str, Any] | None = None) -> None:
-        """Args: path: the file, made on first use; config: DuckDB options (memory_limit, …)."""
+    Every method raises WarehouseError when the file stays in use by somebody else for longer than
+    ``wait``, is damaged, cannot be written, or is of a newer version.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        config: Mapping[str, Any] | None = None,
+        wait: float | None = None,
+    ) -> None:
+        """A warehouse in a file.
+
+        Args:
+            path: the file, made by the first write.
+            config: DuckDB options (memory_limit, …).
+            wait: seconds to wait for others at most; default: ``$IM_WAREHOUSE_WAIT``, else 600.
+        """
+        self._wait = bound() if wait is None else wait
         self.path = Path(path).resolve()
         if self.path.stem == SCHEMA:
             raise WarehouseError(f"{self.path}: DuckDB confuses this name with the schema's")
@@ -60,24 +73,25 @@ class Warehouse:
     def query(
         self, statement: str, parameters: Mapping[str, Any] | Sequence[Any] = ()
     ) -> pd.DataFrame:
-        """Run SQL, or the file of ``sql/`` when the name ends in ``.sql``, with bound parameters.
+        """Read by SQL, or by the file of ``sql/`` when the name ends in ``.sql``.
 
         Parameters are ``$name`` (a mapping) or ``?`` (a sequence). Integers and booleans come in a
         nullable dtype where a value is missing, lists as numpy arrays.
+
+        Raises:
+            duckdb.Error: the statement is wrong, or would write.
         """
-        if statement.endswith(".sql"):
-            statement = (SQL / statement).read_text(encoding="utf-8")
-        bound = (
-            {name: bindable(value) for name, value in parameters.items()}
-            if isinstance(parameters, Mapping)
-            else [bindable(value) for value in parameters]
-        )
+        with self._reading() as connection:
+            return connection.execute(_text(statement), _bound(parameters)).df()
+
+    def execute(self, statement: str, parameters: Mapping[str, Any] | Sequence[Any] = ()) -> None:
+        """Run SQL that writes, or the file of ``sql/``, as ``query`` does, in one transaction."""
         with self._transaction() as connection:
-            return connection.execute(statement, bound).df()
+            connection.execute(_text(statement), _bound(parameters))
 
     def has_table(self, table: str) -> bool:
         """Whether the table exists."""
-        with self._transaction() as connection:
+        with self._reading() as connection:
             return bool(column_types(connection, table))
 
     def read_table(
@@ -93,7 +107,7 @@ class Warehouse:
         """
         selected = "*" if columns is None else ", ".join(map(quoted, columns))
         rows, values = condition(where or {})
-        with self._transaction() as connection:
+        with self._reading() as connection:
             if not column_types(connection, table):
                 raise WarehouseError(f"no table {table!r} in {self.path}")
             statement = f"SELECT {selected} FROM {qualified(table)} WHERE {rows}"
@@ -155,19 +169,69 @@ class Warehouse:
             )
 
     @contextmanager
+    def _reading(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """A read-only connection; nobody writes while it is open. Of no file: without tables."""
+        if not self.path.is_file():
+            with duckdb.connect(config=self._config) as connection:
+                yield connection
+            return
+        with explained(self.path):
+            with self._read_only() as connection:
+                current = is_current(connection, self.path)
+                if current:
+                    yield connection
+            if not current:
+                with self._transaction():  # which migrates
+                    pass
+                with self._read_only() as connection:
+                    yield connection
+
+    @contextmanager
+    def _read_only(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        wait = Wait(self.path, self._wait)
+        with turn(wait, reading=True):
+            connection = connect(wait, self._config, read_only=True)
+        with connection:  # DuckDB's own lock keeps writers out, and nobody else
+            yield connection
+
+    @contextmanager
     def _transaction(self) -> Iterator[duckdb.DuckDBPyConnection]:
         """A connection once it is our turn; commits at the end, closing after an error undoes."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with open(f"{self.path}.lock", "ab") as turn:
-            fcntl.flock(turn, fcntl.LOCK_EX)
-            try:
-                with duckdb.connect(str(self.path), config=self._config) as connection:
+        wait = Wait(self.path, self._wait)
+        with explained(self.path):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with turn(wait):
+                if not self.path.exists():
+                    self._make()
+                with connect(wait, self._config) as connection:
                     connection.begin()
+                    migrate(connection, self.path)
                     yield connection
                     connection.commit()
-            finally:
-                # Closing would not do if a thread of ours has forked a process meanwhile.
-                fcntl.flock(turn, fcntl.LOCK_UN)
+
+    def _make(self) -> None:
+        """Make the file, whole or not at all."""
+        new = self.path.with_name(f".{self.path.name}.new")
+        for leftover in (new, write_ahead_log(new), write_ahead_log(self.path)):
+            leftover.unlink(missing_ok=True)
+        with duckdb.connect(str(new), config=self._config) as connection:
+            connection.begin()
+            migrate(connection, self.path)
+            connection.commit()
+            connection.execute("CHECKPOINT")
+        new.rename(self.path)
+
+
+def _text(statement: str) -> str:
+    return (
+        (SQL / statement).read_text(encoding="utf-8") if statement.endswith(".sql") else statement
+    )
+
+
+def _bound(parameters: Mapping[str, Any] | Sequence[Any]) -> dict[str, Any] | list[Any]:
+    if isinstance(parameters, Mapping):
+        return {name: bindable(value) for name, value in parameters.items()}
+    return [bindable(value) for value in parameters]
 
 
 class WarehouseResource(dg.ConfigurableResource[Warehouse]):
@@ -177,124 +241,3 @@ class WarehouseResource(dg.ConfigurableResource[Warehouse]):
 
     def create_resource(self, context: dg.InitResourceContext) -> Warehouse:
         return Warehouse(self.path)
-
-
-class _Client(DbClient[Warehouse]):
-    """Hands the Warehouse to the type handler; creating and deleting belong to its one write."""
-
-    @staticmethod
-    @contextmanager
-    def connect(
-        context: dg.OutputContext | dg.InputContext, table_slice: TableSlice
-    ) -> Iterator[Warehouse]:
-        config: Any = context.resource_config
-        yield Warehouse(config["database"], config["connection_config"])
-
-    @staticmethod
-    def ensure_schema_exists(
-        context: dg.OutputContext, table_slice: TableSlice, connection: Warehouse
-    ) -> None: ...
-
-    @staticmethod
-    def delete_table_slice(
-        context: dg.OutputContext, table_slice: TableSlice, connection: Warehouse
-    ) -> None: ...
-
-    @staticmethod
-    def get_select_statement(table_slice: TableSlice) -> str:
-        return f"SELECT * FROM {qualified(table_slice.table)}"
-
-    @staticmethod
-    def get_table_name(table_slice: TableSlice) -> str:
-        return f"{Path(table_slice.database or '').stem}.{SCHEMA}.{table_slice.table}"
-
-
-class _FrameHandler(DbTypeHandler[pd.DataFrame]):
-    """pandas frames to and from partitions of a table."""
-
-    @property
-    def supported_types(self) -> Sequence[type[object]]:
-        return [pd.DataFrame]
-
-    def handle_output(
-        self,
-        context: dg.OutputContext,
-        table_slice: TableSlice,
-        obj: pd.DataFrame,
-        connection: Warehouse,
-    ) -> dict[str, Any]:
-        table, column = table_slice.table, _partition_column(table_slice)
-        if column is None:
-            connection.replace_table(table, obj)
-            return {"dagster/row_count": len(obj)}
-        if column not in obj:
-            raise WarehouseError(f"asset {table!r}: its rows have no partition column {column!r}")
-        keys = list(context.asset_partition_keys)
-        connection.replace_rows(table, obj, {column: keys})
-        total = connection.query(f"SELECT count(*) AS total FROM {qualified(table)}")
-        counts = {"dagster/row_count": int(total["total"].iloc[0])}
-        return counts if len(keys) > 1 else {**counts, "dagster/partition_row_count": len(obj)}
-
-    def load_input(
-        self, context: dg.InputContext, table_slice: TableSlice, connection: Warehouse
-    ) -> pd.DataFrame:
-        table, columns = table_slice.table, table_slice.columns
-        if not connection.has_table(table):
-            raise WarehouseError(
-                f"asset {table!r} is not in the warehouse {connection.path}: materialize it first"
-            )
-        column = _partition_column(table_slice)
-        if column is None:
-            return connection.read_table(table, columns)
-        keys = list(context.asset_partition_keys)
-        wanted = None if columns is None else list(dict.fromkeys([*columns, column]))
-        frame = connection.read_table(table, wanted, {column: keys})
-        missing = sorted(set(keys) - set(frame[column]))
-        if missing and not _may_miss(context):
-            raise WarehouseError(
-                f"asset {table!r} has no rows for the partitions {missing}: materialize them "
-                "first, or set allow_missing_partitions in the input's metadata"
-            )
-        # By key, so that no result depends on which was written last; Dagster's order is a set's.
-        frame = frame.sort_values(column, kind="stable", ignore_index=True)
-        return frame if columns is None else frame[list(columns)]
-
-
-def _partition_column(table_slice: TableSlice) -> str | None:
-    dimensions = table_slice.partition_dimensions or []
-    if len(dimensions) > 1:
-        raise WarehouseError(f"asset {table_slice.table!r}: only one partition dimension is stored")
-    return dimensions[0].partition_expr if dimensions else None
-
-
-def _may_miss(context: dg.InputContext) -> bool:
-    """An input may ask for it; an unpartitioned asset reads the partitions that there are."""
-    # The public step_context raises where there is none (loading a value outside a run).
-    step = context._step_context
-    fan_in = step is not None and step.entity_partitions_def is None
-    return bool((context.definition_metadata or {}).get("allow_missing_partitions", fan_in))
-
-
-class WarehouseIOManager(DuckDBIOManager):
-    """Stores assets as tables of a Warehouse, a partition being the rows with its key in a column.
-
-    Partitioned assets name that column, of text, in ``metadata={"partition_expr": …}``; one key or
-    many are rewritten together, and an empty frame leaves a partition without rows. Others replace
-    their whole table. An input's metadata may set ``columns`` and ``allow_missing_partitions``.
-
-    Raises:
-        WarehouseError: rows outside the keys being written, or an input not materialized yet.
-    """
-
-    @staticmethod
-    def type_handlers() -> Sequence[DbTypeHandler]:
-        return [_FrameHandler()]
-
-    def create_io_manager(self, context: dg.InitResourceContext) -> DbIOManager:
-        return DbIOManager(
-            type_handlers=self.type_handlers(),
-            db_client=_Client(),
-            database=self.database,
-            schema=SCHEMA,
-            io_manager_name=type(self).__name__,
-        )

@@ -25,7 +25,8 @@ from im_assets.rule.document import coefficient_table
 from im_assets.rule.fitting import fit_rule
 from im_assets.rule.model import Rule
 from im_resources.study import Study
-from im_resources.warehouse import Warehouse, WarehouseIOManager
+from im_resources.warehouse import Warehouse
+from im_resources.warehouse_io_manager import WarehouseIOManager
 from tests.rule.data import random_study
 from tests.rule.test_assets import NAMES, make_study
 

@@ -102,7 +102,7 @@ def test_some_seeds_of_another_size(platform: Platform) -> None:
 
 def test_finetunes_of_another_precision_are_not_measured(platform: Platform) -> None:
     """Nor do losses of a finetune in fp32, measured in bf16, become a point."""
-    platform.warehouse.query("DROP TABLE eval_loss_cache")
+    platform.warehouse.execute("DROP TABLE eval_loss_cache")
     platform.change(models={"precision": "bf16"})
     passed, _, faults = table_and_rule(platform)
     assert not passed

@@ -18,7 +18,8 @@ from im_resources.adapter_store import AdapterError, AdapterStore
 from im_resources.gpu import GpuResource
 from im_resources.judge import JudgeError
 from im_resources.study import Study, load_study
-from im_resources.warehouse import Warehouse, WarehouseIOManager
+from im_resources.warehouse import Warehouse
+from im_resources.warehouse_io_manager import WarehouseIOManager
 from tests.experiments.small_study import mixtures, write_profile
 from tests.judging.endpoint_for_tests import KEY, Sent, in_turn, longer_wins, says, serving
 

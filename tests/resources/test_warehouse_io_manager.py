@@ -1,5 +1,6 @@
 """Assets through the warehouse in real Dagster runs: one key, a range in one run, a fan-in."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,12 +10,13 @@ import dagster as dg
 import pandas as pd
 import pytest
 
+from im_resources.study import PROJECT_ROOT
 from im_resources.warehouse import (
     Warehouse,
     WarehouseError,
-    WarehouseIOManager,
     WarehouseResource,
 )
+from im_resources.warehouse_io_manager import WarehouseIOManager
 
 KEYS = ["seed-0", "o'brien", 'ü "2"', "seed-3"]
 SEEDS = dg.StaticPartitionsDefinition(KEYS)
@@ -218,3 +220,21 @@ def test_assets_query_through_the_resource_and_values_load_outside_a_run(
     one: Any = definitions.load_asset_value("samples", partition_key=KEYS[1])
     assert counted["n"].tolist() == [8]
     assert one["seed"].tolist() == [KEYS[1]] * 2
+
+
+def test_what_is_private_in_dagster_is_what_dagster_duckdb_is_made_of() -> None:
+    """And it is named in one file: when these move, that is the one to look at."""
+    from dagster_duckdb import io_manager as ground
+
+    from im_resources import warehouse_io_manager as ours
+
+    for name in ("DbClient", "DbIOManager", "DbTypeHandler", "TableSlice"):
+        assert getattr(ours, name) is getattr(ground, name)
+    resource: Any = WarehouseIOManager(database="warehouse.duckdb")
+    assert isinstance(
+        resource.create_io_manager(dg.build_init_resource_context()), ours.DbIOManager
+    )
+    private = re.compile(r"\bdagster\._|\b(context|instance)\._[a-z]")
+    files = [*(PROJECT_ROOT / "im_resources").rglob("*.py")]
+    found = [file.name for file in files if private.search(file.read_text(encoding="utf-8"))]
+    assert found == ["warehouse_io_manager.py"]

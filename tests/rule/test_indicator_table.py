@@ -22,7 +22,8 @@ from im_assets.scoring.indicators.nearest_neighbour import nearest_neighbour
 from im_assets.scoring.registry import chosen
 from im_resources.gpu import GpuResource
 from im_resources.study import ModelSource, ScoringSettings, Study, load_study
-from im_resources.warehouse import Warehouse, WarehouseIOManager
+from im_resources.warehouse import Warehouse
+from im_resources.warehouse_io_manager import WarehouseIOManager
 
 PLAIN: dict[str, Any] = {"len_out": "response_length", "mtld": "mtld"}
 KNN: dict[str, Any] = {"knn_2": {"backend": "nearest_neighbour", "options": {"neighbour": 2}}}
