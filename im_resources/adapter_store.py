@@ -103,6 +103,18 @@ class AdapterStore:
             shutil.rmtree(work, ignore_errors=True)
         return manifest
 
+    def sets(self) -> dict[str, str]:
+        """The set that each complete adapter was trained on, by its trial."""
+        found = {}
+        for path in self.root.glob(f"*/{MANIFEST}"):
+            manifest = json.loads(path.read_text(encoding="utf-8"))
+            found[path.parent.name] = str(manifest.get("set", ""))
+        return found
+
+    def remove(self, trial: str) -> None:
+        """Erase an adapter: for examples that are to be forgotten."""
+        shutil.rmtree(self.folder(trial), ignore_errors=True)
+
     def _adopted(self, trial: str) -> bool:
         """Whether an adapter of the layout before (``<root>/<partition>/<trial>``) was moved here.
 

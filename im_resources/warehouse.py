@@ -168,6 +168,23 @@ class Warehouse:
                 f"WHERE NOT EXISTS (SELECT 1 FROM {qualified(table)} AS old WHERE {same})",
             )
 
+    def compact(self) -> None:
+        """Write the file anew: what was deleted leaves its bytes in it otherwise.
+
+        The old file stays until the new one is whole.
+        """
+        wait = Wait(self.path, self._wait)
+        new = self.path.with_name(f".{self.path.name}.new")
+        with explained(self.path), turn(wait):
+            for leftover in (new, write_ahead_log(new)):
+                leftover.unlink(missing_ok=True)
+            with connect(wait, self._config) as connection:
+                connection.execute("CHECKPOINT")
+                connection.execute(f"ATTACH {_text_literal(str(new))} AS compacted")
+                connection.execute(f"COPY FROM DATABASE {quoted(self.path.stem)} TO compacted")
+                connection.execute("DETACH compacted")
+            new.rename(self.path)
+
     @contextmanager
     def _reading(self) -> Iterator[duckdb.DuckDBPyConnection]:
         """A read-only connection; nobody writes while it is open. Of no file: without tables."""
@@ -220,6 +237,11 @@ class Warehouse:
             connection.commit()
             connection.execute("CHECKPOINT")
         new.rename(self.path)
+
+
+def _text_literal(value: str) -> str:
+    """A text as SQL: ATTACH takes no bound parameter."""
+    return "'" + value.replace("'", "''") + "'"
 
 
 def _text(statement: str) -> str:

@@ -8,6 +8,7 @@ import dagster as dg
 import pandas as pd
 
 from im_assets.candidates.cleaning import clean
+from im_assets.candidates.forgetting import erase
 from im_assets.candidates.reading import SourceError, read_source
 from im_assets.candidates.references import references
 from im_assets.candidates.versions import (
@@ -24,6 +25,7 @@ from im_assets.common.presentation import column_schema, presentation, preview, 
 from im_assets.common.versions import with_version
 from im_assets.landing.ledger import admitted, source_of, target_source
 from im_assets.scoring.registry import columns_read
+from im_resources.adapter_store import AdapterStore
 from im_resources.study import DataSource, Study
 from im_resources.warehouse import Warehouse
 
@@ -221,6 +223,38 @@ def _metadata(
     }
 
 
+def forgotten_asset(study: Study) -> dg.AssetsDefinition:
+    """The asset ``forgotten_examples``, where ``data.withdrawn.forget`` asks for it."""
+    exports = [study.folder / name for name in ("report", "snapshot")]
+    exports += study.folder.glob("*selection.jsonl")
+
+    @dg.asset(
+        deps=["candidate_datasets", "mixture_seeds", *(f"{pool}_dataset" for pool in study.pools)],
+        **presentation("candidates", KINDS, {"table": ("text", "Table of the warehouse"),
+                                             "rows": ("bigint", "Rows that were erased")},
+                       reads=("data.withdrawn",)),
+    )  # fmt: skip
+    def forgotten_examples(
+        study: dg.ResourceParam[Study],
+        warehouse: dg.ResourceParam[Warehouse],
+        adapters: dg.ResourceParam[AdapterStore],
+    ) -> dg.Output[pd.DataFrame]:
+        """What was erased of the withdrawn examples: rows by table, finetunes that saw one, and
+        exports, which a run makes again. The profile's own files are not touched."""
+        erased = erase(withdrawn_ids(study), warehouse, adapters, exports)
+        rows = pd.DataFrame(sorted(erased.rows.items()), columns=["table", "rows"])
+        return table(
+            rows.astype({"table": "string", "rows": "int64"}),
+            {
+                "finetunes": len(erased.trials),
+                "rows": dg.MetadataValue.json(erased.rows),
+                "files": dg.MetadataValue.json([path.name for path in erased.files]),
+            },
+        )
+
+    return forgotten_examples
+
+
 def _by_kind(quarantined: pd.DataFrame) -> dict[str, int]:
     counts = quarantined["kind"].value_counts()
     return {str(kind): int(count) for kind, count in counts.items()}
@@ -251,8 +285,10 @@ def definitions(study: Study) -> dg.Definitions:
         pool_does_not_leak,
     )
 
+    forgets = study.data.withdrawn is not None and study.data.withdrawn.forget
     return dg.Definitions(
         assets=[
+            *([forgotten_asset(study)] if forgets else ()),
             eval_set,
             *(
                 with_columns(asset, columns_read(study.scoring))

@@ -50,17 +50,19 @@ def next_series(
     later = [str(key) for key, row in old.items() if row["refit"] and key not in profile]
     waiting = [key for key in later if key not in paid]
     dropped = [key for key in waiting if before[key] != newest or not paid]
+    known = {str(key) for key, row in old.items() if row["retired"]}
+    stays = {*paid, *known}  # one that was retired stays so, its finetune forgotten or not
+    dropped = [key for key in dropped if key not in known]
     versions = {
         # A study from before there was a series was drawn from the first version.
-        key: before.get(key, 1) if key in paid else newest
+        key: before.get(key, 1) if key in stays else newest
         for key in (*profile, *(key for key in later if key not in dropped))
     }
-    retired = _retired({k: v for k, v in versions.items() if k in paid}, history, size)
+    retired = _retired({k: v for k, v in versions.items() if k in stays}, history, size)
     series = pd.DataFrame(
         [(k, v, k in later, k in retired, newest) for k, v in versions.items()], columns=COLUMNS
     ).astype({"seed": "string", "version": "int64", "refit": bool, "retired": bool})
     as_of = max((int(row["as_of"]) for row in old.values()), default=1)
-    known = {key for key, row in old.items() if row["retired"]}
     grown = changes(history, as_of)[0] > 0 or bool(retired - known) or bool(dropped)
     return series, new_seeds if paid and grown else 0
 

@@ -152,3 +152,52 @@ def test_a_seed_is_drawn_again_from_its_own_version(platform: Platform) -> None:
     assert platform.run("data").success
     assert platform.materialize("mixed_samples", keys=PAID).success
     pd.testing.assert_frame_equal(platform.table("mixed_samples"), before)
+
+
+def test_a_withdrawn_example_is_gone_and_its_mixtures_retired(platform: Platform) -> None:
+    gone, hit = _withdraw(platform, forget=False)
+    assert platform.run_study().success
+    seeds = platform.table("mixture_seeds")
+    assert set(seeds.loc[seeds["retired"], "seed"]) == hit
+    assert gone not in set(platform.table("candidate_datasets")["example_id"])
+    [row] = platform.warehouse.read_table(
+        "quarantined_examples", where={"kind": "withdrawn"}
+    ).to_dict("records")
+    assert row["excerpt"] == ""
+    assert gone in row["reason"]
+
+
+def test_a_forgotten_example_leaves_no_trace_but_its_id(platform: Platform) -> None:
+    pool = platform.table("candidate_datasets")
+    gone, hit = _withdraw(platform, forget=True)
+    [text] = pool.loc[pool["example_id"] == gone, "output"]
+    adapters = platform.table("finetuned_adapters").set_index("seed")["trial_id"]
+    assert platform.run("data").success
+    store = platform.study.folder / "adapters"
+    for seed, trial in adapters.items():
+        assert (store / trial).exists() == (seed not in hit)
+    for name in platform.warehouse.query("SELECT table_name FROM duckdb_tables()")["table_name"]:
+        if name == "candidate_history":
+            continue
+        held = platform.table(name)
+        assert not held.astype(str).isin([gone, text]).any().any(), name
+    assert text.encode() not in platform.study.warehouse.read_bytes()
+    assert platform.run("study").success
+    seeds = platform.table("mixture_seeds")
+    assert set(seeds.loc[seeds["retired"], "seed"]) == hit
+    assert not set(platform.table("indicator_table")["partition"]) & hit
+    # The rule is one on the others, and the next run brings nothing back.
+    assert platform.run_study().success
+    seeds = platform.table("mixture_seeds")
+    assert set(seeds.loc[seeds["retired"], "seed"]) == hit
+
+
+def _withdraw(platform: Platform, forget: bool) -> tuple[str, set[str]]:
+    """Withdraw an example that some mixtures hold, and not all; it and these mixtures."""
+    samples = platform.table("mixed_samples")
+    seeds = samples.groupby("example_id")["seed"].agg(set)
+    gone, hit = next((e, s) for e, s in seeds.items() if 0 < len(s) < len(PAID) - 4)
+    path = platform.profile.parent / "gone.txt"
+    path.write_text(f"# asked to be forgotten\n{gone}\n", encoding="utf-8")
+    platform.change(data={"withdrawn": {"path": str(path), "forget": forget}})
+    return str(gone), hit
