@@ -16,8 +16,10 @@ import yaml
 
 from im_assets.mixtures.partitions import sync_study
 from im_resources.services import ServiceError, Services
-from im_resources.study import PROJECT_ROOT, Study
+from im_resources.study import Study
 from im_resources.study.environment import enter_study
+
+DAEMON = "dagster._daemon"  # what `dagster-daemon` is as a module
 
 
 def main() -> int:
@@ -26,7 +28,8 @@ def main() -> int:
     with dg.DagsterInstance.get() as instance:
         sync_study(instance, study)
     port = os.environ.get("PORT") or "3000"
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     try:
         # A socket's path is at most 108 bytes long, which a study's folder need not keep to.
         with tempfile.TemporaryDirectory(prefix="im-") as folder, Services() as services:
@@ -47,26 +50,18 @@ def serve(study: Study, port: str, socket: Path, services: Services) -> None:
     )
     services.wait(socket.exists)  # it listens when the code is loaded
     workspace = ["-w", str(workspace_file(study, socket))]
-    services.start("daemon", "dagster._daemon", "run", *workspace)
+    services.start("daemon", DAEMON, "run", *workspace)
     services.start("webserver", "im_resources.gate", "-h", "127.0.0.1", "-p", port, *workspace)
     print(f"study {study.name!r}: http://127.0.0.1:{port}", flush=True)
     services.wait()
 
 
-def workspace_file(study: Study, socket: Path | None = None) -> Path:
-    """Write the study's workspace, with one code location that has its name; return its path.
-
-    Without the socket of a code server, each process that reads the file starts its own.
-    """
-    location: dict[str, object] = {"location_name": study.name}
-    if socket is None:
-        location |= {"module_name": "im_assets.definitions", "working_directory": str(PROJECT_ROOT)}
-    else:
-        location |= {"socket": str(socket)}
-    kind = "python_module" if socket is None else "grpc_server"
+def workspace_file(study: Study, socket: Path) -> Path:
+    """Write the study's workspace, with one code location that has its name; return its path."""
+    location = {"location_name": study.name, "socket": str(socket)}
     path = study.folder / "workspace.yaml"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(yaml.safe_dump({"load_from": [{kind: location}]}), encoding="utf-8")
+    path.write_text(yaml.safe_dump({"load_from": [{"grpc_server": location}]}), encoding="utf-8")
     return path
 
 

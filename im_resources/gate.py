@@ -131,16 +131,17 @@ def main() -> None:
     """Be ``dagster-webserver`` behind the gate."""
     from dagster_webserver import cli
 
-    origins, create = allowed_origins(), cli.create_app_from_workspace_process_context
+    # The command makes its application by this name, and has no option for middleware. Its options,
+    # signals and storage settings stay Dagster's.
+    name = "create_app_from_workspace_process_context"
+    origins, create = allowed_origins(), vars(cli)[name]
 
     def create_gated(*args: Any, **kwargs: Any) -> Starlette:
-        app = create(*args, **kwargs)
+        app: Starlette = create(*args, **kwargs)
         app.add_middleware(Gate, origins=origins)
         return app
 
-    # The command makes its application by this name, and has no option for middleware. Its options,
-    # signals and storage settings stay Dagster's.
-    cli.create_app_from_workspace_process_context = create_gated
+    vars(cli)[name] = create_gated
     cli.main()
 
 

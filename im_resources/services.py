@@ -89,6 +89,8 @@ def _end_with_input() -> None:
 
 def main() -> None:
     """Run the module that the arguments name, until standard input ends."""
+    # A shell has it ignored in what it starts in the background, and so would all that is started.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     threading.Thread(target=_end_with_input, daemon=True).start()
     sys.argv = sys.argv[1:]
     runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
