@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 import numpy as np
 
 from im_resources.study import JudgeSettings, fingerprint
+from im_resources.texts import one_line
 
 if TYPE_CHECKING:
     from im_resources.language_model.loading import LoadedModel
@@ -163,8 +164,7 @@ class Endpoint:
 
     def _safe(self, text: str) -> str:
         """What the endpoint or the client says, as one short line without the key."""
-        line = " ".join(self._scrubbed(text).split())
-        return line if len(line) <= 200 else line[:199] + "…"
+        return one_line(self._scrubbed(text), 200)
 
 
 class LocalJudge:

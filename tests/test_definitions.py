@@ -18,6 +18,7 @@ from im_assets.mixtures.experiment import mixture_experiment
 from im_assets.mixtures.partitions import sync_study
 from im_assets.scoring.registry import IndicatorError, chosen
 from im_resources.study import PROFILES, PROJECT_ROOT, ScoringSettings, load_study
+from im_resources.warehouse import WarehouseIOManager
 
 # The names that users, the documentation and other tools rely on, with what each is made from.
 UPSTREAM = {
@@ -206,6 +207,31 @@ def test_a_profile_loads_without_its_data_and_models(profile: str) -> None:
         "print(json.dumps([k.to_user_string() for k in graph.get_all_asset_keys()]))"
     )
     assert set(loaded(code, IM_PROFILE=profile)) >= UPSTREAM.keys()
+
+
+@pytest.mark.parametrize("profile", sorted(path.stem for path in PROFILES.glob("*.yaml")))
+def test_no_step_pickles_what_it_makes(profile: str) -> None:
+    """Dagster's own IO manager would; a step that names another one has to be seen here too."""
+    loaded_ = definitions(load_study(profile), profile)
+    jobs = [loaded_.resolve_job_def(job.name) for job in loaded_.jobs or ()]
+    by: set[type] = set()
+    for job in [*jobs, loaded_.resolve_implicit_global_asset_job_def()]:
+        for node in job.nodes:  # assets and checks
+            for output in node.definition.output_defs:
+                manager: Any = job.resource_defs[output.io_manager_key]
+                by.add(manager.configurable_resource_cls)
+    assert by == {WarehouseIOManager}
+
+
+def test_what_is_no_table_is_refused_and_not_pickled(tmp_path: Path) -> None:
+    @dg.asset
+    def a_dict() -> dict[str, int]:
+        return {"a": 1}
+
+    manager = WarehouseIOManager(database=str(tmp_path / "warehouse.duckdb"))
+    result = dg.materialize([a_dict], resources={"io_manager": manager}, raise_on_error=False)
+    [failure] = result.filter_events(lambda event: event.is_step_failure)
+    assert "does not have a handler for type '<class 'dict'>'" in str(failure.step_failure_data)
 
 
 def test_an_unknown_indicator_stops_the_code_location_and_names_the_right_one(

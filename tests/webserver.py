@@ -17,19 +17,14 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import dagster as dg
-
-from im_assets.dev import workspace_file
 from im_resources.study import PROJECT_ROOT, Study
 
-# The backfill daemon looks every 30 s whether a run has ended, a constant without a setting: a
-# backfill of seven runs would wait for minutes. `Webserver.backfill` would time out without this.
-DAEMON = """
+# `make dev`, with a daemon that looks every second whether a backfill has ended.
+DEV = """
 import sys
-import dagster._daemon.controller as controller
-controller.DEFAULT_DAEMON_INTERVAL_SECONDS = 1
-from dagster._daemon.cli import main
-sys.exit(main())
+import im_assets.dev as dev
+dev.DAEMON = "tests.impatient_daemon"
+sys.exit(dev.main())
 """
 PATIENCE = 600  # seconds for a backfill or a run
 
@@ -71,6 +66,7 @@ class Webserver:
     """The endpoint of one study's UI."""
 
     def __init__(self, port: int) -> None:
+        self.port = port
         self.url = f"http://127.0.0.1:{port}/graphql"
 
     def ask(self, query: str, **variables: Any) -> dict[str, Any]:
@@ -152,40 +148,35 @@ class Webserver:
 
 @contextmanager
 def webserver(study: Study) -> Iterator[Webserver]:
-    """The UI of the study in the environment on a free port, and the daemon behind it."""
-    study.history.mkdir(parents=True, exist_ok=True)
-    dg.DagsterInstance.get().dispose()  # the history is there before two processes make it
-    workspace = str(workspace_file(study))
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    served = [sys.executable, "-m", "dagster_webserver", "-h", "127.0.0.1", "-p", str(port)]
-    commands = [served, [sys.executable, "-c", DAEMON, "run"]]
+    """The UI of the study in the environment on a free port, as ``make dev`` starts it."""
+    study.folder.mkdir(parents=True, exist_ok=True)
     log = study.folder / "webserver.log"
+    server = Webserver(free_port())
     with log.open("wb") as output:
-        children = [
-            subprocess.Popen(
-                [*command, "-w", workspace],
-                cwd=PROJECT_ROOT,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,  # SIGINT goes to this process, which ends its own
-            )
-            for command in commands
-        ]
-        server = Webserver(port)
+        dev = subprocess.Popen(
+            [sys.executable, "-c", DEV],
+            cwd=PROJECT_ROOT,
+            env=os.environ | {"PORT": str(server.port)},
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
         try:
-            _wait(lambda: _answers(server, children, log))
+            _wait(lambda: _answers(server, dev, log))
             yield server
         finally:
-            for child in children:
-                child.send_signal(signal.SIGINT)
-            for child in children:
-                with suppress(subprocess.TimeoutExpired):
-                    child.wait(60)
-                with suppress(ProcessLookupError):  # a run that was still going on
-                    os.killpg(child.pid, signal.SIGKILL)
-                child.wait()
+            dev.send_signal(signal.SIGINT)
+            with suppress(subprocess.TimeoutExpired):
+                dev.wait(90)
+            dev.kill()  # of one that is over, it does nothing
+            dev.wait()
+
+
+def free_port() -> int:
+    """A port of this machine that nothing listens at."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+    return port
 
 
 def keys(names: Sequence[str] | Mapping[str, Any]) -> list[dict[str, list[str]]]:
@@ -193,9 +184,8 @@ def keys(names: Sequence[str] | Mapping[str, Any]) -> list[dict[str, list[str]]]
     return [{"path": [name]} for name in names]
 
 
-def _answers(server: Webserver, children: Sequence[subprocess.Popen[bytes]], log: Path) -> bool:
-    ended = [child.args for child in children if child.poll() is not None]
-    assert not ended, log.read_text(encoding="utf-8")[-4000:]
+def _answers(server: Webserver, dev: subprocess.Popen[bytes], log: Path) -> bool:
+    assert dev.poll() is None, log.read_text(encoding="utf-8")[-4000:]
     with suppress(OSError):  # it does not listen yet
         return bool(server.ask(ASSETS)["repositoriesOrError"].get("nodes"))
     return False

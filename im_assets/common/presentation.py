@@ -1,5 +1,6 @@
 """How the assets present themselves in Dagster's catalog: owners, column schemas, previews."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -7,6 +8,7 @@ import dagster as dg
 import pandas as pd
 
 from im_assets.common.versions import READS, content_version
+from im_resources.texts import one_line
 
 OWNERS = ["team:instruction-mining"]
 
@@ -75,10 +77,18 @@ def preview(frame: pd.DataFrame, rows: int = 5, width: int = 120) -> dg.Markdown
 
     def cell(value: object) -> str:
         text = f"{value:.4g}" if isinstance(value, float) else str(value)
-        text = " ".join(text.split()).replace("|", "\\|")
-        return text if len(text) <= width else text[: width - 1] + "…"
+        return markdown(one_line(text, width))
 
     head = frame.head(rows)
-    lines = ["| " + " | ".join(map(str, head.columns)) + " |", "|" + "---|" * len(head.columns)]
+    lines = ["| " + " | ".join(map(cell, head.columns)) + " |", "|" + "---|" * len(head.columns)]
     lines += ["| " + " | ".join(map(cell, row)) + " |" for row in head.itertuples(index=False)]
     return dg.MetadataValue.md("\n".join(lines))
+
+
+def markdown(text: str) -> str:
+    """Markdown that shows this text as it is.
+
+    Every sign that could mean something is escaped (https://spec.commonmark.org/0.31.2, 2.4):
+    Dagster's UI draws images from any address, and its own address would act on the study.
+    """
+    return re.sub(r"[!-/:-@\[-`{-~]", r"\\\g<0>", text)

@@ -6,7 +6,7 @@ import dagster as dg
 import pandas as pd
 
 from im_assets.common.charts.drawing import png_markdown
-from im_assets.common.presentation import presentation, preview, table
+from im_assets.common.presentation import markdown, presentation, preview, table
 from im_assets.common.versions import content_version
 from im_assets.evidence.evidence import rule_findings
 from im_assets.evidence.figures import (
@@ -81,7 +81,7 @@ def summary(findings: pd.DataFrame) -> str:
     if collinear := [r.item for r in rows["vif"] if r.verdict == "collinear"]:
         lines.append(f"collinear indicators: {', '.join(collinear)}")
     lines += [f"{r.item}: {r.note}" for r in rows["diagnostics"] if r.note]
-    return "\n".join(f"- {line}" for line in lines)
+    return "\n".join(f"- {markdown(line)}" for line in lines)
 
 
 def _figures(findings: pd.DataFrame, target: Target) -> dict[str, Any]:

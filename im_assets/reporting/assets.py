@@ -6,7 +6,7 @@ from typing import Any
 import dagster as dg
 
 from im_assets.common.charts.drawing import png_markdown
-from im_assets.common.presentation import presentation
+from im_assets.common.presentation import markdown, presentation
 from im_assets.experiments.measures import beside_target, rows_read
 from im_assets.reporting.blocks import Facts, Text
 from im_assets.reporting.gather import Gathered, gather
@@ -79,8 +79,9 @@ def headline(report: Report) -> str:
     blocks = report.section("answer").blocks
     texts = [b.text for b in blocks if isinstance(b, Text)]
     facts = [f for b in blocks if isinstance(b, Facts) for f in b.items]
-    lines = [f"| {f.label} | {f.text} {f.unit} |" for f in facts]
-    return "\n\n".join(texts) + ("\n\n| | |\n|---|---|\n" + "\n".join(lines) if lines else "")
+    lines = [f"| {markdown(f.label)} | {markdown(f'{f.text} {f.unit}')} |" for f in facts]
+    head = "\n\n| | |\n|---|---|\n" if lines else ""
+    return "\n\n".join(map(markdown, texts)) + head + "\n".join(lines)
 
 
 def _figures(found: Gathered) -> dict[str, dg.MetadataValue[Any]]:

@@ -7,7 +7,7 @@ import dagster as dg
 import pandas as pd
 
 from im_assets.common.charts.drawing import png_markdown
-from im_assets.common.presentation import presentation, preview, table
+from im_assets.common.presentation import markdown, presentation, preview, table
 from im_assets.common.versions import content_version
 from im_assets.experiments.checks import parts_agree_check
 from im_assets.experiments.points import Parts, points_of
@@ -250,7 +250,9 @@ def _views(rule: Rule, table: pd.DataFrame, indicators: list[str]) -> dict[str, 
         path = pd.DataFrame([s.model_dump() for s in rule.path])
         views["path"] = preview(path, rows=len(path))
     if rule.warnings:
-        views["warnings"] = dg.MetadataValue.md("\n".join(f"- {w.note}" for w in rule.warnings))
+        views["warnings"] = dg.MetadataValue.md(
+            "\n".join(f"- {markdown(w.note)}" for w in rule.warnings)
+        )
     if effects := coefficient_figure(rule, table):
         views["effects"] = png_markdown(effects, "standardised effects")
     panels = indicator_figure(table, indicators, rule.indicators, rule.predicts)

@@ -228,6 +228,7 @@ def test_a_proxy_of_the_environment_does_not_stand_before_this_machine(
         {"base_url": "127.0.0.1:8000/v1"},
         {"base_url": "ftp://127.0.0.1/v1"},
         {"base_url": f"https://user:{KEY}@judge.example/v1"},
+        {"base_url": f"https://judge.example/v1?key={KEY}"},
         {"model": None},
         {"first": "rule", "second": "rule"},
     ],

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from im_assets.dev import workspace_file
-from im_resources.study import PROFILES, PROJECT_ROOT, load_study
+from im_resources.study import PROJECT_ROOT, load_study
 from im_resources.study.environment import (
     HistoryError,
     check_history,
@@ -160,11 +160,8 @@ def test_an_earlier_history_is_told_and_left_alone(
     assert "in the place of" in capsys.readouterr().out
 
 
-def test_the_workspace_of_the_ui_is_named_after_the_study(home: Path) -> None:
-    path = workspace_file(load_study("demo"))
+def test_the_workspace_of_the_ui_is_named_after_the_study(home: Path, tmp_path: Path) -> None:
+    path = workspace_file(load_study("demo"), tmp_path / "code")
     assert path == home / "demo" / "workspace.yaml"
     (location,) = yaml.safe_load(path.read_text(encoding="utf-8"))["load_from"]
-    module = location["python_module"]
-    assert module["location_name"] == "demo"
-    assert module["module_name"] == "im_assets.definitions"
-    assert Path(module["working_directory"], "profiles") == PROFILES
+    assert location["grpc_server"] == {"location_name": "demo", "socket": str(tmp_path / "code")}

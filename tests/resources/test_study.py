@@ -184,6 +184,25 @@ def test_a_wrong_value_is_shown_with_what_is_accepted(
     assert f"(found {value!r})" in str(error.value)
 
 
+@pytest.mark.parametrize(
+    "part", ["../up", "a/b", "a\\b", "a'b", 'a"b', "a;b", ".a", "-a", "a\n", "", "é"]
+)
+def test_what_becomes_a_folder_a_key_or_a_table_has_no_other_part(load: Load, part: str) -> None:
+    """Tables and folders are named after these, and partition keys are made of them."""
+    source = {"path": "a.jsonl"}
+    named: list[tuple[str, Any]] = [
+        ("name", part),
+        ("data.candidates", {part: source}),
+        ("data.unseen", {part: source}),
+        ("scoring.indicators", {part: "response_length"}),
+        ("validation.strategies", {part: {"strategy": "random"}}),
+        ("judge.first", part),
+    ]
+    for place, value in named:
+        with pytest.raises(ProfileError, match=rf"  {place}.*"):
+            load(**{place: value})
+
+
 def test_all_faults_of_a_profile_come_in_one_error(load: Load) -> None:
     with pytest.raises(ProfileError) as error:
         load(**{"mixtures.seeds": "many", "rule.creterion": "aic", "selection.size": 0})

@@ -16,6 +16,7 @@ import dagster as dg
 
 from im_assets.common.charts.look import FONT, Chart, config, text_width
 from im_assets.common.charts.panels import panels
+from im_assets.common.presentation import markdown
 
 MAX_BYTES = 60_000  # metadata is kept in Dagster's event log
 PNG_WIDTH, DRAWN_WIDTH = 900, 680  # px; text of 12 px is 16 px high in a PNG
@@ -32,7 +33,7 @@ def png_markdown(chart: Chart, alt: str) -> dg.MarkdownMetadataValue:
     The picture is a data URI: it shows without a file server, and stays with its materialization.
     """
     data = base64.b64encode(png(chart)).decode("ascii")
-    return dg.MetadataValue.md(f"![{alt}](data:image/png;base64,{data})")
+    return dg.MetadataValue.md(f"![{markdown(alt)}](data:image/png;base64,{data})")
 
 
 def png(chart: Chart) -> bytes:

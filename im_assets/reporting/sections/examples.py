@@ -20,6 +20,7 @@ from im_assets.reporting.blocks import (
 from im_assets.reporting.gather import Gathered, PoolTables
 from im_assets.reporting.sections.absent import not_made
 from im_assets.selection.figures import tilt_figure
+from im_resources.texts import one_line
 
 KEY, TITLE = "selection", "What was selected"
 EXCERPT, SHOWN = 300, 5
@@ -108,17 +109,10 @@ def _excerpt(row: dict[Any, Any], found: Gathered) -> Excerpt:
     target, names = found.target, found.indicators
     heading = f"Rank {row['rank']}" if "rank" in row else str(row["example_id"])
     texts = (("instruction", "instruction"), ("input", "input"), ("output", "response"))
-    parts = [(name, cut(str(row[key]))) for key, name in texts if plain(row.get(key))]
+    parts = [(name, one_line(str(row[key]), EXCERPT)) for key, name in texts if plain(row.get(key))]
     if plain(row.get("category")):
-        parts.append(("category", cut(str(row["category"]))))
+        parts.append(("category", one_line(str(row["category"]), EXCERPT)))
     predicted = target.predicted_column
     numbers = [Fact(predicted, f"predicted {target.label}", row[predicted], "loss")]
     numbers += [Fact(name, name, row[name]) for name in names if name in row]
     return Excerpt(heading, tuple(parts), tuple(numbers))
-
-
-def cut(text: str, most: int = EXCERPT) -> str:
-    """One line of at most ``most`` characters, without characters that do not print."""
-    line = " ".join(text.split())
-    line = "".join(c for c in line if c.isprintable())
-    return line if len(line) <= most else line[: most - 1].rstrip() + "…"

@@ -86,7 +86,7 @@ class JudgeSettings(Settings):
     backend: Literal["openai", "local"] = Field(
         "local", description="openai: any endpoint of that API; local: the study's base model"
     )
-    base_url: Annotated[str, Field(pattern=r"^https?://[^\s/@]+(/\S*)?$")] | None = Field(
+    base_url: Annotated[str, Field(pattern=r"^https?://[^\s/@?#]+(/[^\s?#]*)?$")] | None = Field(
         None, description="openai: the endpoint, e.g. http://127.0.0.1:8000/v1"
     )
     model: str | None = Field(None, description="openai: the endpoint's name of the judging model")
