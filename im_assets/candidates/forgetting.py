@@ -53,9 +53,9 @@ def erase(
         sets |= set(found.loc[found["hit"].astype(bool), "set_id"].astype(str))
     trials = [t for t, set_id in store.sets().items() if set_id in sets or set_id not in every]
     answers: set[str] = set()
-    for table in _with(columns, "trial_id", "fingerprint"):
-        rows = warehouse.read_table(table, ["fingerprint"], {"trial_id": trials}) if trials else ()
-        answers |= set(rows["fingerprint"].astype(str)) if len(rows) else set()
+    for table in _with(columns, "trial_id", "fingerprint") if trials else ():
+        rows = warehouse.read_table(table, ["fingerprint"], {"trial_id": trials})
+        answers |= set(rows["fingerprint"].astype(str))
     counts: dict[str, int] = {}
     for table, names in columns.items():
         for column, values in (
