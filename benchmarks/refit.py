@@ -4,10 +4,10 @@
 
 A study is run on nine tenths of each candidate source of the profile. Then the last tenth is added
 and the refit is timed: ``python -m im_assets.run data study``, which makes the next version of the
-pool, draws new mixtures from it and fits the rule anew. The peer is a process that does what the new
-data asks for, and nothing else: it scores the new rows, finetunes on the new mixtures and evaluates
-them, by the same functions, in an empty store. Both load the models once. What the refit computed is
-counted: anything but the new rows and mixtures ends in an error.
+pool, draws new mixtures from it and fits the rule anew. The peer is a process that does what the
+new data asks for, and nothing else: it scores the new rows, finetunes on the new mixtures and
+evaluates them, by the same functions, in an empty store. Both load the models once. What the refit
+computed is counted: anything but the new rows and mixtures ends in an error.
 """
 
 import argparse
