@@ -35,7 +35,7 @@ export TOKENIZERS_PARALLELISM ?= false
 SETTINGS := OMP_WAIT_POLICY MALLOC_MMAP_THRESHOLD_ MALLOC_TRIM_THRESHOLD_ \
 	TOKENIZERS_PARALLELISM VIRTUAL_ENV
 
-.PHONY: demo demo-full dev snapshot test check settings install lock env clean distclean
+.PHONY: demo demo-full dev snapshot test soak check settings install lock env clean distclean
 
 # Commands are called by their path: versions of make differ in whose PATH they look one up in.
 # The demo's models come from packages: offline, so that a lapse fails instead of downloading.
@@ -55,6 +55,12 @@ snapshot: install
 # A worker a core. The tests of one file stay together, since they share a study or a server.
 test: install
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -q -n auto --dist loadfile
+
+# Half an hour of landings, withdrawals, kills and readers; then the comparison with a study computed
+# from scratch. make soak MINUTES=60
+MINUTES ?= 30
+soak: install
+	$(BIN)/python -m tests.soak --minutes $(MINUTES)
 
 check: install
 	$(BIN)/ruff check
