@@ -47,7 +47,7 @@ def landing_asset(settings: LandingSettings) -> dg.AssetsDefinition:
                 "rejected/ of the landing folder, with the reason beside it",
             )
         ],
-        **presentation("landing", {"python", "duckdb"}, COLUMNS),
+        **presentation("landing", {"python", "duckdb"}, COLUMNS, code_version=None),
     )
     def landed_files(
         context: dg.AssetExecutionContext,
