@@ -11,7 +11,14 @@ from collections.abc import Callable
 
 import dagster as dg
 
-from im_assets.automation.runs import going_on, in_vain, last_runs, pause_left, status_of
+from im_assets.automation.runs import (
+    TURN,
+    going_on,
+    in_vain,
+    last_runs,
+    pause_left,
+    status_of,
+)
 from im_assets.landing.assets import targets
 from im_assets.landing.folder import open_folder
 from im_assets.landing.ledger import TABLE
@@ -63,7 +70,7 @@ def landing_sensor(
         request = dg.RunRequest(
             run_key=fingerprint(files, last),
             run_config={"ops": {TABLE: {"config": {"signatures": signatures}}}},
-            tags={TAG: files},
+            tags={TAG: files, **TURN},
         )
         return dg.SensorResult(run_requests=[request], cursor=cursor)
 

@@ -14,6 +14,9 @@ GOING_ON = [
     DagsterRunStatus.STARTED,
     DagsterRunStatus.CANCELING,
 ]
+# Runs with this tag wait for one another: dagster.yaml lets one of them go on at a time. So data
+# does not land in the middle of a refit, however the ticks of the sensors fall.
+TURN = {"automation": "one at a time"}
 FIRST_PAUSE, LONGEST_PAUSE = 60.0, 3600.0  # seconds after a failure; doubled with each further one
 REMEMBERED = 12  # more failures in a row make no longer pause
 

@@ -1,8 +1,9 @@
 """How a study lives on: new data that lands, and what follows when its data grows."""
 
 from typing import Annotated
+from zoneinfo import ZoneInfo
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from im_resources.study.schema.base import Positive, Settings
 
@@ -15,6 +16,25 @@ class RefitSettings(Settings):
         description="Mixtures drawn from a new version of the candidate pool, chosen to tell most "
         "beside those measured already (D-optimal); 0: none",
     )
+    cron: str | None = Field(
+        None,
+        description="When to refit on what has landed, e.g. `0 3 * * 0`: Sundays at three. Left "
+        "out: as soon as there is a new version",
+    )
+    timezone: str = Field("UTC", description="Time zone of `cron`, such as Europe/Berlin")
+
+    @field_validator("timezone")
+    @classmethod
+    def _known_timezone(cls, name: str) -> str:
+        try:
+            ZoneInfo(name)
+        except (
+            KeyError,
+            ValueError,
+            OSError,
+        ) as error:  # none, no name of one, or a folder of them
+            raise ValueError("no time zone of the IANA database, such as Europe/Berlin") from error
+        return name
 
 
 class LandingSettings(Settings):
