@@ -10,6 +10,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import dagster as dg
 
+from im_assets.automation import assets as automation
 from im_assets.candidates import assets as candidates
 from im_assets.candidates.format_registry import check_formats
 from im_assets.common.versions import with_settings
@@ -18,6 +19,7 @@ from im_assets.experiments import assets as experiments
 from im_assets.experiments.measures import measures_of
 from im_assets.experiments.trainers import check_trainer, trainer_key
 from im_assets.judging import assets as judging
+from im_assets.landing import assets as landing
 from im_assets.mixtures import assets as mixtures
 from im_assets.reporting import assets as reporting
 from im_assets.rule import assets as rule
@@ -39,8 +41,8 @@ from im_resources.warehouse import WarehouseResource
 from im_resources.warehouse_io_manager import WarehouseIOManager
 
 ROOMS = (
-    candidates, mixtures, scoring, experiments, univariate, rule, evidence, selection, validation,
-    judging, reporting,
+    landing, candidates, mixtures, scoring, experiments, univariate, rule, evidence, selection,
+    validation, judging, reporting, automation,
 )  # fmt: skip
 
 
@@ -75,6 +77,8 @@ def definitions(study: Study, profile: str) -> dg.Definitions:
         assets=assets,
         asset_checks=rooms.asset_checks,
         jobs=jobs(assets, study),
+        sensors=rooms.sensors,
+        schedules=rooms.schedules,
         resources={
             "study": StudyResource(profile=profile),
             "gpu": GpuResource(),
@@ -101,7 +105,7 @@ RUNS = {
 }
 # A judge that cannot be reached keeps no verdict from being made, and the report comes last.
 ALONE = {"judging", "reporting"}
-FIRST = {"candidates", "mixtures"}
+FIRST = {"landing", "candidates", "mixtures"}
 
 
 def jobs(assets: Sequence[dg.AssetsDefinition], study: Study) -> list[Any]:

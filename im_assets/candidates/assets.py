@@ -1,6 +1,6 @@
 """The data of a study as assets: the evaluation set, the candidates, and the unseen pool."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from im_assets.candidates.versions import (
 from im_assets.candidates.withdrawn import withdrawn_ids
 from im_assets.common.presentation import column_schema, presentation, preview, table
 from im_assets.common.versions import with_version
+from im_assets.landing.ledger import TABLE as LANDED
 from im_assets.landing.ledger import admitted, source_of, target_source
 from im_assets.scoring.registry import columns_read
 from im_resources.adapter_store import AdapterStore
@@ -70,15 +71,25 @@ def eval_set(
     return _store("eval_set", sources, references(*rows), warehouse)
 
 
-@dg.asset(
-    description="The candidate pool: every usable example of every source, without duplicates and "
-    "without anything that would leak the evaluation set. The rest is in quarantined_examples. A "
-    "changed content is the next version of the pool (candidate_history).",
-    **presentation(
-        "candidates", KINDS, _CANDIDATES, reads=("data.candidates", "data.withdrawn", "cleaning")
-    ),
-)
-def candidate_datasets(
+def candidates_asset(made_from: Sequence[str] = ()) -> dg.AssetsDefinition:
+    """The asset ``candidate_datasets``, made from these too: from what landed, where it can."""
+    return dg.asset(
+        name="candidate_datasets",
+        deps=made_from,
+        description="The candidate pool: every usable example of every source, without duplicates "
+        "and without anything that would leak the evaluation set. The rest is in "
+        "quarantined_examples. A changed content is the next version of the pool "
+        "(candidate_history).",
+        **presentation(
+            "candidates",
+            KINDS,
+            _CANDIDATES,
+            reads=("data.candidates", "data.withdrawn", "cleaning"),
+        ),
+    )(_candidate_datasets)
+
+
+def _candidate_datasets(
     eval_set: pd.DataFrame,
     study: dg.ResourceParam[Study],
     warehouse: dg.ResourceParam[Warehouse],
@@ -111,11 +122,12 @@ def _history(name: str, warehouse: Warehouse) -> pd.DataFrame | None:
     return next_history(None, warehouse.read_table(name, KEY))
 
 
-def pool_asset(pool: str) -> dg.AssetsDefinition:
-    """The asset ``<pool>_dataset``: one unseen pool of the profile."""
+def pool_asset(pool: str, made_from: Sequence[str] = ()) -> dg.AssetsDefinition:
+    """The asset ``<pool>_dataset``: one unseen pool of the profile, made from these too."""
 
     @dg.asset(
         name=f"{pool}_dataset",
+        deps=made_from,
         description="An unseen pool that the rule ranks (databricks-dolly-15k in the paper), "
         "cleaned like the candidates.",
         **presentation(
@@ -269,7 +281,7 @@ def with_columns(asset: dg.AssetsDefinition, extra: Mapping[str, str]) -> dg.Ass
         name: (types[kind], "The source's own column, which an indicator reads")
         for name, kind in extra.items()
     }
-    own = _CANDIDATES if asset is candidate_datasets else _EXAMPLES
+    own = _CANDIDATES if asset.key == dg.AssetKey("candidate_datasets") else _EXAMPLES
     schema = column_schema(own | columns)
     return with_version(asset, extra).map_asset_specs(
         lambda spec: spec.merge_attributes(metadata=schema)
@@ -286,14 +298,13 @@ def definitions(study: Study) -> dg.Definitions:
     )
 
     forgets = study.data.withdrawn is not None and study.data.withdrawn.forget
+    landed = [] if study.landing is None else [LANDED]
+    pools = (candidates_asset(landed), *(pool_asset(pool, landed) for pool in study.pools))
     return dg.Definitions(
         assets=[
             *([forgotten_asset(study)] if forgets else ()),
             eval_set,
-            *(
-                with_columns(asset, columns_read(study.scoring))
-                for asset in (candidate_datasets, *map(pool_asset, study.pools))
-            ),
+            *(with_columns(asset, columns_read(study.scoring)) for asset in pools),
         ],
         asset_checks=[
             eval_set_usable,

@@ -3,13 +3,13 @@
 import dagster as dg
 import pandas as pd
 
-from im_assets.candidates.assets import candidate_datasets, eval_set
+from im_assets.candidates.assets import eval_set
 from im_assets.candidates.ngrams import words_of
 from im_resources.study import Study
 
 
 @dg.asset_check(
-    asset=candidate_datasets,
+    asset="candidate_datasets",
     blocking=True,
     description="Every source of the profile has examples to draw from",
 )
@@ -49,7 +49,7 @@ def eval_set_usable(eval_set: pd.DataFrame) -> dg.AssetCheckResult:
 
 
 @dg.asset_check(
-    asset=candidate_datasets,
+    asset="candidate_datasets",
     additional_ins={"eval_set": dg.AssetIn("eval_set")},
     blocking=True,
     description="No candidate shares a run of words with the evaluation set",

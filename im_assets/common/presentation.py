@@ -18,7 +18,7 @@ def presentation(
     kinds: set[str],
     columns: Mapping[str, tuple[str, str]] | None = None,
     *,
-    code_version: str = "1",
+    code_version: str | None = "1",
     reads: Sequence[str] = (),
     partition_column: str | None = None,
     gpu: bool = False,
@@ -27,7 +27,8 @@ def presentation(
 
     Args:
         columns: the table's columns as ``{name: (type, description)}``.
-        code_version: changes when the same input and settings would give another result.
+        code_version: changes when the same input and settings would give another result; None: the
+            asset records what came from outside.
         reads: the settings that the asset reads, as dotted paths (see versions).
         partition_column: the column that holds the partition key, for a partitioned table.
         gpu: whether the step waits for a slot of the pool ``gpu``.

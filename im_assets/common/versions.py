@@ -68,11 +68,15 @@ def with_settings(
 ) -> list[dg.AssetsDefinition]:
     """The assets with code versions that cover the settings they read, and their parents' ones.
 
+    An asset without a code version records what came from outside, and has none that others could
+    be made from: that there is one makes nothing stale.
+
     Args:
         keys: what stands for a setting that names entries of a registry, by its path: the entries'
             own versions with it.
     """
     specs = {spec.key: spec for asset in assets for spec in asset.specs}
+    versioned = {key for key, spec in specs.items() if spec.code_version is not None}
     versions: dict[dg.AssetKey, str] = {}
 
     def version(key: dg.AssetKey) -> str:
@@ -81,13 +85,19 @@ def with_settings(
             paths = spec.metadata.get(READS, ())
             own = settings_read(study, paths)
             own |= {path: keys[path](study) for path in paths if path in keys}
-            parents = {dep.asset_key for dep in spec.deps if dep.asset_key in specs}
+            parents = {dep.asset_key for dep in spec.deps if dep.asset_key in versioned}
             made_from = sorted(version(parent) for parent in parents)
             hashed = fingerprint(own, made_from)[:8]
             versions[key] = f"{spec.code_version}.{hashed}"
         return versions[key]
 
     return [
-        asset.map_asset_specs(lambda spec: spec.replace_attributes(code_version=version(spec.key)))
+        asset.map_asset_specs(
+            lambda spec: (
+                spec.replace_attributes(code_version=version(spec.key))
+                if spec.key in versioned
+                else spec
+            )
+        )
         for asset in assets
     ]

@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pandas as pd
 
@@ -46,11 +46,19 @@ class LandedFile:
     name: str
     file: str
     bytes: int
-    status: Literal["admitted", "rejected"]
+    status: str
     reason: str
     rows: int
     usable: int
     unusable_by_kind: Mapping[str, int]
+
+
+def create(warehouse: Warehouse) -> None:
+    """Make the table where there is none, so that it can be read before anything has landed."""
+    types = {"bigint": "int64", "text": "string"}
+    dtypes = {name: types[type_] for name, (type_, _) in COLUMNS.items()}
+    empty = pd.DataFrame(columns=list(COLUMNS)).astype(dtypes)
+    warehouse.append(TABLE, empty, key=["target", "sha256"])
 
 
 def entries(warehouse: Warehouse, **where: Any) -> list[LandedFile]:

@@ -22,6 +22,14 @@ def resolve_path(text: str) -> Path:
 
     Raises ProfileError when a variable is not set.
     """
+    return (PROJECT_ROOT / Path(expand_variables(text)).expanduser()).resolve()
+
+
+def expand_variables(text: str) -> str:
+    """Put the environment's values in the place of ``${VARIABLES}`` in a path or a URL.
+
+    Raises ProfileError when a variable is not set.
+    """
 
     def value(match: re.Match[str]) -> str:
         if match[1] not in os.environ:
@@ -30,5 +38,4 @@ def resolve_path(text: str) -> Path:
             )
         return os.environ[match[1]]
 
-    expanded = re.sub(r"\$\{(\w+)\}", value, text)
-    return (PROJECT_ROOT / Path(expanded).expanduser()).resolve()
+    return re.sub(r"\$\{(\w+)\}", value, text)

@@ -9,7 +9,7 @@ import dagster as dg
 import pandas as pd
 import pytest
 
-from im_assets.candidates.assets import candidate_datasets, eval_set, pool_asset
+from im_assets.candidates.assets import candidates_asset, eval_set, pool_asset
 from im_assets.candidates.checks import (
     candidates_do_not_leak,
     eval_set_usable,
@@ -22,7 +22,7 @@ from im_resources.study import Study
 from im_resources.warehouse import Warehouse
 
 dolly_dataset, unseen_does_not_leak = pool_asset("dolly"), pool_does_not_leak("dolly")
-ASSETS = [eval_set, candidate_datasets, dolly_dataset]
+ASSETS = [eval_set, candidates_asset(), dolly_dataset]
 CHECKS = [no_empty_source, eval_set_usable, candidates_do_not_leak, unseen_does_not_leak]
 LEAK = "the quick brown fox jumps over the lazy dog"
 
@@ -136,7 +136,7 @@ def test_a_source_without_usable_rows_fails_after_its_quarantine_is_written(tmp_
     tables = Tables()
     evaluation = eval_set(study=study, warehouse=tables).value
     with pytest.raises(SourceError) as caught:
-        candidate_datasets(eval_set=evaluation, study=study, warehouse=tables)
+        candidates_asset()(eval_set=evaluation, study=study, warehouse=tables)
     assert "source 'bad': none of its 2 rows can be used" in str(caught.value)
     assert "quarantined_examples" in str(caught.value)
     assert len(tables.quarantine("candidate_datasets")) == 2

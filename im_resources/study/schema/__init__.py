@@ -18,7 +18,7 @@ from im_resources.study.schema.experiments import (
     MixtureSettings,
 )
 from im_resources.study.schema.models import ModelSettings, ModelSource
-from im_resources.study.schema.operations import RefitSettings
+from im_resources.study.schema.operations import LandingSettings, RefitSettings
 from im_resources.study.schema.rule import RuleSettings, TargetSettings
 from im_resources.study.schema.scoring import IndicatorSettings, ScoringSettings
 from im_resources.study.schema.selection import SearchSettings, SelectionSettings, StrategySettings
@@ -32,6 +32,7 @@ __all__ = [
     "FinetuningSettings",
     "IndicatorSettings",
     "JudgeSettings",
+    "LandingSettings",
     "MixtureSettings",
     "ModelSettings",
     "ModelSource",

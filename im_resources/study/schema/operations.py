@@ -1,10 +1,11 @@
-"""How a study lives on: what happens when its data grows."""
+"""How a study lives on: new data that lands, and what follows when its data grows."""
 
 from typing import Annotated
+from zoneinfo import ZoneInfo
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
-from im_resources.study.schema.base import Settings
+from im_resources.study.schema.base import Positive, Settings
 
 
 class RefitSettings(Settings):
@@ -14,4 +15,43 @@ class RefitSettings(Settings):
         8,
         description="Mixtures drawn from a new version of the candidate pool, chosen to tell most "
         "beside those measured already (D-optimal); 0: none",
+    )
+    cron: str | None = Field(
+        None,
+        description="When to refit on what has landed, e.g. `0 3 * * 0`: Sundays at three. Left "
+        "out: as soon as there is a new version",
+    )
+    timezone: str = Field("UTC", description="Time zone of `cron`, such as Europe/Berlin")
+
+    @field_validator("timezone")
+    @classmethod
+    def _known_timezone(cls, name: str) -> str:
+        try:
+            ZoneInfo(name)
+        except (
+            KeyError,
+            ValueError,
+            OSError,
+        ) as error:  # none, no name of one, or a folder of them
+            raise ValueError("no time zone of the IANA database, such as Europe/Berlin") from error
+        return name
+
+
+class LandingSettings(Settings):
+    """A folder that is watched for new data: a complete file in `<folder>/<name of a source or an
+    unseen pool>/` becomes part of it. What cannot be used is moved to `<folder>/rejected/`, with
+    the reason beside it."""
+
+    folder: Annotated[str, Field(min_length=1)] = Field(
+        description="A local folder, relative to the project, or a URL that fsspec knows, such as "
+        "s3://bucket/landing (its package, s3fs, has to be installed); ${VARIABLES} expand"
+    )
+    usable_share: Annotated[float, Field(gt=0, le=1)] = Field(
+        0.5, description="Share of a file's rows that have to be readable, or it is rejected"
+    )
+    max_megabytes: Positive = Field(2_000, description="A larger file is rejected unread")
+    settle_seconds: Positive = Field(
+        30,
+        description="Between two looks into the folder. A file that is the same in both is "
+        "complete; one with `<file>.done` beside it is complete at once",
     )

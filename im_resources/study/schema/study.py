@@ -21,7 +21,7 @@ from im_resources.study.schema.experiments import (
     MixtureSettings,
 )
 from im_resources.study.schema.models import ModelSettings
-from im_resources.study.schema.operations import RefitSettings
+from im_resources.study.schema.operations import LandingSettings, RefitSettings
 from im_resources.study.schema.rule import RuleSettings
 from im_resources.study.schema.scoring import ScoringSettings
 from im_resources.study.schema.selection import SelectionSettings
@@ -68,6 +68,9 @@ class Study(Settings):
     )
     refit: RefitSettings = Field(
         RefitSettings(), description="What follows when the candidate pool has a new version"
+    )
+    landing: LandingSettings | None = Field(
+        None, description="Left out: no folder is watched for new data"
     )
     judge: JudgeSettings | None = Field(None, description="Left out: no pairwise judge")
     transfer: TransferSettings | None = Field(None, description="Left out: no proxy transfer")
@@ -118,6 +121,23 @@ class Study(Settings):
             if arm not in self.validation.strategies:
                 known = ", ".join(self.validation.strategies)
                 raise ValueError(f"judge: {arm!r} is no arm of validation.strategies ({known})")
+        return self
+
+    @model_validator(mode="after")
+    def _landing_names(self) -> Self:
+        """A file lands in the folder of one source or pool, beside that of the rejected ones."""
+        if self.landing is None:
+            return self
+        if both := sorted(self.data.candidates.keys() & self.data.unseen.keys()):
+            raise ValueError(
+                f"landing: {both[0]!r} names a source and an unseen pool; a file that lands in "
+                f"{both[0]}/ would be of either: give one of them another name"
+            )
+        if "rejected" in {*self.data.candidates, *self.data.unseen}:
+            raise ValueError(
+                "landing: rejected/ is the folder of what cannot be used; give the source or pool "
+                "'rejected' another name"
+            )
         return self
 
     @property
