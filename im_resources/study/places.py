@@ -20,7 +20,8 @@ def state_home() -> Path:
 def resolve_path(text: str) -> Path:
     """Expand ``${VARIABLES}`` and ``~``; relative paths start at the project's root.
 
-    Raises ProfileError when a variable is not set.
+    Raises ProfileError when a variable is not set, or it is no path: a loop of symbolic links, or
+    with a zero byte in it.
     """
 
     def value(match: re.Match[str]) -> str:
@@ -31,4 +32,7 @@ def resolve_path(text: str) -> Path:
         return os.environ[match[1]]
 
     expanded = re.sub(r"\$\{(\w+)\}", value, text)
-    return (PROJECT_ROOT / Path(expanded).expanduser()).resolve()
+    try:
+        return (PROJECT_ROOT / Path(expanded).expanduser()).resolve()
+    except (OSError, RuntimeError, ValueError) as error:  # each by another version of Python
+        raise ProfileError(f"path {text!r} cannot be used: {error}") from error

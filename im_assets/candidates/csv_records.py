@@ -1,0 +1,215 @@
+"""Rows of a CSV file: quoted fields may hold commas, doubled quotes and line breaks (RFC 4180).
+
+A row that cannot be parsed is a Fault with the line that it begins on, and the reading goes on at
+the *next line*: a stray quote opens a field that ends at any later quote, or never, and so would
+swallow rows. A row with more or fewer fields than the header is a Fault, too.
+
+What follows on a row that cannot be parsed may be rows, or the rest of a broken answer of several
+lines, of which one such as ``yes, no`` looks like a row. So it is held back until the file shows
+what it is (`_Doubt`), and is a Fault that names the broken row where it does not: no row is made of
+a piece of another, and no line is lost. What cannot be told from a good row is one: two stray
+quotes that enclose whole lines, with as many fields as the header, are a field with line breaks.
+"""
+
+import csv
+import re
+from collections import deque
+from collections.abc import Iterator
+from typing import IO, Any, NamedTuple
+
+from im_assets.candidates.records import Fault, NotRows, Record, numbered_lines
+
+_FIELD = r'(?:"[^"]*(?:""[^"]*)*"|[^",\r\n]*)'
+_WELL_QUOTED = re.compile(rf"{_FIELD}(?:,{_FIELD})*\r?\n?\Z")
+_QUOTED_ROWS, _PLAIN_ROWS = 2, 100  # in a row and in order, so many are rows and no pieces
+# Lines are parsed again after each fault: so much on the whole, then the file is given up. A line
+# costs as much time as about a hundred characters.
+_AGAIN, _AGAIN_AT_LEAST, _LINE = 3, 20_000_000, 100  # times what was read; characters
+_EXCERPT = 1000
+_OTHER_SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars"}
+
+
+class _Parsed(NamedTuple):
+    """A row: its first line, its fields or why there are none, and the lines it was read from."""
+
+    line: int
+    cells: list[str]
+    reason: str
+    lines: list[str]
+
+    def text(self) -> str:
+        return "".join(self.lines)
+
+    def row(self, header: list[str]) -> Any:
+        if self.reason:
+            return Fault(f"bad CSV: {self.reason}", self.text()[:_EXCERPT])
+        return dict(zip(header, self.cells, strict=True))
+
+
+def csv_rows(file: IO[bytes], max_line_mb: float) -> Iterator[Record]:
+    """The rows as dicts by the header's names, numbered by the line that each begins on.
+
+    Raises NotRows: a header that cannot be parsed or has a name twice, or too many open quotes.
+    """
+    lines = _Lines(file, max_line_mb)
+    parser = csv.reader(lines, strict=True)
+    header = _header(lines.parse(parser))
+    doubt: _Doubt | None = None
+    several = False  # whether a row so far was of several lines
+    while parsed := lines.parse(parser):
+        broken = bool(parsed.reason)
+        if not broken and len(parsed.cells) != len(header):
+            few = "fewer" if len(parsed.cells) < len(header) else "more"
+            said = f"{few} fields than the header ({len(parsed.cells)}, not {len(header)})"
+            parsed = parsed._replace(reason=said)
+            broken = len(parsed.lines) > 1 and not several  # lines that a stray quote may enclose
+        if broken:
+            lines.give_back(parsed)
+        if doubt:
+            yield from doubt.told_by(parsed, broken, several)
+            if doubt.over:
+                doubt = None
+        else:
+            yield parsed.line, parsed.row(header)
+        if broken:
+            doubt = _Doubt(header, parsed.line, suspect=doubt is not None)
+        elif not parsed.reason:
+            several = several or len(parsed.lines) > 1
+    if doubt:
+        yield from doubt.at_end(several or not lines.whole)
+
+
+class _Doubt:
+    """Rows after one that cannot be parsed, held back until it is clear that they are rows.
+
+    They are when two come whose quotes stand where they belong, or a hundred without quotes, all
+    with as many fields as the header; or when the file ends so, with a whole line. Rows without
+    quotes before the first with quotes may still be text of the broken row: where a row of the file
+    was of several lines, or a line since then was out of order, these are Faults.
+    """
+
+    def __init__(self, header: list[str], line: int, suspect: bool) -> None:
+        self._header, self._line, self._suspect = header, line, suspect
+        self._held: list[_Parsed] = []
+        self._quoted = 0
+        self.over = False
+
+    def told_by(self, parsed: _Parsed, broken: bool, several: bool) -> Iterator[Record]:
+        """What the next row settles; ``over`` when no doubt is left."""
+        quoted = any('"' in line for line in parsed.lines)
+        if parsed.reason or (quoted and not _WELL_QUOTED.match(parsed.text())):
+            yield from self._faults()
+            yield parsed.line, parsed.row(self._header) if broken else self._fault(parsed)
+            self._suspect = True
+            return
+        self._held.append(parsed)
+        self._quoted += quoted
+        several = several or len(parsed.lines) > 1
+        if self._quoted >= _QUOTED_ROWS:
+            yield from self._rows(plain_too=not (several or self._suspect))
+            self.over = True
+        elif len(self._held) - self._quoted >= _PLAIN_ROWS:
+            self.over = not several
+            yield from self._faults() if several else self._rows(plain_too=True)
+
+    def at_end(self, suspect: bool) -> Iterator[Record]:
+        """What the end of the file settles; ``suspect`` where it may end inside of a row."""
+        yield from self._faults() if suspect or self._suspect else self._rows(plain_too=True)
+
+    def _rows(self, plain_too: bool) -> Iterator[Record]:
+        sure = plain_too
+        for parsed in self._held:
+            sure = sure or any('"' in line for line in parsed.lines)
+            yield parsed.line, parsed.row(self._header) if sure else self._fault(parsed)
+        self._held = []
+
+    def _faults(self) -> Iterator[Record]:
+        for parsed in self._held:
+            yield parsed.line, self._fault(parsed)
+        self._held, self._quoted = [], 0
+
+    def _fault(self, parsed: _Parsed) -> Fault:
+        own = f"{parsed.reason}; " if parsed.reason else ""
+        said = f"bad CSV: {own}it may belong to the row of line {self._line}, which is broken"
+        return Fault(said, parsed.text()[:_EXCERPT])
+
+
+def _header(parsed: _Parsed | None) -> list[str]:
+    if parsed is None:
+        return []
+    if parsed.reason:
+        raise NotRows(f"the header on line {parsed.line} cannot be parsed: {parsed.reason}")
+    names = parsed.cells
+    if twice := sorted({name for name in names if name and names.count(name) > 1}):
+        said = ", ".join(repr(name[:100]) for name in twice[:10])
+        raise NotRows(f"the header has the column {said} twice; rename or remove one")
+    if len(names) == 1 and (other := set(names[0]) & set(_OTHER_SEPARATORS)):
+        found = " or ".join(_OTHER_SEPARATORS[separator] for separator in sorted(other))
+        raise NotRows(f"its fields seem separated by {found}; separate them by commas")
+    return names
+
+
+class _LineFaultError(Exception):
+    """A line that is not there for the parser."""
+
+
+class _Lines:
+    """The lines of a file for a csv parser, to be read again from where they are given back."""
+
+    def __init__(self, file: IO[bytes], max_line_mb: float) -> None:
+        self._lines = numbered_lines(file, max_line_mb)
+        self._back: deque[tuple[int, str | Fault]] = deque()
+        self._taken: list[tuple[int, str | Fault]] = []
+        self._limit, self._max_mb = max_line_mb * 1e6, max_line_mb
+        self._size = self._read = self._again = 0  # characters: of this row, and on the whole
+        self.whole = True  # whether the last line had an end
+        csv.field_size_limit(max(csv.field_size_limit(), int(self._limit) + 1))
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        if self._back:
+            number, line = self._back.popleft()
+        else:
+            number, line = next(self._lines)
+            self._read += len(line) + _LINE
+            self.whole = isinstance(line, Fault) or line.endswith("\n")
+        self._taken.append((number, line))
+        if isinstance(line, Fault):
+            raise _LineFaultError(line.reason)
+        self._size += len(line)
+        if self._size > self._limit and len(self._taken) > 1:
+            raise _LineFaultError(f"longer than {self._max_mb:g} MB (max_line_mb)")
+        return line
+
+    def parse(self, parser: Iterator[list[str]]) -> _Parsed | None:
+        """The next row that is not blank; None at the end."""
+        while True:
+            self._taken, self._size, reason = [], 0, ""
+            cells: list[str] = []
+            try:
+                cells = next(parser)
+            except StopIteration:
+                return None
+            except (csv.Error, _LineFaultError) as error:
+                reason = str(error)
+                if len(self._taken) > 1:
+                    reason = f"a quote is not closed where a field ends ({reason}, on line "
+                    reason += f"{self._taken[-1][0]})"
+            if cells or reason:
+                lines = [t.excerpt if isinstance(t, Fault) else t for _, t in self._taken]
+                return _Parsed(self._taken[0][0], cells, reason, lines)
+
+    def give_back(self, parsed: _Parsed) -> None:
+        """Read again what follows the row's first line.
+
+        Raises NotRows when so much is read again that it would take forever.
+        """
+        self._again += sum(len(line) + _LINE for line in parsed.lines[1:])
+        if self._again > _AGAIN_AT_LEAST + _AGAIN * self._read:
+            raise NotRows(
+                f"too many quotes that are not closed, the last on line {parsed.line}; is it CSV, "
+                'with each quote inside of a field doubled ("")?'
+            )
+        self._back.extendleft(reversed(self._taken[1:]))
