@@ -28,6 +28,8 @@ _AGAIN, _AGAIN_AT_LEAST, _LINE = 3, 20_000_000, 100  # times what was read; char
 _EXCERPT = 1000
 _OTHER_SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars"}
 
+_Line = tuple[int, str | Fault]
+
 
 class _Parsed(NamedTuple):
     """A row: its first line, its fields or why there are none, and the lines it was read from."""
@@ -35,10 +37,13 @@ class _Parsed(NamedTuple):
     line: int
     cells: list[str]
     reason: str
-    lines: list[str]
+    lines: list[_Line]
 
     def text(self) -> str:
-        return "".join(self.lines)
+        return "".join(t.excerpt if isinstance(t, Fault) else t for _, t in self.lines)
+
+    def quoted(self) -> bool:
+        return any('"' in line for _, line in self.lines)
 
     def row(self, header: list[str]) -> Any:
         if self.reason:
@@ -57,6 +62,10 @@ def csv_rows(file: IO[bytes], max_line_mb: float) -> Iterator[Record]:
     doubt: _Doubt | None = None
     several = False  # whether a row so far was of several lines
     while parsed := lines.parse(parser):
+        if not doubt and not parsed.reason and len(parsed.cells) == len(header):
+            several = several or len(parsed.lines) > 1
+            yield parsed.line, dict(zip(header, parsed.cells, strict=True))
+            continue
         broken = bool(parsed.reason)
         if not broken and len(parsed.cells) != len(header):
             few = "fewer" if len(parsed.cells) < len(header) else "more"
@@ -96,7 +105,7 @@ class _Doubt:
 
     def told_by(self, parsed: _Parsed, broken: bool, several: bool) -> Iterator[Record]:
         """What the next row settles; ``over`` when no doubt is left."""
-        quoted = any('"' in line for line in parsed.lines)
+        quoted = parsed.quoted()
         if parsed.reason or (quoted and not _WELL_QUOTED.match(parsed.text())):
             yield from self._faults()
             yield parsed.line, parsed.row(self._header) if broken else self._fault(parsed)
@@ -119,7 +128,7 @@ class _Doubt:
     def _rows(self, plain_too: bool) -> Iterator[Record]:
         sure = plain_too
         for parsed in self._held:
-            sure = sure or any('"' in line for line in parsed.lines)
+            sure = sure or parsed.quoted()
             yield parsed.line, parsed.row(self._header) if sure else self._fault(parsed)
         self._held = []
 
@@ -158,11 +167,11 @@ class _Lines:
 
     def __init__(self, file: IO[bytes], max_line_mb: float) -> None:
         self._lines = numbered_lines(file, max_line_mb)
-        self._back: deque[tuple[int, str | Fault]] = deque()
-        self._taken: list[tuple[int, str | Fault]] = []
+        self._back: deque[_Line] = deque()
+        self._taken: list[_Line] = []
         self._limit, self._max_mb = max_line_mb * 1e6, max_line_mb
+        self._last: _Line = (0, "")
         self._size = self._read = self._again = 0  # characters: of this row, and on the whole
-        self.whole = True  # whether the last line had an end
         csv.field_size_limit(max(csv.field_size_limit(), int(self._limit) + 1))
 
     def __iter__(self) -> Iterator[str]:
@@ -170,18 +179,23 @@ class _Lines:
 
     def __next__(self) -> str:
         if self._back:
-            number, line = self._back.popleft()
+            item = self._back.popleft()
         else:
-            number, line = next(self._lines)
-            self._read += len(line) + _LINE
-            self.whole = isinstance(line, Fault) or line.endswith("\n")
-        self._taken.append((number, line))
+            item = self._last = next(self._lines)
+            self._read += len(item[1])
+        self._taken.append(item)
+        line = item[1]
         if isinstance(line, Fault):
             raise _LineFaultError(line.reason)
         self._size += len(line)
         if self._size > self._limit and len(self._taken) > 1:
             raise _LineFaultError(f"longer than {self._max_mb:g} MB (max_line_mb)")
         return line
+
+    @property
+    def whole(self) -> bool:
+        """Whether the last line had an end."""
+        return isinstance(self._last[1], Fault) or self._last[1].endswith("\n")
 
     def parse(self, parser: Iterator[list[str]]) -> _Parsed | None:
         """The next row that is not blank; None at the end."""
@@ -198,18 +212,18 @@ class _Lines:
                     reason = f"a quote is not closed where a field ends ({reason}, on line "
                     reason += f"{self._taken[-1][0]})"
             if cells or reason:
-                lines = [t.excerpt if isinstance(t, Fault) else t for _, t in self._taken]
-                return _Parsed(self._taken[0][0], cells, reason, lines)
+                return _Parsed(self._taken[0][0], cells, reason, self._taken)
 
     def give_back(self, parsed: _Parsed) -> None:
         """Read again what follows the row's first line.
 
         Raises NotRows when so much is read again that it would take forever.
         """
-        self._again += sum(len(line) + _LINE for line in parsed.lines[1:])
-        if self._again > _AGAIN_AT_LEAST + _AGAIN * self._read:
+        again = parsed.lines[1:]
+        self._again += sum(len(line) + _LINE for _, line in again)
+        if self._again > _AGAIN_AT_LEAST + _AGAIN * (self._read + _LINE * self._last[0]):
             raise NotRows(
                 f"too many quotes that are not closed, the last on line {parsed.line}; is it CSV, "
                 'with each quote inside of a field doubled ("")?'
             )
-        self._back.extendleft(reversed(self._taken[1:]))
+        self._back.extendleft(reversed(again))

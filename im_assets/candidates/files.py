@@ -15,7 +15,6 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, Any
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from im_assets.candidates.csv_records import csv_rows
@@ -84,7 +83,7 @@ def read_records(
         raise SourceError(
             f"{path}: not enough memory to read it after line {line}; split the file"
         ) from error
-    except (NotRows, pa.ArrowException, OSError) as error:
+    except (NotRows, OSError) as error:
         raise SourceError(f"{path}: {error}") from error
 
 

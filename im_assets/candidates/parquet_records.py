@@ -27,9 +27,18 @@ def parquet(file: IO[bytes], columns: Collection[str] | None) -> Iterator[Record
     """Rows with those of the file's columns that are in ``columns``; None: all of them.
 
     Raises:
-        NotRows: a column that is used is there twice, or a file that unpacks beyond measure.
-        pa.ArrowException, OSError: a damaged file.
+        NotRows: a damaged file, a column that is used is there twice, or a compression bomb.
+        OSError: the file can't be read.
     """
+    try:
+        yield from _rows(file, columns)
+    except NotRows:
+        raise
+    except _UNREADABLE as error:
+        raise NotRows(f"damaged Parquet file: {error}") from error
+
+
+def _rows(file: IO[bytes], columns: Collection[str] | None) -> Iterator[Record]:
     packed = file.seek(0, 2)
     file.seek(0)
     source = pq.ParquetFile(file)
@@ -41,12 +50,18 @@ def parquet(file: IO[bytes], columns: Collection[str] | None) -> Iterator[Record
     check_growth(sum(source.metadata.row_group(i).total_byte_size for i in groups), packed)
     number = unpacked = 0
     for batch in source.iter_batches(batch_size=_BATCH, columns=used):
-        unpacked += batch.nbytes
+        columns_read = [_written_out(batch.column(name)) for name in used]
+        unpacked += sum(column.nbytes for column in columns_read)
         check_growth(unpacked, packed)
-        cells = [_values(batch.column(name)) for name in used]
+        cells = [_values(column) for column in columns_read]
         for row in zip(*cells, strict=True) if used else [()] * batch.num_rows:
             number += 1
             yield number, dict(zip(used, row, strict=True))
+
+
+def _written_out(column: pa.Array) -> pa.Array:
+    """The column without a dictionary, which hides how much it comes to."""
+    return column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
 
 
 def _values(column: pa.Array) -> list[Any]:

@@ -107,6 +107,7 @@ def excerpt_of(text: str, width: int = 200) -> str:
 
 def _no_column(name: str, place: str, column: str, names: list[str], by: str) -> str:
     names = [excerpt_of(other, 100) for other in names if other != column]
+    names = [other if other.isprintable() else repr(other)[1:-1] for other in names]
     hint = did_you_mean(column, names[:1000])
     more = f" and {len(names) - _SHOWN_COLUMNS} more" if len(names) > _SHOWN_COLUMNS else ""
     return (

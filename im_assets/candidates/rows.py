@@ -65,11 +65,8 @@ def number_or_nan(row: Mapping[str, Any], column: str) -> float:
     except (TypeError, ValueError, OverflowError):
         number = math.inf
     if not math.isfinite(number):
-        found = (
-            f"{value!r:.100}"
-            if isinstance(value, str | int | float)
-            else f"a {type(value).__name__}"
-        )
+        shown = isinstance(value, str | int | float)  # anything else may be of any depth
+        found = f"{value!r:.100}" if shown else f"a {type(value).__name__}"
         raise RowError(f"field {column!r} is no finite number: {found}")
     return number
 

@@ -15,7 +15,7 @@ from im_resources.study.places import ProfileError
 
 MAX_BYTES = 200_000
 MAX_DEPTH = 30
-MAX_VALUES = 20_000  # with aliases written out
+MAX_VALUES = 10_000  # with aliases written out
 MAX_DIGITS = 40
 
 
@@ -32,7 +32,9 @@ def read_yaml(path: Path) -> Any:
     if len(content) > MAX_BYTES:
         raise ProfileError(f"{path}: over {MAX_BYTES // 1000} kB, larger than any profile")
     try:
-        return yaml.load(content.decode("utf-8-sig"), Loader=_ProfileLoader)
+        loader = _ProfileLoader(content.decode("utf-8-sig"))
+        loader.name = path.name  # in the messages' marks
+        return loader.get_single_data()
     except UnicodeDecodeError as error:
         raise ProfileError(f"{path}: not a YAML file in UTF-8: {error}") from error
     except yaml.YAMLError as error:
