@@ -7,8 +7,11 @@ swallow rows. A row with more or fewer fields than the header is a Fault, too.
 What follows on a row that cannot be parsed may be rows, or the rest of a broken answer of several
 lines, of which one such as ``yes, no`` looks like a row. So it is held back until the file shows
 what it is (`_Doubt`), and is a Fault that names the broken row where it does not: no row is made of
-a piece of another, and no line is lost. What cannot be told from a good row is one: two stray
-quotes that enclose whole lines, with as many fields as the header, are a field with line breaks.
+a piece of a broken one, and no line is lost.
+
+What is a good row by itself is one: two stray quotes that enclose whole lines, with as many fields
+as the header, are a field with line breaks; and a stray quote at the end of a field's line may end
+the row there, and the field's other lines may look like rows.
 """
 
 import csv
@@ -66,13 +69,14 @@ def csv_rows(file: IO[bytes], max_line_mb: float) -> Iterator[Record]:
             several = several or len(parsed.lines) > 1
             yield parsed.line, dict(zip(header, parsed.cells, strict=True))
             continue
-        broken = bool(parsed.reason)
+        broken = failed = bool(parsed.reason)
         if not broken and len(parsed.cells) != len(header):
             few = "fewer" if len(parsed.cells) < len(header) else "more"
             said = f"{few} fields than the header ({len(parsed.cells)}, not {len(header)})"
             parsed = parsed._replace(reason=said)
-            broken = len(parsed.lines) > 1 and not several  # lines that a stray quote may enclose
-        if broken:
+            broken = parsed.quoted()  # a stray quote may be why
+        # A row of several lines with too few fields is one, where rows are of several.
+        if failed or (broken and not several):
             lines.give_back(parsed)
         if doubt:
             yield from doubt.told_by(parsed, broken, several)
@@ -81,61 +85,64 @@ def csv_rows(file: IO[bytes], max_line_mb: float) -> Iterator[Record]:
         else:
             yield parsed.line, parsed.row(header)
         if broken:
-            doubt = _Doubt(header, parsed.line, suspect=doubt is not None)
+            doubt = _Doubt(header, parsed, doubt)
         elif not parsed.reason:
             several = several or len(parsed.lines) > 1
     if doubt:
-        yield from doubt.at_end(several or not lines.whole)
+        yield from doubt.at_end(several, lines.whole)
 
 
 class _Doubt:
     """Rows after one that cannot be parsed, held back until it is clear that they are rows.
 
-    They are when two come whose quotes stand where they belong, or a hundred without quotes, all
-    with as many fields as the header; or when the file ends so, with a whole line. Rows without
-    quotes before the first with quotes may still be text of the broken row: where a row of the file
-    was of several lines, or a line since then was out of order, these are Faults.
+    They are from the first of two on that have quotes where they belong, behind the place where the
+    parsing of the broken row failed. Those before it may be text of the broken row, and are Faults;
+    but rows without quotes are taken for rows when a hundred follow on each other, all with as many
+    fields as the header, or when the file ends so, with a whole line; though not in a file in which
+    a row was of several lines.
     """
 
-    def __init__(self, header: list[str], line: int, suspect: bool) -> None:
-        self._header, self._line, self._suspect = header, line, suspect
+    def __init__(self, header: list[str], broken: _Parsed, before: "_Doubt | None") -> None:
+        self._header, self._line = header, broken.line
+        self._suspect = before is not None
+        self._failed: int = max(broken.lines[-1][0], before._failed if before else 0)
         self._held: list[_Parsed] = []
-        self._quoted = 0
         self.over = False
 
     def told_by(self, parsed: _Parsed, broken: bool, several: bool) -> Iterator[Record]:
         """What the next row settles; ``over`` when no doubt is left."""
-        quoted = parsed.quoted()
-        if parsed.reason or (quoted and not _WELL_QUOTED.match(parsed.text())):
-            yield from self._faults()
+        if parsed.reason or (parsed.quoted() and not _WELL_QUOTED.match(parsed.text())):
+            yield from self._settled(None)
             yield parsed.line, parsed.row(self._header) if broken else self._fault(parsed)
             self._suspect = True
             return
         self._held.append(parsed)
-        self._quoted += quoted
-        several = several or len(parsed.lines) > 1
-        if self._quoted >= _QUOTED_ROWS:
-            yield from self._rows(plain_too=not (several or self._suspect))
+        if sum(map(self._proves, self._held)) >= _QUOTED_ROWS:
+            yield from self._settled(plain=False)
             self.over = True
-        elif len(self._held) - self._quoted >= _PLAIN_ROWS:
+        elif sum(not held.quoted() for held in self._held) >= _PLAIN_ROWS:
+            yield from self._settled(None if several else True)
             self.over = not several
-            yield from self._faults() if several else self._rows(plain_too=True)
 
-    def at_end(self, suspect: bool) -> Iterator[Record]:
-        """What the end of the file settles; ``suspect`` where it may end inside of a row."""
-        yield from self._faults() if suspect or self._suspect else self._rows(plain_too=True)
+    def at_end(self, several: bool, whole: bool) -> Iterator[Record]:
+        """What the end of the file settles; ``whole``: whether its last line has an end."""
+        ended = any(held.quoted() and not self._proves(held) for held in self._held)
+        sound = whole and not self._suspect
+        yield from self._settled(not (several or ended) if sound else None)
 
-    def _rows(self, plain_too: bool) -> Iterator[Record]:
-        sure = plain_too
-        for parsed in self._held:
-            sure = sure or parsed.quoted()
-            yield parsed.line, parsed.row(self._header) if sure else self._fault(parsed)
+    def _proves(self, held: _Parsed) -> bool:
+        # A doubled quote may be an empty field or a quote in one: no proof of either.
+        return held.quoted() and held.line > self._failed and '""' not in held.text()
+
+    def _settled(self, plain: bool | None) -> Iterator[Record]:
+        """What was held back: rows from the first proof on, and those without quotes if ``plain``;
+        with None, no rows at all."""
+        sure = False
+        for held in self._held:
+            sure = sure or (plain is not None and self._proves(held))
+            taken = sure or (plain and not held.quoted())
+            yield held.line, held.row(self._header) if taken else self._fault(held)
         self._held = []
-
-    def _faults(self) -> Iterator[Record]:
-        for parsed in self._held:
-            yield parsed.line, self._fault(parsed)
-        self._held, self._quoted = [], 0
 
     def _fault(self, parsed: _Parsed) -> Fault:
         own = f"{parsed.reason}; " if parsed.reason else ""
@@ -171,6 +178,7 @@ class _Lines:
         self._taken: list[_Line] = []
         self._limit, self._max_mb = max_line_mb * 1e6, max_line_mb
         self._last: _Line = (0, "")
+        self._quoting = False  # whether the file has quoted fields
         self._size = self._read = self._again = 0  # characters: of this row, and on the whole
         csv.field_size_limit(max(csv.field_size_limit(), int(self._limit) + 1))
 
@@ -212,7 +220,20 @@ class _Lines:
                     reason = f"a quote is not closed where a field ends ({reason}, on line "
                     reason += f"{self._taken[-1][0]})"
             if cells or reason:
-                return _Parsed(self._taken[0][0], cells, reason, self._taken)
+                parsed = _Parsed(self._taken[0][0], cells, reason, self._taken)
+                return parsed if reason else self._paired(parsed)
+
+    def _paired(self, parsed: _Parsed) -> _Parsed:
+        """The row, broken where a quote is too many: its fields end at the wrong places then.
+
+        As long as the file has no quoted fields, a quote is a character as any other (5" disk).
+        """
+        if count := sum(line.count('"') for _, line in parsed.lines):
+            text = parsed.text()
+            if count % 2 and (self._quoting or text.startswith('"') or ',"' in text):
+                return parsed._replace(reason="a quote in it is neither closed nor doubled")
+            self._quoting = self._quoting or count % 2 == 0
+        return parsed
 
     def give_back(self, parsed: _Parsed) -> None:
         """Read again what follows the row's first line.

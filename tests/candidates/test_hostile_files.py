@@ -1,4 +1,4 @@
-"""Files that are not what they seem, or made to do harm: one clear error each, in bounded memory."""
+"""Files that are not what they seem, or made to do harm: one clear error, in bounded memory."""
 
 import codecs
 import gzip
@@ -95,21 +95,27 @@ def test_a_path_that_leads_nowhere_is_named(tmp_path: Path, name: str) -> None:
 # -- bombs ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("start", [b"", b"[", b"instruction,output\n", b"PAR1"])
-@pytest.mark.parametrize("kind", ["json.gz", "jsonl.gz", "csv.gz", "parquet.gz"])
+@pytest.mark.parametrize(
+    ("kind", "start"),
+    [
+        ("json.gz", b"["),
+        ("jsonl.gz", b""),
+        ("csv.gz", b"instruction,output\n"),
+        ("parquet.gz", b"PAR1"),
+    ],
+)
 def test_a_gzip_bomb_is_refused_before_it_unpacks(tmp_path: Path, kind: str, start: bytes) -> None:
     path = tmp_path / f"bomb.{kind}"
     with gzip.open(path, "wb") as file:
         file.write(start)
-        for _ in range(200):
+        for _ in range(40):
             file.write(b" " * 1_000_000)
     tracemalloc.start()
     said = message(path)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 80e6
-    if kind != "parquet.gz" or start == b"PAR1":
-        assert "as a compression bomb does" in said
+    assert "as a compression bomb does" in said
 
 
 def test_what_is_only_well_compressed_is_read(tmp_path: Path) -> None:
@@ -148,11 +154,8 @@ def test_a_key_given_twice_is_a_bad_row(tmp_path: Path, kind: str) -> None:
 
 def test_deep_nesting_in_a_column_of_text_is_a_bad_row(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
-    deep, good = (
-        {"instruction": "a", "outputs": "[" * 100_000},
-        {"instruction": "a", "outputs": ["b"]},
-    )
-    path.write_text(json.dumps(deep) + "\n" + json.dumps(good))
+    rows = [{"instruction": "a", "outputs": outputs} for outputs in ("[" * 100_000, ["b"])]
+    path.write_text("\n".join(map(json.dumps, rows)))
     kept, rejected = read(path, outputs="outputs")
     assert kept == [2]
     assert "nested too deeply" in rejected[1]

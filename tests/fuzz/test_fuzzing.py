@@ -8,6 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from im_assets.candidates.reading import read_source
 from im_resources.study import PROJECT_ROOT
 from tests.fuzz.inputs import DataInput, input_of
 from tests.fuzz.judging import examine
@@ -37,7 +38,7 @@ def test_an_input_is_known_by_its_number() -> None:
 def test_a_lost_row_is_a_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from tests.fuzz import judging
 
-    real = judging.read_source
+    real = read_source
     monkeypatch.setattr(judging, "read_source", lambda *a: (real(*a)[0].iloc[1:], real(*a)[1]))
     for content, kind in ((b'{"instruction": "a", "output": "b"}\n' * 2, "jsonl"),
                           (b"instruction,output\na,b\nc,d\n", "csv")):  # fmt: skip

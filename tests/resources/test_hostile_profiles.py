@@ -1,6 +1,7 @@
 """Profiles that YAML takes silently, or never ends at: one clear error with the line."""
 
 import os
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -9,12 +10,11 @@ from im_resources.study import ProfileError, load_study
 
 NAMES = "abcdefghi"
 LAUGHS = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
-    f"{name}: &{name} [{', '.join([f'*{before}'] * 9)}]\n"
-    for before, name in zip(NAMES, NAMES[1:], strict=False)
+    f"{name}: &{name} [{', '.join([f'*{before}'] * 9)}]\n" for before, name in pairwise(NAMES)
 )
 MERGES = "a: &a {x: 1}\n" + "".join(
     f"{name}: &{name} {{<<: [{', '.join([f'*{before}'] * 9)}]}}\n"
-    for before, name in zip(NAMES, NAMES[1:], strict=False)
+    for before, name in pairwise(NAMES)
 )
 
 
