@@ -3,59 +3,72 @@
 A fault in one row (bad JSON, a line too long to hold) is yielded as a `Fault` in that row's place,
 so the caller can quarantine it and go on; a fault of the file raises `SourceError`. Bytes that are
 not UTF-8 survive decoding as surrogates (``surrogateescape``) and are judged field by field later.
+A file is what its content is: one of another kind than its name says is refused with the right one.
 """
 
-import codecs
-import csv
 import gzip
-import json
+import io
+import stat
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Collection, Iterator
+from contextlib import ExitStack
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, Any
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 
-MAX_LINE_BYTES = 10_000_000
+from im_assets.candidates.csv_records import csv_rows
+from im_assets.candidates.json_records import json_lines, json_list
+from im_assets.candidates.parquet_records import MAX_UNPACKED_BYTES, parquet
+from im_assets.candidates.recognizing import HEAD, wrong_content
+from im_assets.candidates.records import (
+    MAX_LINE_MB,
+    BadValue,
+    Fault,
+    NotRows,
+    Record,
+    SourceError,
+    whole_content,
+)
+from im_assets.candidates.unpacking import Unpacked
+
+__all__ = ["BadValue", "Fault", "Record", "SourceError", "declared_columns", "read_records"]
+
+KINDS = ".json", ".jsonl", ".csv", ".parquet"
+_NO_FILES = {
+    stat.S_IFDIR: "is a folder",
+    stat.S_IFIFO: "is a pipe (FIFO)",
+    stat.S_IFSOCK: "is a socket",
+    stat.S_IFCHR: "is a device",
+    stat.S_IFBLK: "is a device",
+}
 
 
-class SourceError(ValueError):
-    """A data source that cannot be used; says which, where, and what would be right."""
-
-
-class Fault(NamedTuple):
-    """Why one row cannot be read, and the start of it."""
-
-    reason: str
-    excerpt: str
-
-
-Record = tuple[int, Any]  # (1-based line or row number, the parsed row or a Fault)
-
-
-def read_records(path: Path) -> Iterator[Record]:
+def read_records(
+    path: Path, columns: Collection[str] | None = None, max_line_mb: float = MAX_LINE_MB
+) -> Iterator[Record]:
     """Stream the rows of a file, numbered by line (JSONL, CSV) or by position (JSON, Parquet).
+
+    Args:
+        path: of the file; its suffix says its kind.
+        columns: those that are used; of Parquet, no other is read. None: all.
+        max_line_mb: a longer line of JSONL, and a longer row of CSV, is a Fault.
 
     Raises:
         SourceError: no such file, unknown file kind, or the file is damaged as a whole; the message
             starts with the path and names the line where the reading stopped, if there is one.
     """
-    suffixes = [suffix.lower() for suffix in path.suffixes]
-    zipped = suffixes[-1:] == [".gz"]
-    kind = (suffixes[:-1] if zipped else suffixes)[-1:]
-    reader = _READERS.get(kind[0] if kind else "")
-    if reader is None:
-        raise SourceError(
-            f"{path}: unknown file kind; expected {', '.join(_READERS)}, each also with .gz"
-        )
-    if not path.is_file():
-        what = "is a folder, not a file" if path.is_dir() else "no such file"
-        raise SourceError(f"{path}: {what}; correct `path` in the profile")
+    kind, zipped = _kind(path)
+    _check_regular(path)
     line = 0
     try:
-        with gzip.open(path) if zipped else path.open("rb") as file:
-            for line, row in reader(file):
+        with ExitStack() as opened:
+            file: IO[bytes] = opened.enter_context(path.open("rb"))
+            _check_content(path, file, ".gz" if zipped else kind)
+            if zipped:
+                file = opened.enter_context(io.BufferedReader(Unpacked(file), 1 << 16))
+                _check_content(path, file, kind)
+            for line, row in _rows(kind, file, columns, max_line_mb):
                 yield line, row
     except EOFError as error:
         raise SourceError(
@@ -66,114 +79,59 @@ def read_records(path: Path) -> Iterator[Record]:
             f"{path}: damaged or not gzip after line {line} ({error}); fetch it again, or name it "
             "without .gz if it is not compressed"
         ) from error
-    except (_NotRows, pa.ArrowException, OSError) as error:
+    except MemoryError as error:
+        raise SourceError(
+            f"{path}: not enough memory to read it after line {line}; split the file"
+        ) from error
+    except (NotRows, OSError) as error:
         raise SourceError(f"{path}: {error}") from error
 
 
-class _NotRows(ValueError):
-    """A well-formed file that does not hold rows."""
+def declared_columns(path: Path) -> list[str]:
+    """The columns that a file names by itself, as Parquet does; [] for the other kinds."""
+    return list(pq.read_schema(path).names) if _kind(path) == (".parquet", False) else []
 
 
-def _json_list(file: IO[bytes]) -> Iterator[Record]:
-    text = file.read().removeprefix(codecs.BOM_UTF8).decode("utf-8", "surrogateescape")
-    if not text.strip():
-        return
-    try:
-        rows = json.loads(text)
-    except json.JSONDecodeError as error:
-        hint = (
-            "; one object a line is JSON lines: name it .jsonl" if _begins_with_json(text) else ""
+def _kind(path: Path) -> tuple[str, bool]:
+    """(suffix of the file's kind, whether it is gzip'd). Raises SourceError for an unknown one."""
+    suffixes = [suffix.lower() for suffix in path.suffixes]
+    zipped = suffixes[-1:] == [".gz"]
+    kind = (suffixes[:-1] if zipped else suffixes)[-1:]
+    if not kind or kind[0] not in KINDS:
+        raise SourceError(
+            f"{path}: unknown file kind; expected {', '.join(KINDS)}, each also with .gz"
         )
-        raise _NotRows(f"not JSON: {error.msg} at line {error.lineno}{hint}") from error
-    except RecursionError as error:
-        raise _NotRows("not a list of rows: nested too deeply") from error
-    if not isinstance(rows, list):
-        raise _NotRows(f"expected a JSON list of rows, found a {type(rows).__name__}")
-    yield from enumerate(rows, start=1)
+    return kind[0], zipped
 
 
-def _begins_with_json(text: str) -> bool:
-    """Whether a whole JSON value stands at the beginning, whatever follows it."""
+def _check_regular(path: Path) -> None:
+    """Raises SourceError for what is no file: opening a pipe would wait for its writer."""
     try:
-        json.JSONDecoder().raw_decode(text.lstrip())
-    except json.JSONDecodeError:
-        return False
-    return True
+        mode = path.stat().st_mode
+    except FileNotFoundError as error:
+        raise SourceError(f"{path}: no such file; correct `path` in the profile") from error
+    except (OSError, ValueError) as error:  # a loop of links, no permission, a zero byte
+        raise SourceError(f"{path}: can't be opened: {error}") from error
+    if not stat.S_ISREG(mode):
+        what = _NO_FILES.get(stat.S_IFMT(mode), "is something else")
+        raise SourceError(f"{path}: {what}, not a file; correct `path` in the profile")
 
 
-def _json_lines(file: IO[bytes]) -> Iterator[Record]:
-    for number, line in _lines(file):
-        if isinstance(line, Fault):
-            yield number, line
-        elif line.strip():
-            try:
-                yield number, json.loads(line)
-            except (ValueError, RecursionError) as error:
-                yield number, Fault(f"bad JSON: {error}", line)
+def _check_content(path: Path, file: Any, suffix: str) -> None:
+    if wrong := wrong_content(path, file.peek(HEAD)[:HEAD], suffix):
+        raise NotRows(wrong)
 
 
-def _csv(file: IO[bytes]) -> Iterator[Record]:
-    csv.field_size_limit(MAX_LINE_BYTES)  # the default of 128 KiB is shorter than real answers
-    skipped: list[Record] = []
-
-    def text_lines() -> Iterator[str]:
-        for number, line in _lines(file):
-            if isinstance(line, Fault):
-                skipped.append((number, line))
-                yield "\n"  # keeps the reader's own line count right
-            else:
-                yield line
-
-    reader = csv.DictReader(text_lines())
-    while True:
-        try:
-            row = next(reader, None)
-        except csv.Error as error:
-            yield reader.line_num, Fault(f"bad CSV: {error}", "")
-            continue
-        yield from skipped
-        skipped.clear()
-        if row is None:
-            return
-        extra = row.pop(None, None)  # what DictReader could not name
-        if extra is None:
-            yield reader.line_num, row
-        else:
-            yield reader.line_num, Fault("bad CSV: more fields than the header", str(row))
-
-
-def _parquet(file: IO[bytes]) -> Iterator[Record]:
-    # Parquet is read from its end, which a gzip stream cannot do: it is unpacked in memory first.
-    whole = pa.BufferReader(file.read()) if isinstance(file, gzip.GzipFile) else file
-    number = 0
-    for batch in pq.ParquetFile(whole).iter_batches(batch_size=1024):
-        for row in batch.to_pylist():
-            number += 1
-            yield number, row
-
-
-def _lines(file: IO[bytes]) -> Iterator[tuple[int, str | Fault]]:
-    """Numbered lines; of one over MAX_LINE_BYTES no more than that is ever held in memory."""
-    number = 0
-    while line := file.readline(MAX_LINE_BYTES):
-        number += 1
-        if number == 1:
-            line = line.removeprefix(codecs.BOM_UTF8)
-        if len(line) < MAX_LINE_BYTES or line.endswith(b"\n"):
-            yield number, line.decode("utf-8", "surrogateescape")
-            continue
-        excerpt = line[:1000].decode("utf-8", "replace")
-        size = len(line)
-        while line and not line.endswith(b"\n"):
-            line = file.readline(1 << 20)
-            size += len(line)
-        limit = f"{MAX_LINE_BYTES / 1e6:g} MB"
-        yield number, Fault(f"line too long: {size / 1e6:.1f} MB, at most {limit} is read", excerpt)
-
-
-_READERS: dict[str, Callable[[Any], Iterator[Record]]] = {
-    ".json": _json_list,
-    ".jsonl": _json_lines,
-    ".csv": _csv,
-    ".parquet": _parquet,
-}
+def _rows(
+    kind: str, file: IO[bytes], columns: Collection[str] | None, max_line_mb: float
+) -> Iterator[Record]:
+    if kind == ".jsonl":
+        return json_lines(file, max_line_mb)
+    if kind == ".json":
+        return json_list(file)
+    if kind == ".csv":
+        return csv_rows(file, max_line_mb)
+    if not file.seekable():  # Parquet is read from its end, which a gzip stream cannot do
+        remedy = "unpack it: Parquet is compressed by itself"
+        return parquet(whole_content(file, MAX_UNPACKED_BYTES, remedy), None)
+    return parquet(file, columns)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from im_assets.candidates.records import BadValue
 from im_assets.candidates.rows import RowError, checked_text, label, listed, number_or_nan
 from im_resources.registry import Registry
 from im_resources.study import DataSettings, DataSource
@@ -36,24 +37,29 @@ class DataFormat:
             outputs in a column of their own; if it has ``fields``, it is given the profile's.
         columns: the column that each field is read from, of those without which no row can be used:
             a source none of whose rows has one of them is an error.
+        optional: the columns that it reads beside these, where they are there; None where that is
+            not known, and it is given all of them.
     """
 
     name: str
     read: Read
     columns: Mapping[str, str]
+    optional: tuple[str, ...] | None = None
 
 
 FORMATS = Registry[DataFormat]("data format", "im_assets.candidates.formats", FormatError)
 
 
-def data_format(name: str, *, columns: Mapping[str, str]) -> Callable[[Registered], Registered]:
+def data_format(
+    name: str, *, columns: Mapping[str, str], optional: tuple[str, ...] | None = None
+) -> Callable[[Registered], Registered]:
     """Register the decorated function as the format ``name`` (see DataFormat).
 
     Raises FormatError when another function has the name already.
     """
 
     def register(read: Registered) -> Registered:
-        FORMATS.add(name, DataFormat(name, read, columns), read)
+        FORMATS.add(name, DataFormat(name, read, columns, optional), read)
         return read
 
     return register
@@ -73,6 +79,7 @@ class RowReader:
 
     Attributes:
         required: the columns that at least one row must have, or the mapping is wrong.
+        columns: all that are read; None where the format does not say.
     """
 
     def __init__(
@@ -98,6 +105,10 @@ class RowReader:
         # A column that is read as something else, such as the output, is no answer by its name.
         own = {field: field for field in VERIFIABLE if field not in columns.values()}
         self._verifiable = {**dict.fromkeys(VERIFIABLE), **own, **named} if verifiable else {}
+        self.columns: set[str] | None = None
+        if self._format.optional is not None:
+            further = {column for column in self._verifiable.values() if column}
+            self.columns = self.required | {*self._format.optional, *extra, *further, "category"}
 
     def parse(self, row: Any) -> dict[str, Any]:
         """The fields of a row: ``instruction``, ``input``, ``category`` and ``output``, or
@@ -110,7 +121,7 @@ class RowReader:
         if not isinstance(row, dict):
             raise RowError(f"not an object with fields but {type(row).__name__}")
         fields: dict[str, Any] = {"input": "", "category": ""}
-        if isinstance(row.get("category"), str):  # else it only happens to have this name
+        if isinstance(row.get("category"), str | BadValue):  # else it only has this name by chance
             fields["category"] = row["category"]
         fields |= self._read(row)
         if self._outputs:

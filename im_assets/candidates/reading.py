@@ -4,13 +4,20 @@ A row that cannot be used is not an error: it is returned beside the good ones w
 ends in quarantine. A source that cannot be used as a whole raises `SourceError`.
 """
 
+import reprlib
 from collections.abc import Iterator, Mapping
 from itertools import islice
 from typing import Any
 
 import pandas as pd
 
-from im_assets.candidates.files import Fault, Record, SourceError, read_records
+from im_assets.candidates.files import (
+    Fault,
+    Record,
+    SourceError,
+    declared_columns,
+    read_records,
+)
 from im_assets.candidates.format_registry import VERIFIABLE, FormatError, RowReader
 from im_assets.candidates.rows import RowError
 from im_resources.study import DataSource, did_you_mean, resolve_path
@@ -20,6 +27,9 @@ __all__ = ["REJECTED_COLUMNS", "ROW_COLUMNS", "SourceError", "excerpt_of", "read
 ROW_COLUMNS = ["source", "line", "instruction", "input", "output", "category"]
 REJECTED_COLUMNS = ["source", "line", "kind", "reason", "excerpt"]
 UNREADABLE = "unreadable"  # the kind of every reason that is given here
+_SHOWN_COLUMNS = 30
+_SHORT = reprlib.Repr()  # of any row, however deep or long
+_SHORT.maxdict, _SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxother = 8, 4, 150, 150
 
 
 def read_source(
@@ -39,8 +49,9 @@ def read_source(
     Returns:
         (rows, rejected): rows has `ROW_COLUMNS`, with ``outputs`` (a list of str) in place of
         ``output`` when ``source.outputs`` is set, and the extra columns (float64, nan where there
-        is no number; text, None where there is none); rejected has `REJECTED_COLUMNS`. ``line`` is
-        1-based: the line of JSONL and CSV, the position in JSON, Parquet and hub datasets.
+        is no number; text, None where there is none); rejected has `REJECTED_COLUMNS`. Every row
+        of the source that is not blank is in exactly one of them. ``line`` is 1-based: the line of
+        JSONL, that which a row of CSV begins on, the position in JSON, Parquet and hub datasets.
 
     Raises:
         SourceError: missing or damaged file, unknown kind, unreachable hub, no row with a mapped
@@ -48,9 +59,12 @@ def read_source(
         FormatError: an unknown format.
     """
     place = str(resolve_path(source.path)) if source.path else f"hub dataset {source.hub!r}"
-    records = read_records(resolve_path(source.path)) if source.path else _hub_records(source)
     extra = extra or {}
     reader = RowReader(source, extra, verifiable)
+    path = resolve_path(source.path) if source.path else None
+    records = (
+        read_records(path, reader.columns, source.max_line_mb) if path else _hub_records(source)
+    )
     rows: list[dict[str, Any]] = []
     rejected: list[tuple[str, int, str, str, str]] = []
     found: dict[str, None] = {}  # the columns of all rows, in the order of appearance
@@ -64,16 +78,20 @@ def read_source(
             try:
                 rows.append({"source": name, "line": line} | reader.parse(row))
             except RowError as error:
-                rejected.append((name, line, UNREADABLE, str(error), excerpt_of(str(row))))
+                reason = excerpt_of(str(error), 400)
+                rejected.append((name, line, UNREADABLE, reason, excerpt_of(_SHORT.repr(row))))
             except FormatError as error:
                 raise SourceError(f"line {line} of {place}: {error}") from error
     except SourceError as error:
         raise SourceError(f"source {name!r}: {error}") from error
     if not rows and not rejected:
         raise SourceError(f"source {name!r}: {place} is empty; give a file with at least one row")
-    if found:
-        _check_columns(name, place, reader.required, list(found), f"`format: {source.format}`")
-        _check_columns(name, place, set(extra), list(found), "an indicator of the profile")
+    needed = dict.fromkeys(sorted(reader.required), f"`format: {source.format}`")
+    needed |= dict.fromkeys(sorted(extra), "an indicator of the profile")
+    if missing := next((column for column in needed if column not in found), None):
+        names = list(found | dict.fromkeys(declared_columns(path) if path else ()))
+        if names:  # else no row was one: each says why in quarantine
+            raise SourceError(_no_column(name, place, missing, names, needed[missing]))
     columns = [c if c != "output" or not source.outputs else "outputs" for c in ROW_COLUMNS]
     columns += (*extra, *(VERIFIABLE if verifiable else ()))
     frames = pd.DataFrame(rows, columns=columns), pd.DataFrame(rejected, columns=REJECTED_COLUMNS)
@@ -87,14 +105,16 @@ def excerpt_of(text: str, width: int = 200) -> str:
     return text if len(text) <= width else text[: width - 1] + "…"
 
 
-def _check_columns(name: str, place: str, needed: set[str], found: list[str], by: str) -> None:
-    for column in sorted(needed.difference(found)):
-        hint = did_you_mean(column, found)
-        raise SourceError(
-            f"source {name!r}: no row of {place} has the field {column!r}, which "
-            f"{by} reads{hint} (columns found: {', '.join(found)}); correct "
-            "`format`, `fields`, `outputs` or the indicator's options in the profile"
-        )
+def _no_column(name: str, place: str, column: str, names: list[str], by: str) -> str:
+    names = [excerpt_of(other, 100) for other in names if other != column]
+    names = [other if other.isprintable() else repr(other)[1:-1] for other in names]
+    hint = did_you_mean(column, names[:1000])
+    more = f" and {len(names) - _SHOWN_COLUMNS} more" if len(names) > _SHOWN_COLUMNS else ""
+    return (
+        f"source {name!r}: no row of {place} has the field {column!r}, which "
+        f"{by} reads{hint} (columns found: {', '.join(names[:_SHOWN_COLUMNS])}{more}); correct "
+        "`format`, `fields`, `outputs` or the indicator's options in the profile"
+    )
 
 
 def _hub_records(source: DataSource) -> Iterator[Record]:

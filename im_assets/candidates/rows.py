@@ -1,9 +1,11 @@
 """Values of one raw row, checked: what a data format reads its fields with."""
 
-import json
 import math
 from collections.abc import Mapping
 from typing import Any
+
+from im_assets.candidates.json_text import JsonFault, parse_json
+from im_assets.candidates.records import BadValue
 
 
 class RowError(ValueError):
@@ -22,8 +24,7 @@ def text_or_empty(row: Mapping[str, Any], column: str) -> str:
 
 def checked_text(value: Any, column: str) -> str:
     """``value`` itself. Raises RowError when it is no text of valid Unicode."""
-    if value is None:
-        raise RowError(f"field {column!r} is missing")
+    _check_present(value, column)
     if not isinstance(value, str):
         raise RowError(f"field {column!r} is not text but {type(value).__name__}")
     try:
@@ -38,13 +39,13 @@ def checked_text(value: Any, column: str) -> str:
 def listed(row: Mapping[str, Any], column: str) -> list[Any]:
     """The list in a column, or the JSON of one. Raises RowError when there is none."""
     value = row.get(column)
-    if value is None:
-        raise RowError(f"field {column!r} is missing")
+    _check_present(value, column)
     if isinstance(value, str):  # CSV cells have no lists: they carry them as JSON
         try:
-            value = json.loads(value)
-        except ValueError as error:
-            raise RowError(f"field {column!r} is neither a list nor JSON of one") from error
+            value = parse_json(value)
+        except JsonFault as error:
+            said = f"field {column!r} is neither a list nor JSON of one ({error})"
+            raise RowError(said) from error
     if not isinstance(value, list):
         raise RowError(f"field {column!r} is not a list but {type(value).__name__}")
     return value
@@ -58,12 +59,15 @@ def number_or_nan(row: Mapping[str, Any], column: str) -> float:
     value = row.get(column)
     if value is None or value == "" or (isinstance(value, float) and math.isnan(value)):
         return math.nan
+    _check_present(value, column)
     try:
         number = math.inf if isinstance(value, bool) else float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         number = math.inf
     if not math.isfinite(number):
-        raise RowError(f"field {column!r} is no finite number: {value!r}")
+        shown = isinstance(value, str | int | float)  # anything else may be of any depth
+        found = f"{value!r:.100}" if shown else f"a {type(value).__name__}"
+        raise RowError(f"field {column!r} is no finite number: {found}")
     return number
 
 
@@ -77,4 +81,13 @@ def label(row: Mapping[str, Any], column: str) -> str | None:
         return None if value in (None, "") else text(row, column)
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
+    _check_present(value, column)
     raise RowError(f"field {column!r} is no id but {type(value).__name__}")
+
+
+def _check_present(value: Any, column: str) -> None:
+    """Raises RowError for no value, and for one that the file's reader could not read."""
+    if value is None:
+        raise RowError(f"field {column!r} is missing")
+    if isinstance(value, BadValue):
+        raise RowError(f"field {column!r} {value.reason}")

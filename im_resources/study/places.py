@@ -20,9 +20,14 @@ def state_home() -> Path:
 def resolve_path(text: str) -> Path:
     """Expand ``${VARIABLES}`` and ``~``; relative paths start at the project's root.
 
-    Raises ProfileError when a variable is not set.
+    Raises ProfileError when a variable is not set, or it is no path: a loop of symbolic links, or
+    with a zero byte in it.
     """
-    return (PROJECT_ROOT / Path(expand_variables(text)).expanduser()).resolve()
+    expanded = expand_variables(text)
+    try:
+        return (PROJECT_ROOT / Path(expanded).expanduser()).resolve()
+    except (OSError, RuntimeError, ValueError) as error:  # each by another version of Python
+        raise ProfileError(f"path {text!r} cannot be used: {error}") from error
 
 
 def expand_variables(text: str) -> str:

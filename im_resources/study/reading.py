@@ -7,14 +7,18 @@ The profile is chosen by the environment variable ``IM_PROFILE``: the name of a 
 
 import difflib
 import os
+import reprlib
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
-import yaml
 from pydantic import BaseModel, ValidationError
 
 from im_resources.study.places import PROFILES, ProfileError
 from im_resources.study.schema import Study
+from im_resources.study.yaml_text import read_yaml
+
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 300
 
 
 def load_study(profile: str | None = None) -> Study:
@@ -45,12 +49,9 @@ def _read_profile(
     A block keeps the keys that the extending profile does not give; a key given replaces the whole
     value, so that `data: {candidates: …}` never mixes two lists of sources.
     """
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ProfileError(f"{path}: not a YAML file: {error}") from error
+    content = read_yaml(path)
     if not isinstance(content, dict):
-        raise ProfileError(f"{path}: expected settings as `key: value`, found {content!r}")
+        raise ProfileError(f"{path}: expected settings as `key: value`, found {_short(content)}")
     if "extends" not in content:
         return content, (path,)
     chain = (*extended_by, path)
@@ -70,8 +71,9 @@ def _read_profile(
 def _profile_path(profile: str) -> Path:
     if profile.endswith((".yaml", ".yml")):
         path = Path(profile)
-        if not path.is_file():
-            raise ProfileError(f"no profile file {profile!r}")
+        if not path.is_file():  # a folder or a pipe is none
+            what = "not a file" if path.exists() else "no profile file"
+            raise ProfileError(f"{what}: {profile!r}")
         return path
     known = sorted(p.stem for p in PROFILES.glob("*.yaml"))
     if profile not in known:
@@ -98,11 +100,16 @@ def _explain(error: ValidationError) -> list[str]:
         else:
             messages.append(fault["msg"].removeprefix("Value error, "))
             if fault["loc"]:  # else the input is the whole profile
-                found[field] = f" (found {fault['input']!r})"
+                found[field] = f" (found {_short(fault['input'])})"
     return [
         f"  {field}: {', or '.join(dict.fromkeys(messages))}{found.get(field, '')}"
         for field, messages in faults.items()
     ]
+
+
+def _short(value: Any) -> str:
+    """A value as it is shown in a message: of any size and depth, in a line."""
+    return _SHORT.repr(value)
 
 
 def _field_of(location: tuple[int | str, ...]) -> tuple[int | str, ...]:

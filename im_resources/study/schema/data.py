@@ -11,6 +11,8 @@ from im_resources.study.schema.base import Name, PoolName, Positive, Settings
 class DataSource(Settings):
     """Where instruction data is read from, and in which shape."""
 
+    ADDED: ClassVar[Mapping[str, Any]] = {"max_line_mb": 10.0}
+
     path: str | None = Field(
         None,
         description="Local file: .json, .jsonl, .parquet or .csv, each also .gz; relative to the "
@@ -41,6 +43,12 @@ class DataSource(Settings):
     )
     limit: Positive | None = Field(
         None, description="Rows read, the first of the source; default: all"
+    )
+
+    max_line_mb: Annotated[float, Field(gt=0, le=2000)] = Field(
+        10.0,
+        description="Longest line of a JSONL file, and longest row of a CSV file, that is read, in "
+        "MB; a longer one goes into quarantine",
     )
 
     @model_validator(mode="after")
