@@ -46,6 +46,21 @@ for turn in range(times):
     Warehouse(path).replace_rows("losses", frame, {"seed": seed})
 """
 
+# Reads again and again; a partition is there whole, and of one write, or not yet.
+READS = """
+import sys
+from im_resources.warehouse import Warehouse
+
+print("ready", flush=True)
+sys.stdin.readline()
+for _ in range(int(sys.argv[2])):
+    found = Warehouse(sys.argv[1]).query(
+        "SELECT count(*) AS n, count(DISTINCT turn) AS turns FROM losses "
+        "WHERE seed != 'x' GROUP BY seed"
+    )
+    assert set(found["n"]) <= {100} and set(found["turns"]) <= {1}, found
+"""
+
 
 def start(code: str, *arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
@@ -97,13 +112,15 @@ def test_kills_at_any_moment_leave_one_whole_write(tmp_path: Path) -> None:
         assert turns["n"].tolist() == [size], json.dumps(turns.to_dict("list"))
 
 
-def test_processes_write_their_partitions_at_the_same_time(tmp_path: Path) -> None:
-    path = tmp_path / "warehouse.duckdb"
-    children = [start(WRITES, str(path), seed, "5", "100") for seed in "abcd"]
+def test_processes_write_and_read_at_the_same_time(tmp_path: Path) -> None:
+    warehouse = Warehouse(tmp_path / "warehouse.duckdb")
+    warehouse.replace_rows("losses", pd.DataFrame({"seed": ["x"], "turn": [0]}), {"seed": "x"})
+    children = [start(WRITES, str(warehouse.path), seed, "10", "100") for seed in "abcd"]
+    children += [start(READS, str(warehouse.path), "30") for _ in range(2)]
     go(*children)
     for child in children:
         child.communicate()
-    assert [child.returncode for child in children] == [0] * 4
-    stored = Warehouse(path).read_table("losses").groupby("seed")["turn"]
+    assert [child.returncode for child in children] == [0] * 6
+    stored = warehouse.read_table("losses", where={"seed": list("abcd")}).groupby("seed")["turn"]
     assert stored.count().to_dict() == dict.fromkeys("abcd", 100)
-    assert set(stored.max()) == set(stored.min()) == {4}
+    assert set(stored.max()) == set(stored.min()) == {9}
