@@ -32,6 +32,18 @@ frame = pd.DataFrame({"seed": "a", "value": range(200_000), "new": "column"})
 module.Warehouse(sys.argv[1]).replace_rows("losses", frame, {"seed": "a"})
 """
 
+# Dies between its commit, which is in the write-ahead log, and the checkpoint that closing makes.
+COMMITS = """
+import os, signal, sys
+import duckdb
+
+connection = duckdb.connect(sys.argv[1])
+connection.begin()
+connection.execute("INSERT INTO losses VALUES ('b', 2)")
+connection.commit()
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
 # Writes a partition again and again, every row carrying the number of its write.
 WRITES = """
 import sys
@@ -96,6 +108,20 @@ def test_a_process_killed_between_delete_and_commit_loses_nothing(
     assert warehouse.read_table("losses").to_dict("list") == good.to_dict("list")
     warehouse.replace_rows("losses", good[:1], {"seed": "a"})
     assert len(warehouse.read_table("losses")) == 2
+
+
+def test_what_was_committed_before_the_kill_stays_though_it_is_only_in_the_log(
+    tmp_path: Path,
+) -> None:
+    warehouse = Warehouse(tmp_path / "warehouse.duckdb")
+    warehouse.replace_rows("losses", pd.DataFrame({"seed": ["a"], "value": [1]}), {"seed": "a"})
+    with start(COMMITS, str(warehouse.path)) as child:
+        assert child.wait() == -signal.SIGKILL
+    assert Path(f"{warehouse.path}.wal").exists()
+    assert sorted(warehouse.read_table("losses")["seed"]) == ["a", "b"]
+    warehouse.replace_rows("losses", pd.DataFrame(), {"seed": "b"})
+    assert warehouse.read_table("losses")["seed"].tolist() == ["a"]
+    assert not Path(f"{warehouse.path}.wal").exists()
 
 
 def test_kills_at_any_moment_leave_one_whole_write(tmp_path: Path) -> None:
