@@ -33,7 +33,9 @@ from im_resources.terminal import printable
 
 WAIT = "IM_WAREHOUSE_WAIT"
 DEFAULT_WAIT = 600.0
-PATIENCE = 2.0  # nothing is said about a wait of less; our own writes take milliseconds
+# Nothing is said about a shorter wait: on a busy machine, several writers make each other wait for
+# some seconds.
+PATIENCE = 10.0
 REMINDER = 30.0
 # DuckDB has no codes for these: another process has the file open; this process has, differently.
 ELSEWHERE = re.compile(r"Could not set lock on file(?:.*\(PID (\d+)\))?", re.DOTALL)

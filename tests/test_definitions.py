@@ -18,7 +18,7 @@ from im_assets.mixtures.experiment import mixture_experiment
 from im_assets.mixtures.partitions import sync_study
 from im_assets.scoring.registry import IndicatorError, chosen
 from im_resources.study import PROFILES, PROJECT_ROOT, ScoringSettings, load_study
-from im_resources.warehouse import WarehouseIOManager
+from im_resources.warehouse_io_manager import WarehouseIOManager
 
 # The names that users, the documentation and other tools rely on, with what each is made from.
 UPSTREAM = {

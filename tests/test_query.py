@@ -29,9 +29,9 @@ def test_a_table_shows_no_character_that_a_terminal_obeys(
 ) -> None:
     assert main(["SELECT * FROM texts", "--rows", "1"]) == 0
     assert capsys.readouterr().out.splitlines() == [
-        "text                          value",
-        "----------------------------  -----",
-        r"red \x1b[31m\nalert \u202e    0.5",
+        "text                        value",
+        "--------------------------  -----",
+        r"red \x1b[31m\nalert \u202e  0.5",
         "2 rows, the first 1 shown (--rows)",
     ]
     assert main(["SELECT text FROM texts WHERE value > 1"]) == 0

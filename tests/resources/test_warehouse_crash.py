@@ -32,6 +32,18 @@ frame = pd.DataFrame({"seed": "a", "value": range(200_000), "new": "column"})
 module.Warehouse(sys.argv[1]).replace_rows("losses", frame, {"seed": "a"})
 """
 
+# Dies between its commit, which is in the write-ahead log, and the checkpoint that closing makes.
+COMMITS = """
+import os, signal, sys
+import duckdb
+
+connection = duckdb.connect(sys.argv[1])
+connection.begin()
+connection.execute("INSERT INTO losses VALUES ('b', 2)")
+connection.commit()
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
 # Writes a partition again and again, every row carrying the number of its write.
 WRITES = """
 import sys
@@ -44,6 +56,21 @@ sys.stdin.readline()
 for turn in range(times):
     frame = pd.DataFrame({"seed": seed, "turn": [turn] * size})
     Warehouse(path).replace_rows("losses", frame, {"seed": seed})
+"""
+
+# Reads again and again; a partition is there whole, and of one write, or not yet.
+READS = """
+import sys
+from im_resources.warehouse import Warehouse
+
+print("ready", flush=True)
+sys.stdin.readline()
+for _ in range(int(sys.argv[2])):
+    found = Warehouse(sys.argv[1]).query(
+        "SELECT count(*) AS n, count(DISTINCT turn) AS turns FROM losses "
+        "WHERE seed != 'x' GROUP BY seed"
+    )
+    assert set(found["n"]) <= {100} and set(found["turns"]) <= {1}, found
 """
 
 
@@ -83,6 +110,20 @@ def test_a_process_killed_between_delete_and_commit_loses_nothing(
     assert len(warehouse.read_table("losses")) == 2
 
 
+def test_what_was_committed_before_the_kill_stays_though_it_is_only_in_the_log(
+    tmp_path: Path,
+) -> None:
+    warehouse = Warehouse(tmp_path / "warehouse.duckdb")
+    warehouse.replace_rows("losses", pd.DataFrame({"seed": ["a"], "value": [1]}), {"seed": "a"})
+    with start(COMMITS, str(warehouse.path)) as child:
+        assert child.wait() == -signal.SIGKILL
+    assert Path(f"{warehouse.path}.wal").exists()
+    assert sorted(warehouse.read_table("losses")["seed"]) == ["a", "b"]
+    warehouse.replace_rows("losses", pd.DataFrame(), {"seed": "b"})
+    assert warehouse.read_table("losses")["seed"].tolist() == ["a"]
+    assert not Path(f"{warehouse.path}.wal").exists()
+
+
 def test_kills_at_any_moment_leave_one_whole_write(tmp_path: Path) -> None:
     warehouse = Warehouse(tmp_path / "warehouse.duckdb")
     size, pause = 50_000, random.Random(0)
@@ -97,13 +138,15 @@ def test_kills_at_any_moment_leave_one_whole_write(tmp_path: Path) -> None:
         assert turns["n"].tolist() == [size], json.dumps(turns.to_dict("list"))
 
 
-def test_processes_write_their_partitions_at_the_same_time(tmp_path: Path) -> None:
-    path = tmp_path / "warehouse.duckdb"
-    children = [start(WRITES, str(path), seed, "5", "100") for seed in "abcd"]
+def test_processes_write_and_read_at_the_same_time(tmp_path: Path) -> None:
+    warehouse = Warehouse(tmp_path / "warehouse.duckdb")
+    warehouse.replace_rows("losses", pd.DataFrame({"seed": ["x"], "turn": [0]}), {"seed": "x"})
+    children = [start(WRITES, str(warehouse.path), seed, "10", "100") for seed in "abcd"]
+    children += [start(READS, str(warehouse.path), "30") for _ in range(2)]
     go(*children)
     for child in children:
         child.communicate()
-    assert [child.returncode for child in children] == [0] * 4
-    stored = Warehouse(path).read_table("losses").groupby("seed")["turn"]
+    assert [child.returncode for child in children] == [0] * 6
+    stored = warehouse.read_table("losses", where={"seed": list("abcd")}).groupby("seed")["turn"]
     assert stored.count().to_dict() == dict.fromkeys("abcd", 100)
-    assert set(stored.max()) == set(stored.min()) == {4}
+    assert set(stored.max()) == set(stored.min()) == {9}

@@ -12,7 +12,7 @@ from im_resources.warehouse import Warehouse, WarehouseError
 ROWS = pd.DataFrame({"seed": ["a"], "value": [1]})
 
 
-def raw(path: Path, *statements: str) -> list[tuple[int, ...]]:
+def raw(path: Path, *statements: str) -> list[tuple[object, ...]]:
     with duckdb.connect(str(path)) as connection:
         for statement in statements:
             connection.execute(statement)
@@ -86,6 +86,6 @@ def test_a_file_from_the_future_is_refused_with_what_to_do(old: Warehouse) -> No
         lambda: old.has_table("losses"),
         lambda: old.replace_rows("losses", ROWS, {"seed": "a"}),
     ):
-        with pytest.raises(WarehouseError, match="has schema version 99.*update the code"):
+        with pytest.raises(WarehouseError, match=r"has schema version 99.*update the code"):
             use()
     assert raw(old.path, "SELECT value FROM losses") == [(1,)]
