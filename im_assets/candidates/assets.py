@@ -23,6 +23,7 @@ from im_assets.candidates.versions import (
 from im_assets.candidates.withdrawn import withdrawn_ids
 from im_assets.common.presentation import column_schema, presentation, preview, table
 from im_assets.common.versions import with_version
+from im_assets.landing.forgetting import forget_landed
 from im_assets.landing.ledger import TABLE as LANDED
 from im_assets.landing.ledger import admitted, source_of, target_source
 from im_assets.scoring.registry import columns_read
@@ -253,7 +254,9 @@ def forgotten_asset(study: Study) -> dg.AssetsDefinition:
     ) -> dg.Output[pd.DataFrame]:
         """What was erased of the withdrawn examples: rows by table, finetunes that saw one, and
         exports, which a run makes again. The profile's own files are not touched."""
-        erased = erase(withdrawn_ids(study), warehouse, adapters, exports)
+        ids = withdrawn_ids(study)
+        landed = forget_landed(ids, study, warehouse)
+        erased = erase(ids, warehouse, adapters, exports)
         rows = pd.DataFrame(sorted(erased.rows.items()), columns=["table", "rows"])
         return table(
             rows.astype({"table": "string", "rows": "int64"}),
@@ -261,6 +264,7 @@ def forgotten_asset(study: Study) -> dg.AssetsDefinition:
                 "finetunes": len(erased.trials),
                 "rows": dg.MetadataValue.json(erased.rows),
                 "files": dg.MetadataValue.json([path.name for path in erased.files]),
+                "landed files": dg.MetadataValue.json(landed),
             },
         )
 
