@@ -70,14 +70,18 @@ settings: install
 install: .venv/.installed
 
 # The stamp is written last: an interrupted installation starts again.
-# torch comes first and without a hash, because its hash differs by build (see pyproject.toml). Then
-# the lock, with --no-deps: it is complete, and corrects what torch brought along.
+# The lock comes first, with hashes and complete. torch follows by its pin, without a hash, because
+# that differs by build (see pyproject.toml): with the lock's versions as constraints it finds its
+# dependencies there, and brings nothing but the CUDA packages of its build. A version that torch
+# cannot live with is an error here, not another version. Hashes are cut out of the constraints,
+# since pip would ask one of torch too.
 .venv/.installed: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
 		echo "This needs Python 3.11 or newer; found none that is. Name one: make PYTHON=/path/to/python"; exit 1; }
 	$(PYTHON) -m venv .venv
-	$(PIP) install $(TORCH_BUILD) $(TORCH)
 	$(PIP) install --require-hashes --no-deps -r requirements.lock
+	@sed -n 's/^\([A-Za-z0-9][^\]*\) *\\*$$/\1/p' requirements.lock > .venv/constraints.txt
+	$(PIP) install --constraint .venv/constraints.txt $(TORCH_BUILD) $(TORCH)
 	$(PIP) install --no-build-isolation --no-deps -e .
 	IM_PROFILE=demo HF_HUB_OFFLINE=1 $(BIN)/python -m im_resources.language_model.prepare
 	@touch $@
@@ -93,7 +97,7 @@ lock:
 	@! grep -nE '://|^(nvidia|cuda|triton)|^-|^ *--(find|index|extra)' requirements.lock.new
 	@{ echo "# Everything but torch, with the hashes of every platform. Python 3.11 and newer."; \
 	   echo "# Made from pyproject.toml by: make lock"; \
-	   echo "# Installed by: pip install --require-hashes --no-deps -r requirements.lock, after torch"; \
+	   echo "# Installed by: pip install --require-hashes --no-deps -r requirements.lock, before torch"; \
 	   cat requirements.lock.new; } > requirements.lock
 	@rm requirements.lock.new
 
