@@ -10,6 +10,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import dagster as dg
 
+from im_assets.automation import assets as automation
 from im_assets.candidates import assets as candidates
 from im_assets.candidates.format_registry import check_formats
 from im_assets.common.versions import with_settings
@@ -40,7 +41,7 @@ from im_resources.warehouse_io_manager import WarehouseIOManager
 
 ROOMS = (
     candidates, mixtures, scoring, experiments, univariate, rule, evidence, selection, validation,
-    judging, reporting,
+    judging, reporting, automation,
 )  # fmt: skip
 
 
@@ -75,6 +76,8 @@ def definitions(study: Study, profile: str) -> dg.Definitions:
         assets=assets,
         asset_checks=rooms.asset_checks,
         jobs=jobs(assets, study),
+        sensors=rooms.sensors,
+        schedules=rooms.schedules,
         resources={
             "study": StudyResource(profile=profile),
             "gpu": GpuResource(),
