@@ -3,6 +3,7 @@
 # make dev    the Dagster UI of that study on http://127.0.0.1:3000
 #             make dev IM_PROFILE=mine.yaml PORT=3001   that of another one
 # make snapshot    a copy of that study's warehouse, for readers and to go back to
+# make doctor what keeps it from running, or may, and what to do
 # make test · make check · make settings · make lock · make clean · make distclean
 # eval "$(make -s env)" gives a shell the same settings, for dagster commands by hand.
 
@@ -35,7 +36,7 @@ export TOKENIZERS_PARALLELISM ?= false
 SETTINGS := OMP_WAIT_POLICY MALLOC_MMAP_THRESHOLD_ MALLOC_TRIM_THRESHOLD_ \
 	TOKENIZERS_PARALLELISM VIRTUAL_ENV
 
-.PHONY: demo demo-full dev snapshot test check settings install lock env clean distclean
+.PHONY: demo demo-full dev doctor snapshot test check settings install lock env clean distclean
 
 # Commands are called by their path: versions of make differ in whose PATH they look one up in.
 # The demo's models come from packages: offline, so that a lapse fails instead of downloading.
@@ -51,6 +52,11 @@ dev: install
 # A copy of the warehouse that nothing writes to: var/<study>/snapshot/warehouse.duckdb.
 snapshot: install
 	$(BIN)/python -m im_resources.snapshot
+
+# Without installing first: it has to work where that failed.
+doctor:
+	@test -x $(BIN)/python || { echo "nothing is installed yet: make install" >&2; exit 1; }
+	@$(BIN)/python -m im_assets.doctor
 
 # A worker a core. The tests of one file stay together, since they share a study or a server.
 test: install
