@@ -2,8 +2,8 @@
 # make demo-full   the same study with all of its evidence
 # make dev    the Dagster UI of that study on http://127.0.0.1:3000
 #             make dev IM_PROFILE=mine.yaml PORT=3001   that of another one
+# make doctor      what keeps that study from running, or may, and what to do
 # make snapshot    a copy of that study's warehouse, for readers and to go back to
-# make doctor what keeps it from running, or may, and what to do
 # make test · make check · make settings · make lock · make clean · make distclean
 # eval "$(make -s env)" gives a shell the same settings, for dagster commands by hand.
 
