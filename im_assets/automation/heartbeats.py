@@ -35,15 +35,21 @@ def heartbeats(instance: DagsterInstance) -> dict[str, float | None]:
 
 
 def silent_daemons(instance: DagsterInstance, now: float, patience: float) -> list[Silence]:
-    """The daemons that have been silent for longer than ``patience`` seconds."""
+    """The daemons that have been silent for longer than ``patience`` seconds.
+
+    They are threads of one process: where all are silent, that is one silence.
+    """
+    known = heartbeats(instance)
+    silent = {kind: t for kind, t in known.items() if t is None or now - t > patience}
+    if silent and silent.keys() == known.keys():
+        silent = {"": max((t for t in silent.values() if t is not None), default=None)}
     return [
         Silence(
-            f"daemon {kind}",
+            f"daemon {kind}".strip(),
             last,
             "has never run" if last is None else f"last alive {at(last)}",
         )
-        for kind, last in heartbeats(instance).items()
-        if last is None or now - last > patience
+        for kind, last in silent.items()
     ]
 
 

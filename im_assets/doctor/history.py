@@ -140,12 +140,11 @@ def ticking(
             "make dev",
         )
     elif silent := silent_daemons(instance, now, PATIENCE):
-        last = max(filter(None, known.values()))
-        names = ", ".join(s.name.removeprefix("daemon ") for s in silent)
+        told = "; ".join(f"{s.name}: {s.cause}" for s in silent)
         yield Finding(
             "warning",
             area,
-            f"the daemon is not running (last alive {at(last)}; silent: {names})",
+            f"the daemon is not running, or not all of it ({told})",
             "make dev, or start the service again; until then nothing is scheduled",
         )
     else:

