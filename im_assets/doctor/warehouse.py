@@ -1,22 +1,21 @@
 """The warehouse's file: whether it can be read, and who has it open."""
 
-import contextlib
 import fcntl
 import os
 from collections.abc import Iterator
-from datetime import datetime
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import duckdb
-import psutil
 
 from im_assets.doctor.findings import Finding
+from im_resources.tables import WarehouseError
+from im_resources.terminal import printable
+from im_resources.warehouse_faults import explained
+from im_resources.warehouse_turns import Wait, connect
+from im_resources.warehouse_versions import is_current
 
 AREA = "warehouse"
-RESTORE = (
-    "restore a backup; without one, move the file away and run again: adapters are found and not "
-    "trained again, scores and losses are computed anew"
-)
 MIB = 2**20
 
 
@@ -25,69 +24,56 @@ def warehouse(path: Path) -> Iterator[Finding]:
     if not path.exists():
         yield Finding("note", AREA, f"{path} is not there yet: nothing has been materialized")
         return
-    held = "; ".join(holders(path)) or "a process that cannot be seen from here"
-    with _turn(path) as free:
-        if not free:
-            yield _in_use(path, held)
-            return
-        try:
-            with duckdb.connect(str(path), read_only=True) as connection:
-                tables = connection.execute("SELECT count(*) FROM duckdb_tables()").fetchone()
-        except duckdb.IOException as error:
-            said = str(error).splitlines()[0]
-            if "Could not set lock" in said:
-                yield _in_use(path, held)
-            elif not os.access(path, os.R_OK):
-                yield Finding("error", AREA, f"{path} cannot be read", "change its permissions")
+    try:
+        with _turn(path) as holder:
+            if holder is None:
+                yield from _read(path)
             else:
-                yield Finding("error", AREA, f"{path} is damaged: {said}", RESTORE)
-            return
-        except duckdb.Error as error:
-            said = str(error).splitlines()[0]
-            yield Finding("error", AREA, f"{path} is damaged: {said}", RESTORE)
-            return
-    size = path.stat().st_size / MIB
-    yield Finding("ok", AREA, f"{path}: {tables[0] if tables else 0} tables, {size:.1f} MiB")
+                yield Finding(
+                    "note", AREA, f"{path} is in use by {holder}", "it will end by itself"
+                )
+    except WarehouseError as error:
+        yield Finding("error", AREA, str(error), "as it says")
+    except duckdb.Error as error:
+        what = f"{path} cannot be read: {str(error).splitlines()[0]}"
+        yield Finding("error", AREA, what, "put back a snapshot or a copy of your own")
     if not os.access(path, os.W_OK):
         yield Finding("error", AREA, f"{path} cannot be written to", "change its permissions")
 
 
-def holders(path: Path) -> list[str]:
-    """The processes that have the file open, as far as this user may see them."""
-    found = []
-    for process in psutil.process_iter():
-        try:
-            if process.pid == os.getpid() or process.uids().real != os.getuid():
-                continue
-            if any(file.path == str(path) for file in process.open_files()):
-                since = datetime.fromtimestamp(process.create_time()).strftime("%d %B %H:%M")
-                command = " ".join(process.cmdline())[:80]
-                found.append(f"process {process.pid}, running since {since} ({command})")
-        except psutil.Error:  # it has ended, or belongs to someone else
-            continue
-    return found
+def _read(path: Path) -> Iterator[Finding]:
+    try:
+        with explained(path):
+            opened = connect(Wait(path, 0.0), {}, read_only=True)
+    except WarehouseError as error:
+        if error.__cause__ is not None:  # of DuckDB's, about the file
+            raise
+        yield Finding("note", AREA, str(error), "a run goes on by itself, or waits")
+        return
+    with explained(path), closing(opened) as connection:
+        tables = connection.execute("SELECT count(*) FROM duckdb_tables()").fetchone()
+        current = is_current(connection, path)
+    size = path.stat().st_size / MIB
+    what = f"{path}: {tables[0] if tables else 0} tables, {size:.1f} MiB"
+    yield Finding("ok", AREA, what if current else f"{what}; of an older schema, which is migrated")
 
 
-def _in_use(path: Path, held: str) -> Finding:
-    remedy = "a run goes on by itself; close a notebook's connection (or restart its kernel)"
-    return Finding("note", AREA, f"{path} is in use by {held}", remedy)
-
-
-@contextlib.contextmanager
-def _turn(path: Path) -> Iterator[bool]:
-    """Whether it is nobody's turn at the file; if so it is ours for a moment, without waiting."""
+@contextmanager
+def _turn(path: Path) -> Iterator[str | None]:
+    """Who has a turn at the file; if nobody has, it is ours for a moment, without waiting."""
     try:
         lock = open(f"{path}.lock", "rb")  # noqa: SIM115  closed below
-    except OSError:  # none has been made, or may be read
-        yield True
+    except OSError:  # none has been made, or it is not ours to read
+        yield None
         return
     with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            yield False
+            text = lock.read(1000).decode("utf-8", "replace")
+            yield printable(text) or "another process of the platform"
             return
         try:
-            yield True
+            yield None
         finally:
             fcntl.flock(lock, fcntl.LOCK_UN)

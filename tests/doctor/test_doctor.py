@@ -179,7 +179,7 @@ def filled(tmp_path: Path) -> Path:
 
 
 def test_a_warehouse_is_counted(filled: Path) -> None:
-    assert ": 1 tables, " in levels(warehouse(filled))["ok"]
+    assert ": 2 tables, " in levels(warehouse(filled))["ok"]  # its version is one
 
 
 def test_no_warehouse_is_no_fault(tmp_path: Path) -> None:
@@ -199,19 +199,23 @@ def test_a_damaged_warehouse_is_an_error_with_a_remedy(filled: Path, damage: str
     (finding,) = warehouse(filled)
     assert finding.level == "error", finding
     assert "damaged" in finding.what
-    assert "restore a backup" in finding.remedy
+    assert "make snapshot" in finding.what
 
 
-@pytest.mark.parametrize("how", ["connection", "turn"])
+@pytest.mark.parametrize("how", ["notebook", "run"])
 def test_a_warehouse_in_use_names_the_holder_and_is_not_waited_for(filled: Path, how: str) -> None:
     code = {
-        "connection": f"import duckdb; c = duckdb.connect({str(filled)!r})",
-        "turn": f"import fcntl; c = open({str(filled) + '.lock'!r}); "
-        f"fcntl.flock(c, fcntl.LOCK_EX); d = open({str(filled)!r})",
+        "notebook": f"import duckdb; c = duckdb.connect({str(filled)!r}); wait()",
+        "run": "from im_resources.warehouse_turns import *\n"
+        f"with turn(Wait(Path({str(filled)!r}), 5)): wait()",
     }[how]
     ready = filled.parent / "ready"
-    code += f"; open({str(ready)!r}, 'w').close(); import time; time.sleep(600)"
-    child = subprocess.Popen([sys.executable, "-c", code])
+    code = f"""def wait():
+    import time
+    open({str(ready)!r}, "w").close()
+    time.sleep(600)
+{code}"""
+    child = subprocess.Popen([sys.executable, "-c", code], cwd=PROJECT_ROOT)
     try:
         wait_for(ready.exists, child)
         (finding,) = warehouse(filled)
@@ -219,8 +223,16 @@ def test_a_warehouse_in_use_names_the_holder_and_is_not_waited_for(filled: Path,
         child.kill()
         child.wait()
     assert finding.level == "note"
-    assert f"process {child.pid}" in finding.what
+    assert f"process {child.pid} (" in finding.what
     assert levels(warehouse(filled))["ok"]
+
+
+def test_a_warehouse_of_newer_code_keeps_the_study_from_running(filled: Path) -> None:
+    with duckdb.connect(str(filled)) as connection:
+        connection.execute("UPDATE warehouse_version SET version = 999")
+    (finding,) = warehouse(filled)
+    assert finding.level == "error"
+    assert "make install" in finding.what
 
 
 # -- history ---------------------------------------------------------------------------------------
