@@ -2,6 +2,7 @@
 # make demo-full   the same study with all of its evidence
 # make dev    the Dagster UI of that study on http://127.0.0.1:3000
 #             make dev IM_PROFILE=mine.yaml PORT=3001   that of another one
+# make doctor      what keeps that study from running, or may, and what to do
 # make snapshot    a copy of that study's warehouse, for readers and to go back to
 # make test · make check · make settings · make lock · make clean · make distclean
 # eval "$(make -s env)" gives a shell the same settings, for dagster commands by hand.
@@ -35,7 +36,7 @@ export TOKENIZERS_PARALLELISM ?= false
 SETTINGS := OMP_WAIT_POLICY MALLOC_MMAP_THRESHOLD_ MALLOC_TRIM_THRESHOLD_ \
 	TOKENIZERS_PARALLELISM VIRTUAL_ENV
 
-.PHONY: demo demo-full dev snapshot test soak check settings install lock env clean distclean
+.PHONY: demo demo-full dev doctor snapshot test soak check settings install lock env clean distclean
 
 # Commands are called by their path: versions of make differ in whose PATH they look one up in.
 # The demo's models come from packages: offline, so that a lapse fails instead of downloading.
@@ -51,6 +52,11 @@ dev: install
 # A copy of the warehouse that nothing writes to: var/<study>/snapshot/warehouse.duckdb.
 snapshot: install
 	$(BIN)/python -m im_resources.snapshot
+
+# Without installing first: it has to work where that failed.
+doctor:
+	@test -x $(BIN)/python || { echo "nothing is installed yet: make install" >&2; exit 1; }
+	@$(BIN)/python -m im_assets.doctor
 
 # A worker a core. The tests of one file stay together, since they share a study or a server.
 test: install
@@ -76,14 +82,18 @@ settings: install
 install: .venv/.installed
 
 # The stamp is written last: an interrupted installation starts again.
-# torch comes first and without a hash, because its hash differs by build (see pyproject.toml). Then
-# the lock, with --no-deps: it is complete, and corrects what torch brought along.
+# The lock comes first, with hashes and complete. torch follows by its pin, without a hash, because
+# that differs by build (see pyproject.toml): with the lock's versions as constraints it finds its
+# dependencies there, and brings nothing but the CUDA packages of its build. A version that torch
+# cannot live with is an error here, not another version. Hashes are cut out of the constraints,
+# since pip would ask one of torch too.
 .venv/.installed: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
 		echo "This needs Python 3.11 or newer; found none that is. Name one: make PYTHON=/path/to/python"; exit 1; }
 	$(PYTHON) -m venv .venv
-	$(PIP) install $(TORCH_BUILD) $(TORCH)
 	$(PIP) install --require-hashes --no-deps -r requirements.lock
+	@sed -n 's/^\([A-Za-z0-9][^\]*\) *\\*$$/\1/p' requirements.lock > .venv/constraints.txt
+	$(PIP) install --constraint .venv/constraints.txt $(TORCH_BUILD) $(TORCH)
 	$(PIP) install --no-build-isolation --no-deps -e .
 	IM_PROFILE=demo HF_HUB_OFFLINE=1 $(BIN)/python -m im_resources.language_model.prepare
 	@touch $@
@@ -99,7 +109,7 @@ lock:
 	@! grep -nE '://|^(nvidia|cuda|triton)|^-|^ *--(find|index|extra)' requirements.lock.new
 	@{ echo "# Everything but torch, with the hashes of every platform. Python 3.11 and newer."; \
 	   echo "# Made from pyproject.toml by: make lock"; \
-	   echo "# Installed by: pip install --require-hashes --no-deps -r requirements.lock, after torch"; \
+	   echo "# Installed by: pip install --require-hashes --no-deps -r requirements.lock, before torch"; \
 	   cat requirements.lock.new; } > requirements.lock
 	@rm requirements.lock.new
 

@@ -13,6 +13,7 @@ import dagster as dg
 from im_assets.automation import assets as automation
 from im_assets.candidates import assets as candidates
 from im_assets.candidates.format_registry import check_formats
+from im_assets.common.measuring import measured
 from im_assets.common.versions import with_settings
 from im_assets.evidence import assets as evidence
 from im_assets.experiments import assets as experiments
@@ -71,7 +72,7 @@ def definitions(study: Study, profile: str) -> dg.Definitions:
     Target.of(study)
     rooms = dg.Definitions.merge(*(room.definitions(study) for room in ROOMS))
     made = [asset for asset in rooms.assets or () if isinstance(asset, dg.AssetsDefinition)]
-    assets = with_settings(made, study, KEYS)
+    assets = measured(with_settings(made, study, KEYS))
     warehouse = str(study.warehouse)
     return dg.Definitions(
         assets=assets,

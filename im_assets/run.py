@@ -15,6 +15,7 @@ from im_assets.reporting.assets import FOLDER as REPORT_FOLDER
 from im_assets.reporting.report import PAGE
 from im_assets.rule.assets import RULE_FILE
 from im_assets.selection.assets import selection_file
+from im_resources.logs import FORMAT as LOG_FORMAT
 from im_resources.study.environment import enter_study
 
 
@@ -27,7 +28,15 @@ def main() -> int:
     known = [job.name for job in defs.jobs or ()]
     parser = argparse.ArgumentParser(prog="python -m im_assets.run", description=__doc__)
     parser.add_argument("jobs", nargs="*", metavar="job", help=f"default: {', '.join(known)}")
-    chosen = parser.parse_args().jobs or known
+    parser.add_argument(
+        "--log-format",
+        choices=["text", "json"],
+        help="json: each event as a line, in the folder logs of the study",
+    )
+    arguments = parser.parse_args()
+    if arguments.log_format:
+        os.environ[LOG_FORMAT] = arguments.log_format
+    chosen = arguments.jobs or known
     if unknown := [name for name in chosen if name not in known]:
         parser.error(f"no job {', '.join(unknown)}; this study has: {', '.join(known)}")
     size = study.mixtures.size

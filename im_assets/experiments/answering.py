@@ -13,6 +13,7 @@ from im_resources.adapter_store import AdapterStore
 from im_resources.gpu import GpuResource
 from im_resources.language_model.template_registry import template_key
 from im_resources.study import Study, fingerprint
+from im_resources.usage import count
 from im_resources.warehouse import Warehouse
 
 # Changes when the same model would give another answer.
@@ -138,6 +139,7 @@ def _answered(
     cached = {m: cached_answers(warehouse, key) for m, key in keys.items()}
     done = {m: answers for m, answers in cached.items() if answers is not None}
     missing = {m: folder(m) for m, folder in models.items() if m not in done}
+    count(found=len(done), computed=len(missing))
     if missing:  # else the base model is not loaded for nothing
         if progress is not None:
             progress.total = len(missing)

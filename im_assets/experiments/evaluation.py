@@ -13,6 +13,7 @@ from im_resources.adapter_store import AdapterStore
 from im_resources.gpu import GpuResource
 from im_resources.language_model.template_registry import template_key
 from im_resources.study import EvaluationSettings, Study, fingerprint
+from im_resources.usage import count
 from im_resources.warehouse import Warehouse
 
 # Changes when the same adapter and evaluation set would get another loss.
@@ -130,6 +131,7 @@ def evaluated(
     found = {trial: cached_losses(warehouse, key) for trial, key in keys.items()}
     done = {trial: losses for trial, losses in found.items() if losses is not None}
     missing = {trial: store.folder(trial) for trial in keys if trial not in done}
+    count(found=len(done), computed=len(missing))
     if missing:  # else the base model is not loaded for nothing
         base = gpu.base_fingerprint(study)
         for trial in missing:

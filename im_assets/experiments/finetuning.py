@@ -18,6 +18,7 @@ from im_resources.adapter_store import AdapterStore
 from im_resources.gpu import GpuResource
 from im_resources.language_model.template_registry import template_key
 from im_resources.study import Study, fingerprint
+from im_resources.usage import count
 
 # Changes when the same set and settings would train to another adapter.
 CODE_VERSION = 1
@@ -125,6 +126,7 @@ def finetune_all(
         if manifest is None:
             todo.append(trial_id)
             continue
+        count(found=1, seconds_saved=manifest["seconds"])
         for partition in same:
             set_id = work[partition].set_id
             yield partition, Trained(trial_id, set_id, settings_id, manifest, False)
@@ -132,6 +134,7 @@ def finetune_all(
         return  # the base model is not loaded for nothing
     firsts = {trial_id: work[partitions[trial_id][0]] for trial_id in todo}
     for trial_id, manifest in _train(firsts, study, gpu, store, on_step):
+        count(computed=1)
         for number, partition in enumerate(partitions[trial_id]):
             set_id = work[partition].set_id
             yield partition, Trained(trial_id, set_id, settings_id, manifest, number == 0)

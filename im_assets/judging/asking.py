@@ -18,6 +18,7 @@ from im_resources.judge import (
     RequestError,
 )
 from im_resources.study import Study
+from im_resources.usage import count
 from im_resources.warehouse import Warehouse
 
 AT_ONCE = 4
@@ -79,6 +80,7 @@ def ask_all(
     keys = {c: c.key(judge.fingerprint) for c in dict.fromkeys(comparisons)}
     verdicts = _cached(warehouse, keys)
     cached, todo = len(verdicts), [c for c in keys if c not in verdicts]
+    count(found=cached, computed=len(todo))
 
     def keep(comparison: Comparison, verdict: Verdict) -> None:
         if verdict.letter is not None:

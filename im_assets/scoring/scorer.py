@@ -13,6 +13,7 @@ import pandas as pd
 from im_assets.scoring.batch import Models, ScoringBatch
 from im_assets.scoring.registry import Indicator
 from im_resources.language_model.side_by_side import run_side_by_side
+from im_resources.usage import count
 from im_resources.warehouse import Warehouse
 
 KEY = ["example_id", "indicator", "fingerprint"]
@@ -49,6 +50,8 @@ def score_missing(
         todo = tuple(i.name for i in per_example if (example_id, i.name) not in done)
         if todo or (embedded is not None and example_id not in embedded):
             wanted[example_id] = todo
+    computed = sum(map(len, wanted.values()))
+    count(found=len(examples) * len(per_example) - computed, computed=computed)
     _score(examples, wanted, embedded, per_example, keys, models, warehouse, on_chunk)
     scores = _cached_scores(warehouse, keys) if wanted else cached
     mine = scores["example_id"].isin(set(examples["example_id"]))

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 
 from im_resources.language_model.prompts import Encoded
+from im_resources.usage import count
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,7 @@ def collate(items: Sequence[int], encoded: Sequence[Encoded], device: torch.devi
     width = max(e.length for e in chosen)
     ids = torch.zeros((len(chosen), width), dtype=torch.long)
     positions = torch.zeros_like(ids)
+    count(tokens=ids.numel())
     shared = any(len(e.outputs) > 1 for e in chosen)
     mask = torch.zeros((len(chosen), 1, width, width), dtype=torch.bool) if shared else None
     rows: list[int] = []

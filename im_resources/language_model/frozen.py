@@ -11,6 +11,7 @@ import torch
 
 from im_resources.language_model.loading import ModelError, hub_snapshot, locate
 from im_resources.study import ModelSource, resolve_path
+from im_resources.usage import count
 
 # What a scoring model needs of a hub repository: pickles are not even downloaded.
 FILES = ["*.safetensors", "*.json", "*.model", "*.txt", "*.jinja"]
@@ -87,5 +88,6 @@ def padded(
     """Token ids and attention mask of the rows, padded on the right, both int64 [rows, width]."""
     width = max(map(len, rows))
     ids = torch.tensor([row + [pad] * (width - len(row)) for row in rows])
+    count(tokens=ids.numel())
     mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows])
     return ids.to(device), mask.to(device)

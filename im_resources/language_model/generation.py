@@ -8,6 +8,7 @@ import torch
 
 from im_resources.language_model.batching import by_length
 from im_resources.language_model.prompts import Encoded
+from im_resources.usage import count
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,7 @@ def greedy_answers(
                 grown = model.generate(
                     input_ids=ids.to(model.device), attention_mask=mask.to(model.device)
                 )
+            count(tokens=grown.numel())
             for item, row in zip(items, grown[:, ids.shape[1] :].tolist(), strict=True):
                 answers[item] = _answer(tokenizer, row)
             if on_batch is not None:

@@ -11,6 +11,7 @@ from im_resources.study.places import (
 )
 from im_resources.study.reading import did_you_mean, load_study
 from im_resources.study.schema import (
+    AlertSettings,
     CleaningSettings,
     DataSettings,
     DataSource,
@@ -39,6 +40,7 @@ from im_resources.study.schema import (
 __all__ = [
     "PROFILES",
     "PROJECT_ROOT",
+    "AlertSettings",
     "CleaningSettings",
     "DataSettings",
     "DataSource",

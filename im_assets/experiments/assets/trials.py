@@ -37,6 +37,7 @@ from im_assets.scoring.batch import Models
 from im_resources.adapter_store import AdapterStore
 from im_resources.gpu import GpuResource
 from im_resources.study import Study, fingerprint
+from im_resources.usage import count
 from im_resources.warehouse import Warehouse
 
 VERSION = ("text", "Data version of the partition")
@@ -264,6 +265,7 @@ def base_losses(
     rows = evaluation_rows(eval_set, study.evaluation)
     key = base_key(study, gpu, evaluation_fingerprint(rows, study))
     losses = cached_losses(warehouse, key)
+    count(found=int(losses is not None), computed=int(losses is None))
     if losses is None:
         losses = evaluate_base(rows, study, gpu).assign(fingerprint=key)
         warehouse.append(CACHE, losses, key=CACHE_KEY)

@@ -18,13 +18,14 @@ from im_resources.study.schema.experiments import (
     MixtureSettings,
 )
 from im_resources.study.schema.models import ModelSettings, ModelSource
-from im_resources.study.schema.operations import LandingSettings, RefitSettings
+from im_resources.study.schema.operations import AlertSettings, LandingSettings, RefitSettings
 from im_resources.study.schema.rule import RuleSettings, TargetSettings
 from im_resources.study.schema.scoring import IndicatorSettings, ScoringSettings
 from im_resources.study.schema.selection import SearchSettings, SelectionSettings, StrategySettings
 from im_resources.study.schema.study import Study
 
 __all__ = [
+    "AlertSettings",
     "CleaningSettings",
     "DataSettings",
     "DataSource",

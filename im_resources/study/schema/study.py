@@ -21,7 +21,7 @@ from im_resources.study.schema.experiments import (
     MixtureSettings,
 )
 from im_resources.study.schema.models import ModelSettings
-from im_resources.study.schema.operations import LandingSettings, RefitSettings
+from im_resources.study.schema.operations import AlertSettings, LandingSettings, RefitSettings
 from im_resources.study.schema.rule import RuleSettings
 from im_resources.study.schema.scoring import ScoringSettings
 from im_resources.study.schema.selection import SelectionSettings
@@ -74,6 +74,7 @@ class Study(Settings):
     )
     judge: JudgeSettings | None = Field(None, description="Left out: no pairwise judge")
     transfer: TransferSettings | None = Field(None, description="Left out: no proxy transfer")
+    alerts: AlertSettings | None = Field(None, description="Left out: no alerts")
     plugins: tuple[Annotated[str, Field(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*$")], ...] = Field(
         (),
         description="Modules that add indicators, strategies, formats, …: installed ones, or files "
