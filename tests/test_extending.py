@@ -41,7 +41,7 @@ from tests.selection.pools import small_pool
 from tests.study import Platform
 
 PAGE = PROJECT_ROOT / "docs" / "extending.md"
-TRIALS = ("eval_set", "candidate_datasets", "mixed_samples", "finetuned_adapters",
+TRIALS = ("eval_set", "candidate_datasets", "mixture_seeds", "mixed_samples", "finetuned_adapters",
           "base_losses", "eval_losses")  # fmt: skip
 ROWS = 12  # of each source
 

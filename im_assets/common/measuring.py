@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from typing import Any
 
 import dagster as dg
@@ -48,7 +49,9 @@ def measured(assets: Sequence[dg.AssetsDefinition]) -> Sequence[dg.AssetsDefinit
 
 def _measuring(function: Callable[..., Any]) -> Callable[..., Any]:
     def report(measure: "Measure") -> None:
-        dg.AssetExecutionContext.get().add_asset_metadata(measure.metadata())
+        # Called as a plain function, outside of a step, there is no asset to tell of.
+        with suppress(dg.DagsterInvariantViolationError):
+            dg.AssetExecutionContext.get().add_asset_metadata(measure.metadata())
 
     @functools.wraps(function)
     def returning(*args: Any, **kwargs: Any) -> Any:

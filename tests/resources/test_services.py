@@ -7,6 +7,7 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from im_resources.services import ServiceError, Services
@@ -43,13 +44,11 @@ def processes(
 def running(pid: int) -> bool:
     """Whether the process is there; one that is over and that nobody asked for is not."""
     try:
-        state = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0]
-    except FileNotFoundError:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
         return False
-    return state != "Z"
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
 def test_nothing_stays_behind(
     number: signal.Signals, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
