@@ -189,7 +189,7 @@ def one_layer(demo_gguf: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 CONVERT = """
 import sys
 from pathlib import Path
-from im_resources.language_model.loading import dequantized
+from im_resources.language_model.converted import dequantized
 dequantized(Path(sys.argv[1]))
 """
 
