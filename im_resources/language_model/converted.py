@@ -39,12 +39,13 @@ def dequantized(gguf: Path, contents: bool = False) -> Path:
     Raises DiskError when the conversion cannot be written.
     """
     target = model_cache() / f"{gguf.stem}-{file_hash(gguf)}"
-    if _intact(target, contents):
+    if not _fault(target, contents):
         return target
     with explained(f"cannot convert {gguf.name} into {target}", target.parent):
         target.parent.mkdir(parents=True, exist_ok=True)
         with claimed(target.parent / f".lock-{target.name}", stop_point):
-            if not _intact(target, contents):  # another process may have been faster
+            if fault := _fault(target, contents):  # another process may have been faster
+                log.warning("%s: converting %s", fault, gguf.name)
                 publish(
                     target,
                     target.parent / f".converting-{target.name}",
@@ -54,18 +55,18 @@ def dequantized(gguf: Path, contents: bool = False) -> Path:
     return target
 
 
-def _intact(folder: Path, contents: bool) -> bool:
+def _fault(folder: Path, contents: bool) -> str | None:
+    """Why the folder cannot be used; None when it can."""
     try:
         manifest = read_manifest(folder)
         if manifest is None:
-            if folder.is_dir():
-                log.warning("%s has no digests of its files: converting it anew", folder)
-            return False
+            return (
+                f"{folder} {'has no digests of its files' if folder.is_dir() else 'is not there'}"
+            )
         check_files(folder, manifest, whole_hash if contents else None)
     except DamagedFolder as error:
-        log.warning("%s: converting it anew", error)
-        return False
-    return True
+        return str(error)
+    return None
 
 
 def _convert(gguf: Path, folder: Path) -> None:

@@ -9,6 +9,7 @@ import importlib.util
 import logging
 import re
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ import torch
 from im_resources.language_model.converted import dequantized, file_hash, whole_hash
 from im_resources.language_model.memory import enough_memory
 from im_resources.study import ModelSource, fingerprint, resolve_path
+
+log = logging.getLogger(__name__)
 
 
 class ModelError(RuntimeError):
@@ -99,7 +102,6 @@ def load_base(source: ModelSource, precision: str, device: torch.device) -> Load
     common: dict[str, Any] = {"revision": revision, "trust_remote_code": False}
     options = {
         **common,
-        "use_safetensors": True,
         "attn_implementation": "sdpa",
         "output_loading_info": True,
     }
@@ -109,7 +111,10 @@ def load_base(source: ModelSource, precision: str, device: torch.device) -> Load
         with enough_memory(f"model {place!r}", {"models.precision": effective}):
             tokenizer = AutoTokenizer.from_pretrained(place, **common)
             loaded: Any = AutoModelForCausalLM.from_pretrained(
-                place, dtype=torch.float32 if effective == "fp32" else torch.bfloat16, **options
+                place,
+                dtype=torch.float32 if effective == "fp32" else torch.bfloat16,
+                use_safetensors=True,
+                **options,
             )
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise ModelError(f"cannot load model {place!r}: {error}") from error
@@ -191,17 +196,31 @@ def hub_snapshot(hub: str, revision: str | None, patterns: list[str]) -> Path:
     """The folder of one commit of a hub model, named after it, with the files that match.
 
     Asked of the hub, or read from the local cache when offline; ModelError when neither has it.
+    Without a revision, the commit that was taken is logged, so that it can be pinned.
     """
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     try:
-        return Path(snapshot_download(hub, revision=revision, allow_patterns=patterns))
+        folder = Path(snapshot_download(hub, revision=revision, allow_patterns=patterns))
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
         raise ModelError(
             f"cannot reach the hub for model {hub!r} and it is not in the local cache; download it "
             "first, or give a local folder as `path`"
         ) from error
+    if revision is None:
+        _tell_commit(hub, folder.name)
+    return folder
+
+
+@cache
+def _tell_commit(hub: str, commit: str) -> None:
+    log.warning(
+        "model %r is not pinned and may change under its name; to stay with what is used now, add "
+        "to the profile: revision: %s",
+        hub,
+        commit,
+    )
 
 
 def check_download(snapshot: Path) -> None:

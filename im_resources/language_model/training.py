@@ -74,6 +74,7 @@ def train(
     plan = shuffled(encoded, settings.batch_size, settings.epochs, generator)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, _multiplier(settings, len(plan)))
     _without_dropout(model.train())
+    optimizer.zero_grad(set_to_none=True)  # of a training before, in which they did not move
     drawn = (seed, plan, generator.get_state().tolist(), compute)
     checkpoint = checkpoint_of(model, weights, optimizer, schedule, settings, *drawn)
     done = checkpoint.resume() if checkpoint else Position()
