@@ -57,7 +57,8 @@ def digest_of(folder: Path, pattern: str) -> str:
 def _attack(work: Work, folder: Path, stride: int, arguments: list[str]) -> dict[str, Any]:
     status, expected = _run(work, folder / "whole", 0, arguments)
     assert status == 0, expected
-    n, points, differ = 1, 0, []
+    n, points = 1, 0
+    differ: list[int] = []
     while True:
         place = folder / f"killed-{n}"
         status, _ = _run(work, place, n, arguments)
@@ -67,6 +68,7 @@ def _attack(work: Work, folder: Path, stride: int, arguments: list[str]) -> dict
         points += 1
         if _run(work, place, 0, arguments) != (0, expected):
             differ.append(n)
+        print(f"killed at touch {n}, of {points} so far {len(differ)} differ", file=sys.stderr)
         shutil.rmtree(place, ignore_errors=True)
         n += stride
 
