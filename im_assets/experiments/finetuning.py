@@ -116,6 +116,7 @@ def finetune_all(
 
     Of finetunes that are the same trial, one is trained.
     """
+    store.clean()
     base_key, settings_id = gpu.base_fingerprint(study), training_settings_id(study)
     partitions: dict[str, list[str]] = {}
     for partition, finetune in work.items():
@@ -131,7 +132,6 @@ def finetune_all(
             yield partition, Trained(trial_id, set_id, settings_id, manifest, False)
     if not todo:
         return  # the base model is not loaded for nothing
-    store.clean()
     firsts = {trial_id: work[partitions[trial_id][0]] for trial_id in todo}
     for trial_id, manifest, now in _train(firsts, study, gpu, store, on_step):
         for number, partition in enumerate(partitions[trial_id]):
