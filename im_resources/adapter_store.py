@@ -1,16 +1,15 @@
 """Adapters as folders on disk, known by their content: complete or not there at all.
 
-An adapter is written into a hidden work folder, its manifest last, and published by one rename to
-``<root>/<trial>/``, the trial being the fingerprint of everything that it was trained from. What
-plain ``PeftModel.from_pretrained`` loads is that folder.
+An adapter is published (``im_resources/published.py``) as ``<root>/<trial>/``, the trial being the
+fingerprint of everything that it was trained from. What plain ``PeftModel.from_pretrained`` loads
+is that folder. Beside it lie, hidden and only until it is there: ``.lock-<trial>``, the claim of
+the process that trains it; ``.writing-<trial>``; and ``.checkpoint-<trial>``.
 """
 
-import hashlib
-import json
 import os
 import re
 import shutil
-import tempfile
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,11 +18,28 @@ from typing import Any
 import dagster as dg
 from pydantic import Field
 
-MANIFEST = "manifest.json"
+from im_resources.published import (
+    MANIFEST,
+    DamagedFolder,
+    check_files,
+    claimed,
+    explained,
+    publish,
+    read_manifest,
+    sha256,
+)
+
+PICKLES = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
+# Nobody has gone on with such a checkpoint for so long: its settings or data were changed.
+STALE_SECONDS = 14 * 24 * 3600
 
 
 class AdapterError(RuntimeError):
     """An adapter that is missing or damaged; says which, and how to get it back."""
+
+
+class Busy(RuntimeError):
+    """Another process or thread is training this trial, and the caller did not want to wait."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +54,10 @@ class AdapterStore:
             raise ValueError(f"{trial!r} is not a plain folder name")
         return self.root / trial
 
+    def checkpoints(self, trial: str) -> Path:
+        """The folder of the trial's checkpoints, which is gone once the trial is published."""
+        return self.root / f".checkpoint-{self.folder(trial).name}"
+
     def find(self, trial: str) -> dict[str, Any] | None:
         """The manifest of a complete adapter, or None when there is none.
 
@@ -46,15 +66,7 @@ class AdapterStore:
         folder = self.folder(trial)
         if not (folder / MANIFEST).is_file() and not self._adopted(trial):
             return None
-        manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        for name, digest in manifest["files"].items():
-            path = folder / name
-            if not path.is_file() or _sha256(path) != digest:
-                raise AdapterError(
-                    f"adapter file {path} does not match its manifest; delete the folder {folder} "
-                    "and materialize the adapters asset that needs it again"
-                )
-        return manifest
+        return self._manifest(folder, trial)
 
     def there(self, trial: str) -> dict[str, Any]:
         """The manifest of an adapter that has to be there. Raises AdapterError when it is not."""
@@ -67,53 +79,101 @@ class AdapterStore:
         return manifest
 
     def publish(
-        self, trial: str, save: Callable[[Path], object], facts: Mapping[str, Any]
+        self,
+        trial: str,
+        save: Callable[[Path], object],
+        facts: Mapping[str, Any],
+        wait: Callable[[], object] | None = lambda: None,
     ) -> dict[str, Any]:
         """Write an adapter with ``save(folder)`` and make it visible in one step.
 
-        ``save`` may train before it writes, and add to ``facts``, which are read after it.
-        One that is there already stays, since others may be reading it. Returns the manifest:
-        ``facts``, the trial's fingerprint, and the SHA-256 of every file.
+        ``save`` may train before it writes, and add to ``facts``, which are read after it. It is
+        not called for one that is there already, nor is it ever called by two at once: who comes
+        second waits, and finds it. Returns the manifest: ``facts``, the trial's fingerprint, and
+        the SHA-256 of every file.
+
+        Args:
+            wait: called again and again while another writes it, and may end that by raising;
+                None: raise Busy at once instead.
+
+        Raises:
+            Busy: see ``wait``.
+            AdapterError: ``save`` left pickled weights, or what is there already is damaged.
+            DiskError: the disk is full, or the folder read-only.
         """
         target = self.folder(trial)
-        self.root.mkdir(parents=True, exist_ok=True)
-        work = Path(tempfile.mkdtemp(prefix=".writing-", dir=self.root))
-        try:
+
+        def checked(work: Path) -> None:
             save(work)
-            pickled = [p.name for p in work.rglob("*.bin")]
+            pickled = [p.name for p in work.rglob("*") if p.suffix in PICKLES]
             if pickled:
                 raise AdapterError(f"refusing to publish pickled weights: {', '.join(pickled)}")
-            paths = sorted(p for p in work.rglob("*") if p.is_file())
-            files = {str(p.relative_to(work)): _sha256(p) for p in paths}
-            manifest: dict[str, Any] = {**facts, "fingerprint": trial, "files": files}
-            text = json.dumps(manifest, indent=1, sort_keys=True)
-            (work / MANIFEST).write_text(text, encoding="utf-8")
-            try:
-                work.rename(target)
-            except OSError:
-                if not target.is_dir():
-                    raise
-                published = self.find(trial)
-                if published is None:  # a leftover without a manifest
-                    shutil.rmtree(target)
-                    work.rename(target)
-                else:
-                    manifest = published
-        finally:
-            shutil.rmtree(work, ignore_errors=True)
+
+        with explained(f"cannot write the finetune {trial} in {self.root}", self.root):
+            self.root.mkdir(parents=True, exist_ok=True)
+            with claimed(self.root / f".lock-{trial}", wait) as mine:
+                if not mine:
+                    raise Busy(f"another process trains {trial}")
+                manifest = self.find(trial)
+                if manifest is None:
+                    manifest = publish(
+                        target,
+                        self.root / f".writing-{trial}",
+                        checked,
+                        lambda: {**facts, "fingerprint": trial},
+                    )
+                shutil.rmtree(self.checkpoints(trial), ignore_errors=True)
         return manifest
 
     def sets(self) -> dict[str, str]:
-        """The set that each complete adapter was trained on, by its trial."""
+        """The set that each complete adapter was trained on, by its trial.
+
+        Raises AdapterError when a manifest is damaged.
+        """
         found = {}
-        for path in self.root.glob(f"*/{MANIFEST}"):
-            manifest = json.loads(path.read_text(encoding="utf-8"))
-            found[path.parent.name] = str(manifest.get("set", ""))
+        for path in self.root.glob(f"[!.]*/{MANIFEST}"):
+            manifest = self._manifest(path.parent)
+            found[path.parent.name] = str((manifest or {}).get("set", ""))
         return found
 
     def remove(self, trial: str) -> None:
-        """Erase an adapter: for examples that are to be forgotten."""
-        shutil.rmtree(self.folder(trial), ignore_errors=True)
+        """Erase an adapter, and its checkpoints: for examples that are to be forgotten."""
+        for folder in (self.folder(trial), self.checkpoints(trial)):
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def remove_checkpoints(self) -> None:
+        """Erase all checkpoints: none says what it has seen. Trainings start over."""
+        for folder in self.root.glob(".checkpoint-*"):
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def clean(self) -> None:
+        """Remove what dead processes left behind, and checkpoints that nobody will go on with."""
+        kinds = (".writing-", ".checkpoint-", ".lock-")
+        for leftover in [path for kind in kinds for path in self.root.glob(f"{kind}*")]:
+            kind, _, trial = leftover.name.partition("-")
+            # A claim that is given up takes its lock with it.
+            with claimed(self.root / f".lock-{trial}", None) as dead:
+                if dead and (kind == ".writing" or (kind == ".checkpoint" and self._stale(trial))):
+                    shutil.rmtree(leftover, ignore_errors=True)
+
+    def _stale(self, trial: str) -> bool:
+        age = time.time() - self.checkpoints(trial).stat().st_mtime
+        return (self.folder(trial) / MANIFEST).is_file() or age > STALE_SECONDS
+
+    def _manifest(self, folder: Path, trial: str | None = None) -> dict[str, Any] | None:
+        """The manifest in ``folder``; with a ``trial``, its files are compared and whose it is."""
+        try:
+            manifest = read_manifest(folder)
+            if manifest is not None and trial is not None:
+                check_files(folder, manifest, sha256)
+                if manifest.get("fingerprint") != trial:
+                    raise DamagedFolder(f"{folder / MANIFEST} is of another trial")
+        except DamagedFolder as error:
+            raise AdapterError(
+                f"adapter file {error}; delete the folder {folder} and materialize the adapters "
+                "asset that needs it again"
+            ) from error
+        return manifest
 
     def _adopted(self, trial: str) -> bool:
         """Whether an adapter of the layout before (``<root>/<partition>/<trial>``) was moved here.
@@ -138,8 +198,3 @@ class AdapterStoreResource(dg.ConfigurableResource[AdapterStore]):
 
     def create_resource(self, context: dg.InitResourceContext) -> AdapterStore:
         return AdapterStore(Path(self.root))
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

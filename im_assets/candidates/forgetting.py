@@ -72,6 +72,7 @@ def erase(
     counts = {table: count for table, count in counts.items() if count}
     if not counts and not trials:
         return Erased((), {}, ())
+    store.remove_checkpoints()  # of finetunes under way, which may have seen them
     files = [path for path in exports if path.exists()]
     for path in files:
         shutil.rmtree(path) if path.is_dir() else path.unlink()

@@ -109,15 +109,15 @@ def _model(setting: str, source: ModelSource) -> Finding:
 
 def _converted(setting: str, gguf: Path) -> Finding:
     """The safetensors made of a GGUF file; torch is imported for the place of the cache."""
-    from im_resources.language_model.loading import model_cache
+    from im_resources.language_model.converted import conversion_fault, converted_folder
 
-    made = sorted(p for p in model_cache().glob(f"{gguf.stem}-*") if p.is_dir())
-    if not made:
+    folder = converted_folder(gguf)
+    if not folder.is_dir():
         return Finding("note", "models", f"{setting}: {gguf.name} is converted on first use (20 s)")
-    if not any(file.stat().st_size for file in made[-1].glob("*.safetensors")):
-        remedy = f"rm -r {made[-1]}; it is made again on first use"
-        return Finding("error", "models", f"{setting}: no weights in {made[-1]}", remedy)
-    return Finding("ok", "models", f"{setting}: {gguf.name}, converted in {made[-1]}")
+    if fault := conversion_fault(folder, contents=True):
+        remedy = "nothing: it is made again on first use (20 s)"
+        return Finding("note", "models", f"{setting}: {fault}", remedy)
+    return Finding("ok", "models", f"{setting}: {gguf.name}, converted in {folder}")
 
 
 def _hub(setting: str, hub: str, revision: str | None) -> Finding:

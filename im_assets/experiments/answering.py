@@ -163,6 +163,7 @@ def answer_all(
     they finish: eval_id, answer, tokens, complete."""
     from im_resources.language_model.finetuned import load_finetuned
     from im_resources.language_model.generation import greedy_answers
+    from im_resources.language_model.memory import enough_memory
     from im_resources.language_model.prompts import encode
     from im_resources.language_model.side_by_side import run_side_by_side
 
@@ -181,16 +182,11 @@ def answer_all(
 
     def one(model_id: str) -> pd.DataFrame:
         folder = folders[model_id]
-        model = base.replica() if folder is None else load_finetuned(base, folder)
         report = None if on_batch is None else lambda *done: on_batch(model_id, *done)
-        answers = greedy_answers(
-            model,
-            base.tokenizer,
-            prompts,
-            new_tokens,
-            study.evaluation.tokens_per_batch,
-            report,
-        )
+        most = study.evaluation.tokens_per_batch
+        with enough_memory(f"answers of {model_id}", {"evaluation.tokens_per_batch": most}):
+            model = base.replica() if folder is None else load_finetuned(base, folder)
+            answers = greedy_answers(model, base.tokenizer, prompts, new_tokens, most, report)
         return pd.DataFrame(
             {
                 "eval_id": instructions["eval_id"],

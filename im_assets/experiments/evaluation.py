@@ -75,10 +75,15 @@ def losses_frame(rows: pd.DataFrame, losses: Any) -> pd.DataFrame:
 def evaluate_base(rows: pd.DataFrame, study: Study, gpu: GpuResource) -> pd.DataFrame:
     """Losses of the base model itself, without any adapter."""
     from im_resources.language_model.losses import output_losses
+    from im_resources.language_model.memory import enough_memory
 
     base = gpu.base_model(study)
-    encoded = encode_evaluation(rows, base.tokenizer, study)
-    losses = output_losses(base.replica(), encoded, study.evaluation.tokens_per_batch)
+    encoded, most = (
+        encode_evaluation(rows, base.tokenizer, study),
+        study.evaluation.tokens_per_batch,
+    )
+    with enough_memory("evaluating the base", {"evaluation.tokens_per_batch": most}):
+        losses = output_losses(base.replica(), encoded, most)
     return losses_frame(rows, losses)
 
 
@@ -92,15 +97,20 @@ def evaluate_adapters(
     """Yield (partition, its losses) for every adapter folder, as they finish."""
     from im_resources.language_model.finetuned import load_finetuned
     from im_resources.language_model.losses import output_losses
+    from im_resources.language_model.memory import enough_memory
     from im_resources.language_model.side_by_side import run_side_by_side
 
     base = gpu.base_model(study)
-    encoded = encode_evaluation(rows, base.tokenizer, study)
+    encoded, most = (
+        encode_evaluation(rows, base.tokenizer, study),
+        study.evaluation.tokens_per_batch,
+    )
 
     def one(partition: str) -> pd.DataFrame:
-        model = load_finetuned(base, folders[partition])
         report = None if on_batch is None else lambda *done: on_batch(partition, *done)
-        losses = output_losses(model, encoded, study.evaluation.tokens_per_batch, on_batch=report)
+        with enough_memory(f"evaluating {partition}", {"evaluation.tokens_per_batch": most}):
+            model = load_finetuned(base, folders[partition])
+            losses = output_losses(model, encoded, most, on_batch=report)
         return losses_frame(rows, losses)
 
     yield from run_side_by_side(one, list(folders), gpu)

@@ -1,7 +1,8 @@
 """Finetune the base on sets of examples (paper: LoRA, 3 epochs, batch size 8), side by side.
 
 A trial is known by its content (examples in order, base, settings, seed), so that one that two
-experiments ask for is trained once, and a killed run goes on after the last one trained.
+experiments ask for is trained once, and a killed run goes on after the last one trained, or from
+the last checkpoint of one that takes long.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -14,7 +15,7 @@ import pandas as pd
 from im_assets.experiments.experiment import Experiment, seed_of, some
 from im_assets.experiments.lineage import LineageError, set_id_of
 from im_assets.experiments.trainers import TrainingJob, trainer_key, trainer_of
-from im_resources.adapter_store import AdapterStore
+from im_resources.adapter_store import AdapterStore, Busy
 from im_resources.gpu import GpuResource
 from im_resources.language_model.template_registry import template_key
 from im_resources.study import Study, fingerprint
@@ -116,6 +117,7 @@ def finetune_all(
 
     Of finetunes that are the same trial, one is trained.
     """
+    store.clean()
     base_key, settings_id = gpu.base_fingerprint(study), training_settings_id(study)
     partitions: dict[str, list[str]] = {}
     for partition, finetune in work.items():
@@ -133,11 +135,11 @@ def finetune_all(
     if not todo:
         return  # the base model is not loaded for nothing
     firsts = {trial_id: work[partitions[trial_id][0]] for trial_id in todo}
-    for trial_id, manifest in _train(firsts, study, gpu, store, on_step):
-        count(computed=1)
+    for trial_id, manifest, now in _train(firsts, study, gpu, store, on_step):
+        count(computed=int(now), found=int(not now))
         for number, partition in enumerate(partitions[trial_id]):
-            set_id = work[partition].set_id
-            yield partition, Trained(trial_id, set_id, settings_id, manifest, number == 0)
+            set_id, first = work[partition].set_id, number == 0
+            yield partition, Trained(trial_id, set_id, settings_id, manifest, now and first)
 
 
 def _train(
@@ -146,14 +148,24 @@ def _train(
     gpu: GpuResource,
     store: AdapterStore,
     on_step: OnStep | None,
-) -> Iterator[tuple[str, dict[str, Any]]]:
+) -> Iterator[tuple[str, dict[str, Any], bool]]:
+    """Yields (trial, manifest, whether it was this process that trained it)."""
+    from im_resources.language_model.checkpoints import checkpointed
     from im_resources.language_model.finetuned import weights_file
-    from im_resources.language_model.side_by_side import run_side_by_side
+    from im_resources.language_model.memory import enough_memory
+    from im_resources.language_model.side_by_side import run_side_by_side, stop_point
 
     base, (trainer, options) = gpu.base_model(study), trainer_of(study.finetuning)
+    settings = study.finetuning
+    lower = {
+        "finetuning.batch_size": settings.batch_size,
+        "models.max_length": study.models.max_length,
+        "finetuning.gradient_checkpointing (true)": settings.gradient_checkpointing,
+        "the gpu resource's side_by_side": gpu.workers,
+    }
 
-    def one(trial_id: str) -> dict[str, Any]:
-        finetune = work[trial_id]
+    def one(trial_id: str, wait: Callable[[], object] | None = None) -> tuple[dict[str, Any], bool]:
+        finetune, now = work[trial_id], False
         report = None if on_step is None else lambda *step: on_step(finetune.partition, *step)
         facts: dict[str, Any] = {
             "seed": finetune.seed,
@@ -162,25 +174,39 @@ def _train(
             "precision": base.precision,
             "base": base.fingerprint,
             "settings": training_settings_id(study),
-            "finetuning": study.finetuning.model_dump(mode="json"),
+            "finetuning": settings.model_dump(mode="json"),
         }
 
         def train(folder: Path) -> None:
+            nonlocal now
             job = TrainingJob(
-                base,
-                finetune.examples,
-                study.models,
-                study.finetuning,
-                finetune.seed,
-                folder,
-                report,
+                base, finetune.examples, study.models, settings, finetune.seed, folder, report
             )
-            training = trainer.train(job, **options)
+            with (
+                enough_memory(f"finetuning {finetune.partition}", lower),
+                checkpointed(store.checkpoints(trial_id), trial_id, settings.checkpoint_minutes),
+            ):
+                training = trainer.train(job, **options)
             weights_file(folder)  # a trainer that wrote nothing is not published as a trial
             facts["losses"] = [round(loss, 6) for loss in training.losses]
             facts["tokens"] = training.tokens
             facts["seconds"] = round(training.seconds, 3)
+            now = True
 
-        return store.publish(trial_id, train, facts)
+        return store.publish(trial_id, train, facts, wait), now
 
-    yield from run_side_by_side(one, list(work), gpu)
+    def unless_busy(trial_id: str) -> tuple[dict[str, Any], bool] | None:
+        try:
+            return one(trial_id)
+        except Busy:
+            return None
+
+    # What another process is training comes last: meanwhile, the two share the work.
+    busy: list[str] = []
+    for trial_id, done in run_side_by_side(unless_busy, list(work), gpu):
+        if done is None:
+            busy.append(trial_id)
+        else:
+            yield trial_id, *done
+    for trial_id, found in run_side_by_side(lambda t: one(t, stop_point), busy, gpu):
+        yield trial_id, *found

@@ -12,7 +12,8 @@ import pandas as pd
 
 from im_assets.scoring.batch import Models, ScoringBatch
 from im_assets.scoring.registry import Indicator
-from im_resources.language_model.side_by_side import run_side_by_side
+from im_resources.language_model.memory import enough_memory
+from im_resources.language_model.side_by_side import run_side_by_side, stop_point
 from im_resources.usage import count
 from im_resources.warehouse import Warehouse
 
@@ -108,6 +109,11 @@ def _score(
     todo = todo.iloc[np.argsort(-size.to_numpy(), kind="stable")]
     missing = todo["example_id"].map(wanted)
     chunk = models.study.scoring.chunk
+    lower = {
+        "scoring.tokens_per_batch": models.study.scoring.tokens_per_batch,
+        "scoring.chunk": chunk,
+        "the gpu resource's side_by_side": models.gpu.workers,
+    }
     chunks = [
         (group.iloc[k : k + chunk], names)
         for names, group in ((m, todo[[m == x for x in missing]]) for m in dict.fromkeys(missing))
@@ -123,15 +129,12 @@ def _score(
         passes: dict[int | None, ScoringBatch] = {
             layer: replace(batch, layer=layer) for layer in layers[1:]
         }
-        rows = [
-            _rows(
-                i,
-                batch.examples["example_id"],
-                i.score(passes.get(i.backend.layer, batch)),
-                keys[i.name],
-            )
-            for i in lacking
-        ]
+        rows = []
+        with enough_memory(f"scoring {len(part)} examples", lower):
+            for i in lacking:
+                stop_point()
+                values = i.score(passes.get(i.backend.layer, batch))
+                rows.append(_rows(i, batch.examples["example_id"], values, keys[i.name]))
         if embedded is not None:
             new = ~batch.examples["example_id"].isin(embedded).to_numpy()
             vectors = pd.DataFrame(

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from im_resources.language_model.loading import locate
+from im_resources.language_model.loading import check_download, hub_snapshot, locate
 from im_resources.study import ModelSource
 
 
@@ -29,7 +29,7 @@ def load_embedder(source: ModelSource, device: torch.device) -> LoadedEmbedder:
     """Load a sentence-transformers model. Raises ModelError when it cannot be found."""
     from sentence_transformers import SentenceTransformer
 
-    place, revision, weights = locate(source)
+    place, revision, weights = locate(source, contents=True)
     model = SentenceTransformer(
         place,
         revision=revision,
@@ -37,4 +37,6 @@ def load_embedder(source: ModelSource, device: torch.device) -> LoadedEmbedder:
         trust_remote_code=False,
         model_kwargs={"use_safetensors": True},
     )
+    if source.hub is not None:
+        check_download(hub_snapshot(source.hub, revision, ["config.json"]))
     return LoadedEmbedder(model, weights)

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from im_resources.language_model.loading import ModelError, hub_snapshot, locate
+from im_resources.language_model.loading import ModelError, check_download, hub_snapshot, locate
 from im_resources.study import ModelSource, resolve_path
 from im_resources.usage import count
 
@@ -27,10 +27,11 @@ def weights_folder(source: ModelSource) -> Path:
         # to convert it and loads what that proposes, a commit that the study's key does not name
         # (transformers 5, safetensors_conversion.py).
         folder = hub_snapshot(source.hub, source.revision, FILES)
+        check_download(folder)
     elif source.path is not None:
         folder = resolve_path(source.path)
     else:
-        folder = Path(locate(source)[0])
+        folder = Path(locate(source, contents=True)[0])
     if not folder.is_dir():
         raise ModelError(f"no model folder at {folder}")
     if not any(folder.glob("*.safetensors")):

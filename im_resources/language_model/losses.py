@@ -10,6 +10,7 @@ import torch.nn.functional as F
 
 from im_resources.language_model.batching import Batch, by_length, collate
 from im_resources.language_model.prompts import Encoded
+from im_resources.language_model.side_by_side import stop_point
 
 # Response positions projected to the vocabulary at once: bounds the logits (49k × 512 × 4 B are
 # 100 MB).
@@ -89,6 +90,7 @@ def output_losses(
     try:
         plan = list(by_length(encoded, tokens_per_batch))
         for number, items in enumerate(plan, 1):
+            stop_point()
             batch = collate(items, encoded, model.device)
             with torch.inference_mode():
                 losses = token_nll(model, hidden_states(model, batch), batch.target)

@@ -5,6 +5,7 @@ small matrices do not fill two. Each worker keeps its one core however many work
 does not depend on how many seeds happen to run beside it.
 """
 
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import TypeVar
@@ -14,6 +15,24 @@ from im_resources.gpu import GpuResource
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+_HERE = threading.local()
+
+
+class Stopped(RuntimeError):
+    """Raised in a worker's thread: the run was told to end, and nobody waits for its result."""
+
+
+def stop_point() -> None:
+    """A place at which work may end early; long work passes one every second or so.
+
+    Threads get no signals: without it, Ctrl-C would wait for finetunes that take hours.
+
+    Raises Stopped when the run that this thread works for was told to end.
+    """
+    stop = getattr(_HERE, "stop", None)
+    if stop is not None and stop.is_set():
+        raise Stopped("the run was told to end")
+
 
 def run_side_by_side(
     work: Callable[[Item], Result], items: Iterable[Item], gpu: GpuResource
@@ -21,13 +40,16 @@ def run_side_by_side(
     """Yield (item, work(item)) as they finish, ``gpu.workers`` at a time.
 
     The first exception is raised once the work under way has finished; what waits is not started.
+    An interrupt (Ctrl-C, a run that is cancelled) ends the work under way at its next stop_point.
     """
     import torch  # here, so that the code location loads without it
 
     on_cpu = gpu.torch_device().type == "cpu"
-    threads = torch.get_num_threads()
+    threads, stop = torch.get_num_threads(), threading.Event()
+    failed: BaseException | None = None
 
     def one_core() -> None:
+        _HERE.stop = stop
         if on_cpu:
             torch.set_num_threads(1)
 
@@ -35,7 +57,12 @@ def run_side_by_side(
         futures = {pool.submit(work, item): item for item in items}
         try:
             for future in as_completed(futures):
+                failed = future.exception()
                 yield futures[future], future.result()
+        except BaseException as error:
+            if error is not failed:  # an interrupt, or nobody wants the rest
+                stop.set()
+            raise
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
             torch.set_num_threads(threads)

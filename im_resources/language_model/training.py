@@ -1,7 +1,9 @@
 """The training loop, whatever weights it moves: those of an adapter, or all of a model's.
 
 The loss is the mean cross-entropy over the response tokens of a batch, as in the paper's setting.
-torch is imported by the loop, so that trainers can name ``Training`` without it.
+A long training is checkpointed (``checkpoints.py``), and one that was killed goes on to the same
+weights, bit for bit. torch is imported by the loop, so that trainers can name ``Training`` without
+it.
 """
 
 import math
@@ -48,16 +50,21 @@ def train(
         model: the causal language model itself (of a PEFT model, its base with the adapter in it).
         encoded: the examples, one response each.
         seed: decides the order of the batches.
-        on_step: called after each step with (step, steps, tokens of the step).
+        on_step: called after each step with (step, steps, tokens of the step); not for those that
+            a checkpoint holds.
         compute: dtype of the matrix products where it is not that of the weights (mixed precision).
 
     Raises:
         FloatingPointError: the loss is not finite; says at which step, and what usually helps.
+        DiskError: a checkpoint cannot be written.
+        Stopped: the run was told to end.
     """
     import torch
 
     from im_resources.language_model.batching import collate, shuffled
+    from im_resources.language_model.checkpoints import Position, checkpoint_of
     from im_resources.language_model.losses import hidden_states, token_nll
+    from im_resources.language_model.side_by_side import stop_point
 
     weights = list(parameters)
     optimizer = torch.optim.AdamW(
@@ -67,28 +74,47 @@ def train(
     plan = shuffled(encoded, settings.batch_size, settings.epochs, generator)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, _multiplier(settings, len(plan)))
     _without_dropout(model.train())
-    losses: list[float] = []
-    tokens, start = 0, time.perf_counter()
-    for step, items in enumerate(plan, 1):
+    optimizer.zero_grad(set_to_none=True)  # of a training before, in which they did not move
+    drawn = (seed, plan, generator.get_state().tolist(), compute)
+    checkpoint = checkpoint_of(model, weights, optimizer, schedule, settings, *drawn)
+    done = checkpoint.resume() if checkpoint else Position()
+    before, start = done.seconds, time.perf_counter()
+    for step, items in enumerate(plan[len(done.losses) :], len(done.losses) + 1):
+        stop_point()
         batch = collate(items, encoded, model.device)
         with torch.autocast(model.device.type, compute, enabled=compute is not None):
             loss = token_nll(model, hidden_states(model, batch), batch.target).mean()
-        losses.append(loss.item())
+        done.losses.append(loss.item())
         if not torch.isfinite(loss):
-            raise FloatingPointError(
-                f"the training loss is {losses[-1]} at step {step} of {len(plan)}; a lower "
-                f"finetuning.learning_rate than {settings.learning_rate} usually helps"
-            )
+            raise FloatingPointError(_not_finite(done.losses, len(plan), settings))
         loss.backward()
         torch.nn.utils.clip_grad_norm_(weights, settings.max_grad_norm)
         optimizer.step()
         schedule.step()
         optimizer.zero_grad(set_to_none=True)
-        tokens += batch.tokens
+        done.tokens += batch.tokens
+        done.seconds = before + time.perf_counter() - start
         if on_step is not None:
             on_step(step, len(plan), batch.tokens)
+        if checkpoint is not None and step < len(plan):
+            checkpoint.save_if_due(done)
     model.eval()
-    return Training(losses, tokens, time.perf_counter() - start)
+    return Training(done.losses, done.tokens, before + time.perf_counter() - start)
+
+
+def _not_finite(losses: list[float], steps: int, settings: FinetuningSettings) -> str:
+    """A loss is not finite: is it the training, or was it the model from the start?"""
+    told = f"the training loss is {losses[-1]} at step {len(losses)} of {steps}"
+    if len(losses) == 1:
+        return (
+            f"{told}, before any weight was moved: the base model itself gives no finite loss on "
+            "these examples. Its files may be damaged, or models.precision too coarse for it; see "
+            "the losses of base_losses, and load models.base anew"
+        )
+    return (
+        f"{told}, after finite ones ({losses[0]:.4g} at the first); a lower "
+        f"finetuning.learning_rate than {settings.learning_rate} usually helps"
+    )
 
 
 def _without_dropout(model: Any) -> None:

@@ -15,7 +15,8 @@ def fingerprint(*parts: Any) -> str:
 
     Every field of settings counts, one at its default too: a default that changes later changes
     what is computed, and so has to change the key of it. Only a field that was added when results
-    existed already (``Settings.ADDED``) is left out at the value that computes what they are.
+    existed already (``Settings.ADDED``) is left out at the value that computes what they are, and
+    one that changes no result (``Settings.UNCOUNTED``) always.
     """
 
     def plain(part: Any) -> Any:
@@ -29,14 +30,16 @@ def fingerprint(*parts: Any) -> str:
 
 def settings_content(settings: BaseModel) -> dict[str, Any]:
     """What counts of settings in a fingerprint, as JSON values by field."""
-    return settings.model_dump(mode="json", exclude=_as_before(settings))
+    return settings.model_dump(mode="json", exclude=_left_out(settings))
 
 
-def _as_before(value: Any) -> dict[Any, Any]:
-    """Where in ``value`` fields are as if they had not been added, as pydantic's ``exclude``."""
+def _left_out(value: Any) -> dict[Any, Any]:
+    """Where in ``value`` fields do not count, as pydantic's ``exclude``."""
     added: Mapping[str, Any] = {}
+    uncounted: frozenset[str] = frozenset()
     if isinstance(value, BaseModel):
-        added = value.ADDED if isinstance(value, Settings) else {}
+        if isinstance(value, Settings):
+            added, uncounted = value.ADDED, value.UNCOUNTED
         items: Mapping[Any, Any] = dict(value)
     elif isinstance(value, Mapping):
         items = value
@@ -46,8 +49,8 @@ def _as_before(value: Any) -> dict[Any, Any]:
         return {}
     left_out: dict[Any, Any] = {}
     for key, item in items.items():
-        if key in added and item == added[key]:
+        if key in uncounted or (key in added and item == added[key]):
             left_out[key] = True
-        elif nested := _as_before(item):
+        elif nested := _left_out(item):
             left_out[key] = nested
     return left_out

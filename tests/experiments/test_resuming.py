@@ -97,7 +97,7 @@ def test_a_finetune_that_diverges_stops_the_run_and_publishes_nothing(tmp_path: 
     save_file(poisoned, folder / "model.safetensors", {"format": "pt"})
     study = load_study(write_profile(tmp_path, {"path": str(folder)}))
     store = AdapterStore(tmp_path / "adapters")
-    with pytest.raises(FloatingPointError, match=r"nan at step 1 .*finetuning.learning_rate"):
+    with pytest.raises(FloatingPointError, match=r"nan at step 1 .*base model itself.*damaged"):
         trained_now(study, store)
     assert not any(store.root.rglob("manifest.json"))
 

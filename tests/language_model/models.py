@@ -1,5 +1,6 @@
 """Small real models on disk, a few examples, and the loss as plain transformers computes it."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,11 @@ from transformers import (
     PretrainedConfig,
 )
 
+from im_resources.language_model.converted import dequantized
 from im_resources.language_model.loading import locate
 from im_resources.language_model.prompts import Encoded, encode
 from im_resources.study import load_study
+from tests.killing import digest_of
 
 EXAMPLES = [
     ("Name the capital of France.", "", "Paris."),
@@ -63,6 +66,13 @@ def write_model(
 def encoded_examples(tokenizer: Any, max_length: int = 64) -> list[Encoded]:
     """``EXAMPLES`` as they are trained on."""
     return [encode(tokenizer, "plain", i, c, [o], max_length) for i, c, o in EXAMPLES]
+
+
+def converted(folder: Path, gguf: str) -> str:
+    """What a conversion leaves in a model cache in ``folder``."""
+    os.environ["IM_MODEL_CACHE"] = str(folder)
+    place = dequantized(Path(gguf), contents=True)
+    return f"{sorted(p.name for p in folder.iterdir())} {digest_of(place, '*')}"
 
 
 def plain_model(folder: Path) -> Any:

@@ -1,4 +1,6 @@
+import hashlib
 import importlib.util
+import os
 import re
 import shutil
 import signal
@@ -14,15 +16,16 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import GraniteConfig, GraniteForCausalLM
 
+from im_resources.language_model.converted import dequantized
 from im_resources.language_model.loading import (
     ModelError,
     base_fingerprint,
-    dequantized,
     load_base,
     locate,
 )
 from im_resources.language_model.losses import output_losses
 from im_resources.study import PROJECT_ROOT, ModelSource, load_study
+from tests.killing import attacked
 from tests.language_model.models import SHAPE, encoded_examples, plain_model, plain_nll, write_model
 from tests.processes import wait_for
 
@@ -189,7 +192,7 @@ def one_layer(demo_gguf: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 CONVERT = """
 import sys
 from pathlib import Path
-from im_resources.language_model.loading import dequantized
+from im_resources.language_model.converted import dequantized
 dequantized(Path(sys.argv[1]))
 """
 
@@ -223,3 +226,86 @@ def test_a_killed_conversion_leaves_nothing_and_the_next_one_is_complete(
     copy = Path(shutil.copy(one_layer, tmp_path))
     assert dequantized(copy) == folder
     assert (folder / WEIGHTS).stat().st_mtime_ns == before
+
+
+@pytest.mark.model
+@pytest.mark.slow
+def test_a_damaged_conversion_is_made_again_and_never_used(
+    one_layer: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setenv("IM_MODEL_CACHE", str(tmp_path))
+    weights = dequantized(one_layer) / WEIGHTS
+    good, middle = weights.read_bytes(), weights.stat().st_size // 2
+    zeroed = good[:middle] + bytes(4096) + good[middle + 4096 :]  # a page, and the size is right
+    for damage, by_size in ((zeroed, False), (good[:middle], True), (None, True)):
+        if damage is None:
+            (weights.parent / "manifest.json").unlink()  # a conversion from before there were any
+        else:
+            weights.write_bytes(damage)
+        caplog.clear()
+        if not by_size:
+            dequantized(one_layer)  # to know where it lies, sizes are enough …
+            assert weights.read_bytes() == damage
+        base = load_base(ModelSource(path=str(one_layer)), "fp32", CPU)  # … but not to load it
+        assert "converting one-layer.gguf" in caplog.text
+        assert weights.read_bytes() == good
+        [table] = [t for t in gguf.GGUFReader(one_layer).tensors if t.name == "token_embd.weight"]
+        expected = gguf.dequantize(table.data, table.tensor_type)
+        assert np.array_equal(base.model.get_input_embeddings().weight.numpy(), expected)
+
+
+@pytest.mark.model
+@pytest.mark.slow
+def test_no_kill_at_a_write_leaves_a_conversion_that_looks_complete(
+    one_layer: Path, tmp_path: Path
+) -> None:
+    found = attacked("tests.language_model.models:converted", tmp_path, 8, str(one_layer))
+    assert found["points"] >= 3
+    assert found["differ"] == []
+
+
+HUB = """
+import sys, torch
+from im_resources.language_model.loading import load_base
+from im_resources.study import ModelSource
+print(load_base(ModelSource(hub="some/model"), "fp32", torch.device("cpu")).fingerprint)
+"""
+
+
+def test_a_hub_model_that_is_damaged_is_refused_and_an_unpinned_one_told(
+    tiny_folder: Path, tmp_path: Path
+) -> None:
+    """Its fingerprint is the commit, which a damaged file does not change."""
+    cache, commit = tmp_path / "hub" / "models--some--model", "c" * 40
+    snapshot = cache / "snapshots" / commit
+    for folder in (snapshot, cache / "refs", cache / "blobs"):
+        folder.mkdir(parents=True)
+    (cache / "refs" / "main").write_text(commit)
+    for path in tiny_folder.iterdir():
+        blob = cache / "blobs" / hashlib.sha256(path.read_bytes()).hexdigest()
+        shutil.copy(path, blob)
+        (snapshot / path.name).symlink_to(blob)
+
+    def loaded() -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-c", HUB],
+            cwd=PROJECT_ROOT,
+            env={**os.environ, "HF_HUB_CACHE": str(tmp_path / "hub"), "HF_HUB_OFFLINE": "1"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    good = loaded()
+    assert good.returncode == 0, good.stderr
+    assert "'some/model' is not pinned and may change under its name; to stay" in good.stderr
+    assert f"revision: {commit}" in good.stderr
+    blob = (snapshot / WEIGHTS).resolve()
+    content = blob.read_bytes()
+    blob.write_bytes(content[:100_000] + bytes(4096) + content[104_096:])
+    damaged = loaded()
+    assert damaged.returncode != 0
+    assert re.search(rf"{WEIGHTS} is damaged.*delete {blob} and run again", damaged.stderr)

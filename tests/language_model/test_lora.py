@@ -193,5 +193,15 @@ def test_a_loss_that_is_not_finite_stops_and_says_what_helps(tiny_model: LoadedM
     adapter = add_adapter(tiny_model, SETTINGS, 0)
     with torch.no_grad():
         next(p for p in adapter.parameters() if p.requires_grad).fill_(float("nan"))
-    with pytest.raises(FloatingPointError, match=r"nan at step 1 of 6.*learning_rate than 0.002"):
-        train_adapter(adapter, encoded_examples(tiny_model.tokenizer), SETTINGS, 0)
+    encoded = encoded_examples(tiny_model.tokenizer)
+    # Before anything was learned, no learning rate can be the cause.
+    with pytest.raises(FloatingPointError, match=r"nan at step 1 of 6, .*base model.*damaged"):
+        train_adapter(adapter, encoded, SETTINGS, 0)
+    adapter = add_adapter(tiny_model, SETTINGS, 0)
+
+    def spoil(step: int, *_: int) -> None:
+        with torch.no_grad():
+            next(p for p in adapter.parameters() if p.requires_grad).fill_(float("nan"))
+
+    with pytest.raises(FloatingPointError, match=r"nan at step 2 of 6.*learning_rate than 0.002"):
+        train_adapter(adapter, encoded, SETTINGS, 0, spoil)

@@ -1,4 +1,6 @@
+import errno
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -11,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from im_resources.adapter_store import AdapterError, AdapterStore
+from im_resources.adapter_store import STALE_SECONDS, AdapterError, AdapterStore, Busy
+from im_resources.published import DiskError
 from im_resources.study import PROJECT_ROOT
 from tests.processes import wait_for
 
@@ -115,9 +118,9 @@ def test_a_failed_save_leaves_nothing_and_the_old_one_stays(store: AdapterStore)
 
     def save(folder: Path) -> None:
         adapter()(folder)
-        raise OSError("No space left on device")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(DiskError, match=r"adapters/new: No space left on device; free some space"):
         store.publish("new", save, {})
     assert store.find("new") is None
     assert store.find("old") == old
@@ -316,3 +319,124 @@ def test_the_manifest_is_plain_json_beside_the_weights(store: AdapterStore) -> N
     published = store.publish("abc", adapter(), {"seed": 0})
     text = (store.folder("abc") / "manifest.json").read_text(encoding="utf-8")
     assert json.loads(text) == published
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b'{"files": {', b"[1, 2]", b"{}", b"\xff\xfe\x00", b'{"files": 3}', b"[" * 100_000],
+)
+def test_a_garbled_manifest_names_the_folder_and_the_remedy(
+    store: AdapterStore, content: bytes
+) -> None:
+    store.publish("abc", adapter(), {"seed": 0})
+    (store.folder("abc") / "manifest.json").write_bytes(content)
+    with pytest.raises(AdapterError, match=r"manifest.json is damaged.*delete the folder .*/abc"):
+        store.find("abc")
+
+
+def test_another_trials_folder_is_not_taken_for_it(store: AdapterStore) -> None:
+    store.publish("abc", adapter(), {})
+    shutil.copytree(store.folder("abc"), store.folder("xyz"))
+    with pytest.raises(AdapterError, match=r"manifest.json is of another trial; delete .*/xyz"):
+        store.find("xyz")
+
+
+def test_an_adapter_of_before_there_were_sizes_is_found(store: AdapterStore) -> None:
+    manifest = store.publish("abc", adapter(), {})
+    del manifest["sizes"]
+    (store.folder("abc") / "manifest.json").write_text(json.dumps(manifest))
+    assert store.find("abc") == manifest
+
+
+def test_who_comes_second_waits_and_finds_it(store: AdapterStore) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+
+    def slowly(folder: Path) -> None:
+        begun.set()
+        assert go_on.wait(60)
+        adapter(b"of the first")(folder)
+
+    waits = []
+
+    def wait() -> None:
+        waits.append(1)
+        go_on.set()
+
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(store.publish, "abc", slowly, {"by": "first"})
+        assert begun.wait(60)
+        with pytest.raises(Busy):
+            store.publish("abc", adapter(), {"by": "second"}, wait=None)
+        second = store.publish("abc", adapter(), {"by": "second"}, wait=wait)
+        assert waits
+        assert second == first.result()
+    assert second["by"] == "first"
+    assert names(store) == ["abc"]
+
+
+HOLDS = """
+import sys, time
+from pathlib import Path
+from im_resources.adapter_store import AdapterStore
+
+def save(folder):
+    (folder / "adapter_model.safetensors").write_bytes(b"weights")
+    print("writing", flush=True)
+    time.sleep(600)
+
+AdapterStore(Path(sys.argv[1])).publish("abc", save, {})
+"""
+
+
+def test_what_a_live_process_writes_stays_and_a_dead_ones_goes(store: AdapterStore) -> None:
+    child = subprocess.Popen(
+        [sys.executable, "-c", HOLDS, str(store.root)],
+        cwd=PROJECT_ROOT,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert child.stdout is not None
+        assert child.stdout.readline() == "writing\n"
+        store.clean()
+        assert (store.root / ".writing-abc" / WEIGHTS).is_file()
+        with pytest.raises(Busy):
+            store.publish("abc", adapter(), {}, wait=None)
+    finally:
+        child.kill()
+        child.wait()
+    assert names(store) == [".lock-abc", ".writing-abc"]  # and the kernel has freed the claim
+    store.clean()
+    assert names(store) == []
+    store.publish("abc", adapter(), {}, wait=None)
+
+
+def test_checkpoints_go_with_their_trial_or_when_nobody_wants_them(store: AdapterStore) -> None:
+    for trial in ("one", "two", "three"):
+        store.checkpoints(trial).mkdir(parents=True)
+        (store.checkpoints(trial) / "0.safetensors").write_bytes(b"state")
+    store.clean()
+    assert len(names(store)) == 3
+    store.publish("one", adapter(), {})
+    assert not store.checkpoints("one").exists()
+    long_ago = store.checkpoints("two").stat().st_mtime - STALE_SECONDS - 60
+    os.utime(store.checkpoints("two"), (long_ago, long_ago))
+    store.clean()
+    assert names(store) == [".checkpoint-three", "one"]
+
+
+@pytest.mark.skipif(not os.path.ismount("/sys"), reason="needs a folder that nobody may write to")
+def test_a_folder_that_cannot_be_written_says_what_to_do() -> None:
+    with pytest.raises(DiskError, match=r"finetune abc in /sys/.*(mount|right).*IM_HOME"):
+        AdapterStore(Path("/sys/adapters")).publish("abc", adapter(), {})
+
+
+def test_what_is_removed_leaves_no_checkpoint_either(store: AdapterStore) -> None:
+    store.publish("abc", adapter(), {"set": "s"})
+    for trial in ("abc", "xyz"):
+        store.checkpoints(trial).mkdir()
+    assert store.sets() == {"abc": "s"}
+    store.remove("abc")
+    assert names(store) == [".checkpoint-xyz"]
+    store.remove_checkpoints()
+    assert names(store) == []

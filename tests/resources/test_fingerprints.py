@@ -77,8 +77,15 @@ def test_a_change_of_any_field_changes_the_fingerprint(place: tuple[str, str], v
     settings = getattr(DEMO, block)
     assume(value != getattr(settings, field))
     assume(field not in settings.ADDED or value != settings.ADDED[field])
+    assume(field not in settings.UNCOUNTED)
     changed = DEMO.model_copy(update={block: settings.model_copy(update={field: value})})
     assert fingerprint(changed) != fingerprint(DEMO)
+
+
+@pytest.mark.parametrize("minutes", [None, 0.5, 10, 600])
+def test_how_often_a_finetune_is_checkpointed_changes_no_fingerprint(minutes: float | None) -> None:
+    changed = DEMO.finetuning.model_copy(update={"checkpoint_minutes": minutes})
+    assert fingerprint(changed) == fingerprint(DEMO.finetuning) == GOLDEN["demo"]
 
 
 class Longer(FinetuningSettings):
@@ -126,3 +133,5 @@ def test_an_added_field_is_found_in_nested_blocks() -> None:
 def test_a_misspelt_added_field_is_an_error() -> None:
     with pytest.raises(TypeError, match="dropuot"):
         type("Wrong", (FinetuningSettings,), {"ADDED": {"dropuot": 0.0}})
+    with pytest.raises(TypeError, match="checkpoints"):
+        type("Wrong", (FinetuningSettings,), {"UNCOUNTED": frozenset({"checkpoints"})})

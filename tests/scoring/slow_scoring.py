@@ -9,7 +9,7 @@ import pandas as pd
 
 from im_assets.scoring.batch import ScoringBatch
 from im_assets.scoring.registry import chosen, indicator
-from im_assets.scoring.scorer import score_missing
+from im_assets.scoring.scorer import KEY, score_missing
 from im_resources.warehouse import Warehouse
 from tests.scoring.demo_models import demo_study, models_of, sample
 
@@ -26,6 +26,13 @@ def score(path: Path) -> tuple[pd.DataFrame, int]:
     study = demo_study({"words": "slow_words", "mtld": "mtld"}, chunk=5)
     indicators = chosen(study.scoring)
     return score_missing(sample("terse", 60), indicators, models_of(study), Warehouse(path))
+
+
+def scored(folder: Path) -> str:
+    """The scores and the cache of a run into ``folder``, as bytes of CSV would tell them."""
+    scores, _ = score(folder / "scores.duckdb")
+    cache = Warehouse(folder / "scores.duckdb").read_table("score_cache")
+    return scores.to_csv() + cache.sort_values(KEY).to_csv(index=False)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from im_assets.scoring.registry import BACKENDS, IndicatorError, chosen, indicat
 from im_assets.scoring.scorer import embeddings_of, score_missing
 from im_resources.study import PROJECT_ROOT, ModelSource, Study
 from im_resources.warehouse import Warehouse
+from tests.killing import attacked
 from tests.registries import isolate
 from tests.scoring import slow_scoring
 from tests.scoring.demo_models import demo_study, models_of, sample
@@ -162,6 +163,12 @@ def test_a_killed_run_resumes_and_ends_with_the_same_table(tmp_path: Path) -> No
     unbroken, new = slow_scoring.score(tmp_path / "unbroken.duckdb")
     assert new == 60
     pd.testing.assert_frame_equal(resumed, unbroken)
+
+
+def test_no_kill_between_two_writes_changes_a_score(tmp_path: Path) -> None:
+    found = attacked(f"{slow_scoring.__name__}:scored", tmp_path, 5)
+    assert found["points"] >= 3
+    assert found["differ"] == []
 
 
 def test_a_failing_indicator_keeps_the_chunks_before_it(warehouse: Warehouse) -> None:

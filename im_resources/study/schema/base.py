@@ -15,10 +15,12 @@ class Settings(BaseModel):
 
     A field that is added when results exist already goes into ``ADDED``, with the value under which
     results are what they were without it; the fingerprint leaves it out at that value, so that
-    nothing is trained again. ``ADDED`` of a base class holds for its subclasses too.
+    nothing is trained again. A field that says how something is done and never what comes out goes
+    into ``UNCOUNTED``: it is in no fingerprint. Both of a base class hold for its subclasses too.
     """
 
     ADDED: ClassVar[Mapping[str, Any]] = {}
+    UNCOUNTED: ClassVar[frozenset[str]] = frozenset()
 
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 
@@ -28,8 +30,11 @@ class Settings(BaseModel):
         for base in cls.__bases__:
             if issubclass(base, Settings):
                 cls.ADDED = {**base.ADDED, **cls.ADDED}
-        if unknown := sorted(cls.ADDED.keys() - cls.model_fields.keys()):
-            raise TypeError(f"{cls.__name__}.ADDED names fields that there are not: {unknown}")
+                cls.UNCOUNTED = base.UNCOUNTED | cls.UNCOUNTED
+        if unknown := sorted((cls.ADDED.keys() | cls.UNCOUNTED) - cls.model_fields.keys()):
+            raise TypeError(
+                f"{cls.__name__}.ADDED or UNCOUNTED names fields that there are not: {unknown}"
+            )
 
 
 def expanded(value: Any, key: str) -> Any:

@@ -53,6 +53,7 @@ class FinetuningSettings(Settings):
         "use_rslora": False,
         "use_dora": False,
     }
+    UNCOUNTED: ClassVar[frozenset[str]] = frozenset({"checkpoint_minutes"})
 
     trainer: str = Field(
         "lora",
@@ -100,6 +101,11 @@ class FinetuningSettings(Settings):
     )
     gradient_checkpointing: bool = Field(
         False, description="Compute activations again in the backward pass: less memory, slower"
+    )
+    checkpoint_minutes: Annotated[float, Field(gt=0)] | None = Field(
+        10,
+        description="A finetune that takes longer is saved so often, and goes on from there after "
+        "a kill, to the same weights; ~: never",
     )
 
 
