@@ -31,10 +31,12 @@ from im_assets.selection import assets as selection
 from im_assets.selection.registry import check_strategies
 from im_assets.univariate import assets as univariate
 from im_assets.validation import assets as validation
+from im_resources import waiting
 from im_resources.adapter_store import AdapterStoreResource
 from im_resources.gpu import GpuResource
 from im_resources.language_model.template_registry import template_key, template_of
 from im_resources.plugins import load_plugins
+from im_resources.runs import dead_runs_sensor, one_process_executor
 from im_resources.study import Study, load_study
 from im_resources.study.environment import check_history
 from im_resources.study.resource import StudyResource
@@ -87,7 +89,8 @@ def definitions(study: Study, profile: str) -> dg.Definitions:
             "adapters": AdapterStoreResource(root=str(study.folder / "adapters")),
             "io_manager": WarehouseIOManager(database=warehouse),
         },
-        executor=dg.in_process_executor,
+        executor=one_process_executor,
+        sensors=[dead_runs_sensor()],
         metadata={"study": study.name, "label": study.label, "profile": profile},
     )
 
@@ -144,5 +147,6 @@ def jobs(assets: Sequence[dg.AssetsDefinition], study: Study) -> list[Any]:
 
 PROFILE = os.environ.get("IM_PROFILE") or "demo"
 STUDY = load_study(PROFILE)
+waiting.install()
 check_history(STUDY)
 defs = definitions(STUDY, PROFILE)

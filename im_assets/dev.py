@@ -15,6 +15,7 @@ import dagster as dg
 import yaml
 
 from im_assets.mixtures.partitions import sync_study
+from im_resources.runs import tell_dead_runs
 from im_resources.services import ServiceError, Services
 from im_resources.study import Study
 from im_resources.study.environment import enter_study
@@ -26,6 +27,7 @@ def main() -> int:
     """Serve until Ctrl-C or SIGTERM; 1 when a service ends by itself."""
     study = enter_study()
     with dg.DagsterInstance.get() as instance:
+        tell_dead_runs(instance)
         sync_study(instance, study)
     port = os.environ.get("PORT") or "3000"
     for number in (signal.SIGINT, signal.SIGTERM):

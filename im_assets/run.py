@@ -5,23 +5,50 @@ partitions. Names of jobs run these alone.
 """
 
 import argparse
+import errno
 import os
 import sys
 import time
+import uuid
+from sqlite3 import OperationalError
 
 import dagster as dg
 
+from im_assets.common.failures import failures
 from im_assets.reporting.assets import FOLDER as REPORT_FOLDER
 from im_assets.reporting.report import PAGE
 from im_assets.rule.assets import RULE_FILE
 from im_assets.selection.assets import selection_file
+from im_resources.interrupts import Interrupts
 from im_resources.logs import FORMAT as LOG_FORMAT
+from im_resources.runs import PROCESS, held, process_name, tell_dead_runs
+from im_resources.study import Study
 from im_resources.study.environment import enter_study
+
+AGAIN = "what was finished is kept: run the same command again to go on"
 
 
 def main() -> int:
-    """Materialize the study in ``IM_PROFILE``; 1 if a step failed."""
+    """Materialize the study in ``IM_PROFILE``; 1 if a step failed, 128 + n on signal n."""
     study = enter_study()
+    with Interrupts() as interrupts:
+        try:
+            return run_study(study, interrupts)
+        except KeyboardInterrupt:
+            interrupts.came()
+        except Exception as error:
+            if (reason := unwritable(error)) is None:
+                raise
+            raise SystemExit(
+                f"the history {study.history} cannot be written ({reason}): make room there; "
+                f"{AGAIN}"
+            ) from error
+    print(f"INTERRUPTED; {AGAIN}", file=sys.stderr)
+    return interrupts.code
+
+
+def run_study(study: Study, interrupts: Interrupts) -> int:
+    """Run the jobs that the command line names. Raises KeyboardInterrupt after a signal."""
     from im_assets.definitions import defs  # reads the environment of the study
     from im_assets.mixtures.partitions import sync_study
 
@@ -42,14 +69,23 @@ def main() -> int:
     size = study.mixtures.size
     print(f"study {study.name!r}: {len(study.mixtures.seed_numbers)} mixtures of {size} examples")
     start = time.monotonic()
+    failed = {}
     with dg.DagsterInstance.get() as instance:
+        tell_dead_runs(instance)
         sync_study(instance, study)  # a range of partitions is of those that the instance knows
         # A job that fails (a rule that ranks nothing, a judge that cannot be reached) does not keep
         # the others from being reported on.
-        failed = [name for name in chosen if not run_job(defs, name, instance)]
+        for name in chosen:
+            reason = run_job(defs, name, instance)
+            if interrupts.came():
+                raise KeyboardInterrupt
+            if reason is not None:
+                failed[name] = reason
     seconds = time.monotonic() - start
     if failed:
-        print(f"FAILED: {', '.join(failed)}; after {seconds:.0f} s")
+        print(f"FAILED after {seconds:.0f} s; {AGAIN}", file=sys.stderr)
+        for name, reason in failed.items():
+            print(f"FAILED: {name}: {reason}", file=sys.stderr)
         return 1
     print(f"done after {seconds:.0f} s")
     print(f"rule:      {study.folder / RULE_FILE}")
@@ -60,34 +96,49 @@ def main() -> int:
     return 0
 
 
-def run_job(defs: dg.Definitions, name: str, instance: dg.DagsterInstance) -> bool:
-    """Run one job over all its partitions, in one run; False when a step failed, which is told."""
+def run_job(defs: dg.Definitions, name: str, instance: dg.DagsterInstance) -> str | None:
+    """Run one job over all its partitions, in one run; why it failed, or None.
+
+    Tells the time of each step that ended, and the cause of each that failed.
+    """
     job = defs.resolve_job_def(name)
     partitions = job.partitions_def
     keys = (
         list(partitions.get_partition_keys(dynamic_partitions_store=instance)) if partitions else []
     )
-    tags = (
-        {
+    tags = {PROCESS: process_name()}
+    if keys:
+        tags |= {
             "dagster/asset_partition_range_start": keys[0],
             "dagster/asset_partition_range_end": keys[-1],
         }
-        if keys
-        else {}
-    )
-    print(f"{name}:" + (f" {len(keys)} partitions" if keys else ""))
-    result = job.execute_in_process(
-        instance=instance,
-        raise_on_error=False,
-        run_config={"loggers": {"console": {"config": {"log_level": "WARNING"}}}},
-        tags=tags,
-    )
+    print(f"{name}:" + (f" {len(keys)} partitions" if keys else ""), flush=True)
+    run_id = str(uuid.uuid4())
+    with held(instance, run_id):
+        result = job.execute_in_process(
+            instance=instance,
+            run_id=run_id,
+            raise_on_error=False,
+            run_config={"loggers": {"console": {"config": {"log_level": "WARNING"}}}},
+            tags=tags,
+        )
     for event in result.get_step_success_events():
         seconds = event.step_success_data.duration_ms / 1000
         print(f"  {event.step_key:<32} {seconds:8.1f} s", flush=True)
-    for event in result.filter_events(lambda e: e.is_step_failure):
-        print(f"{event.step_key}: {event.message}", file=sys.stderr)
-    return result.success
+    causes = [f"{step}: {cause}" for step, cause in failures(result).items()]
+    for line in causes:
+        print(line, file=sys.stderr)
+    return None if result.success else (causes or ["the run ended early"])[0]
+
+
+def unwritable(error: BaseException | None) -> str | None:
+    """What SQLite or the system said where a file cannot be written; None for any other error."""
+    full = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
+    while error is not None:
+        if isinstance(error, OperationalError) or getattr(error, "errno", None) in full:
+            return str(error)
+        error = error.__cause__ or error.__context__
+    return None
 
 
 if __name__ == "__main__":

@@ -44,6 +44,9 @@ BACKFILL_STATE = """query($id: String!) {
     ... on PartitionBackfill { status error { message } runs(limit: 100) { id status } }
   }
 }"""
+TERMINATE = """mutation($id: String!) {
+  terminateRun(runId: $id) { __typename ... on PythonError { message } }
+}"""
 RUN_STATE = """query($id: ID!) { runOrError(runId: $id) { ... on Run { status } } }"""
 LOG = """query($id: ID!) {
   logsForRun(runId: $id) {
@@ -100,13 +103,7 @@ class Webserver:
 
     def backfill_assets(self, names: Sequence[str], partitions: Sequence[str]) -> list[str]:
         """The button "Materialize selected" over assets that share their partitions."""
-        return self.backfill(
-            {
-                "assetSelection": keys(names),
-                "partitionNames": list(partitions),
-                "fromFailure": False,
-            }
-        )
+        return self.backfill(selected(names, partitions))
 
     def backfill_job(self, job: str, partitions: Sequence[str]) -> list[str]:
         """The button "Materialize all" on a job's page, then "Launch backfill"."""
@@ -123,18 +120,32 @@ class Webserver:
 
     def backfill(self, params: Mapping[str, Any]) -> list[str]:
         """Launch a backfill and wait for its end; the ids of its runs, the first one first."""
+        return self.ended(self.launch(params))
+
+    def launch(self, params: Mapping[str, Any]) -> str:
+        """Launch a backfill; its id."""
         tags = [{"key": "dagster/from_ui", "value": "true"}]
         launched = self.ask(BACKFILL, params={"tags": tags, **params})["launchPartitionBackfill"]
         assert launched["__typename"] == "LaunchBackfillSuccess", launched
+        backfill: str = launched["backfillId"]
+        return backfill
+
+    def terminate(self, run_id: str) -> None:
+        """The button "Terminate" of a run."""
+        ended = self.ask(TERMINATE, id=run_id)["terminateRun"]
+        assert ended["__typename"] == "TerminateRunSuccess", ended
+
+    def ended(self, backfill: str) -> list[str]:
+        """Wait for the end of a backfill; the ids of its runs, the first one first."""
 
         def ended() -> list[str] | None:
-            found = self.ask(BACKFILL_STATE, id=launched["backfillId"])["partitionBackfillOrError"]
+            found = self.ask(BACKFILL_STATE, id=backfill)["partitionBackfillOrError"]
             assert not found["error"], found["error"]
             over = all(run["status"] in OVER for run in found["runs"])
             done = found["status"].startswith(("COMPLETED", "FAILED", "CANCELED")) and over
             return [run["id"] for run in reversed(found["runs"])] if done else None
 
-        return _wait(ended)
+        return wait_until(ended)
 
     def status(self, run_id: str) -> str:
         status: str = self.ask(RUN_STATE, id=run_id)["runOrError"]["status"]
@@ -161,7 +172,7 @@ def webserver(study: Study) -> Iterator[Webserver]:
             stderr=subprocess.STDOUT,
         )
         try:
-            _wait(lambda: _answers(server, dev, log))
+            wait_until(lambda: _answers(server, dev, log))
             yield server
         finally:
             dev.send_signal(signal.SIGINT)
@@ -179,6 +190,15 @@ def free_port() -> int:
     return port
 
 
+def selected(names: Sequence[str], partitions: Sequence[str]) -> dict[str, Any]:
+    """What "Materialize selected" sends for these assets and partitions."""
+    return {
+        "assetSelection": keys(names),
+        "partitionNames": list(partitions),
+        "fromFailure": False,
+    }
+
+
 def keys(names: Sequence[str] | Mapping[str, Any]) -> list[dict[str, list[str]]]:
     """Asset keys as the API takes them."""
     return [{"path": [name]} for name in names]
@@ -191,7 +211,7 @@ def _answers(server: Webserver, dev: subprocess.Popen[bytes], log: Path) -> bool
     return False
 
 
-def _wait(happened: Callable[[], Any]) -> Any:
+def wait_until(happened: Callable[[], Any]) -> Any:
     """What ``happened()`` returns as soon as that is something; fails after `PATIENCE`."""
     deadline = time.monotonic() + PATIENCE
     while not (found := happened()):

@@ -18,6 +18,7 @@ from im_assets.experiments.trainers import TrainingJob, trainer_key, trainer_of
 from im_resources.adapter_store import AdapterStore, Busy
 from im_resources.gpu import GpuResource
 from im_resources.language_model.template_registry import template_key
+from im_resources.published import DiskError
 from im_resources.study import Study, fingerprint
 from im_resources.usage import count
 
@@ -25,6 +26,21 @@ from im_resources.usage import count
 CODE_VERSION = 1
 
 OnStep = Callable[[str, int, int, int], None]
+# So many that fail, with none that succeeds: it is not the sets, and the rest is not tried.
+HOPELESS = 3
+
+
+class FinetuneError(RuntimeError):
+    """Some finetunes failed; the others are in the store. ``failed``: why, by partition key."""
+
+    def __init__(self, failed: Mapping[str, Exception], tried: int, total: int) -> None:
+        self.failed = dict(failed)
+        left = f", {total - tried} were given up" if tried < total else ""
+        reasons = "; ".join(f"{key}: {type(e).__name__}: {e}" for key, e in failed.items())
+        super().__init__(
+            f"{len(failed)} of {total} finetunes failed{left}; the others are kept, and are not "
+            f"trained again when you materialize these: {reasons}"
+        )
 
 
 @dataclass(frozen=True)
@@ -116,6 +132,9 @@ def finetune_all(
     """Train what is not in the store yet; yield (partition, trained), each as soon as it is there.
 
     Of finetunes that are the same trial, one is trained.
+
+    Raises FinetuneError at the end when some failed. What would hit the next one too (a full disk)
+    is raised at once.
     """
     store.clean()
     base_key, settings_id = gpu.base_fingerprint(study), training_settings_id(study)
@@ -135,11 +154,23 @@ def finetune_all(
     if not todo:
         return  # the base model is not loaded for nothing
     firsts = {trial_id: work[partitions[trial_id][0]] for trial_id in todo}
-    for trial_id, manifest, now in _train(firsts, study, gpu, store, on_step):
+    failed: dict[str, Exception] = {}
+    trained = 0
+    for trial_id, result in _train(firsts, study, gpu, store, on_step):
+        if isinstance(result, Exception):
+            failed |= dict.fromkeys(partitions[trial_id], result)
+            if not trained and len(failed) >= HOPELESS:
+                break
+            continue
+        trained += 1
+        manifest, now = result
         count(computed=int(now), found=int(not now))
         for number, partition in enumerate(partitions[trial_id]):
             set_id, first = work[partition].set_id, number == 0
             yield partition, Trained(trial_id, set_id, settings_id, manifest, now and first)
+    if failed:
+        one_of_them = next(iter(failed.values()))
+        raise FinetuneError(failed, trained + len(failed), len(todo)) from one_of_them
 
 
 def _train(
@@ -148,12 +179,12 @@ def _train(
     gpu: GpuResource,
     store: AdapterStore,
     on_step: OnStep | None,
-) -> Iterator[tuple[str, dict[str, Any], bool]]:
-    """Yields (trial, manifest, whether it was this process that trained it)."""
+) -> Iterator[tuple[str, tuple[dict[str, Any], bool] | Exception]]:
+    """Yields each trial with (manifest, whether this process trained it), or with why it failed."""
     from im_resources.language_model.checkpoints import checkpointed
     from im_resources.language_model.finetuned import weights_file
     from im_resources.language_model.memory import enough_memory
-    from im_resources.language_model.side_by_side import run_side_by_side, stop_point
+    from im_resources.language_model.side_by_side import Stopped, run_side_by_side, stop_point
 
     base, (trainer, options) = gpu.base_model(study), trainer_of(study.finetuning)
     settings = study.finetuning
@@ -195,11 +226,17 @@ def _train(
 
         return store.publish(trial_id, train, facts, wait), now
 
-    def unless_busy(trial_id: str) -> tuple[dict[str, Any], bool] | None:
+    def unless_busy(
+        trial_id: str, wait: Callable[[], object] | None = None
+    ) -> tuple[dict[str, Any], bool] | Exception | None:
         try:
-            return one(trial_id)
+            return one(trial_id, wait)
         except Busy:
             return None
+        except (OSError, DiskError, Stopped):
+            raise
+        except Exception as error:  # of this set: the other sets are trained all the same
+            return error
 
     # What another process is training comes last: meanwhile, the two share the work.
     busy: list[str] = []
@@ -207,6 +244,7 @@ def _train(
         if done is None:
             busy.append(trial_id)
         else:
-            yield trial_id, *done
-    for trial_id, found in run_side_by_side(lambda t: one(t, stop_point), busy, gpu):
-        yield trial_id, *found
+            yield trial_id, done
+    for trial_id, done in run_side_by_side(lambda t: unless_busy(t, stop_point), busy, gpu):
+        assert done is not None  # it has waited
+        yield trial_id, done

@@ -8,6 +8,7 @@ import dagster as dg
 import pandas as pd
 
 from im_assets.common.charts.drawing import png_markdown
+from im_assets.common.partitions import record_partitions
 from im_assets.common.presentation import presentation, table
 from im_assets.common.progress import Progress
 from im_assets.common.versions import content_version, merged_version
@@ -27,6 +28,7 @@ from im_assets.experiments.experiment import Drawing, Experiment
 from im_assets.experiments.figures import training_figure
 from im_assets.experiments.finetuning import CODE_VERSION as TRAINING_VERSION
 from im_assets.experiments.finetuning import (
+    FinetuneError,
     Trained,
     finetune_all,
     finetunes,
@@ -168,18 +170,26 @@ def adapters_asset(experiment: Experiment) -> dg.AssetsDefinition:
         study: dg.ResourceParam[Study],
         gpu: GpuResource,
         adapters: dg.ResourceParam[AdapterStore],
+        warehouse: dg.ResourceParam[Warehouse],
     ) -> dg.Output[pd.DataFrame]:
         work = finetunes(samples, examples, experiment)
         progress = Progress(context, "finetuning", len(work), experiment.noun)
         version = merged_version(
             [training_settings_id(study), gpu.base_fingerprint(study), *samples["version"]]
         )
-        rows, now = [], 0
-        for key, trained in finetune_all(work, study, gpu, adapters, progress.step):
-            now += trained.now
-            folder = adapters.folder(trained.trial_id)
-            rows.append({experiment.column: key, **_adapter_row(trained), "folder": str(folder)})
-            context.add_asset_metadata(_adapter_metadata(trained, key, study), partition_key=key)
+        rows, now, told = [], 0, {}
+        try:
+            for key, trained in finetune_all(work, study, gpu, adapters, progress.step):
+                now += trained.now
+                folder = str(adapters.folder(trained.trial_id))
+                rows.append({experiment.column: key, **_adapter_row(trained), "folder": folder})
+                told[key] = _adapter_metadata(trained, key, study)
+        except FinetuneError:
+            made = pd.DataFrame(rows).assign(version=version)
+            record_partitions(context, warehouse, made, experiment.column, version, told)
+            raise
+        for key, metadata in told.items():
+            context.add_asset_metadata(metadata, partition_key=key)
         context.add_asset_metadata({"trained in this run": now})
         frame = pd.DataFrame(rows).sort_values(experiment.column, ignore_index=True)
         return table(frame.assign(version=version), version=version)
