@@ -80,7 +80,7 @@ def definitions(study: Study, profile: str) -> dg.Definitions:
         assets=assets,
         asset_checks=rooms.asset_checks,
         jobs=jobs(assets, study),
-        sensors=rooms.sensors,
+        sensors=[*(rooms.sensors or ()), dead_runs_sensor()],
         schedules=rooms.schedules,
         resources={
             "study": StudyResource(profile=profile),
@@ -90,7 +90,6 @@ def definitions(study: Study, profile: str) -> dg.Definitions:
             "io_manager": WarehouseIOManager(database=warehouse),
         },
         executor=one_process_executor,
-        sensors=[dead_runs_sensor()],
         metadata={"study": study.name, "label": study.label, "profile": profile},
     )
 

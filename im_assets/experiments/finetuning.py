@@ -18,7 +18,6 @@ from im_assets.experiments.trainers import TrainingJob, trainer_key, trainer_of
 from im_resources.adapter_store import AdapterStore, Busy
 from im_resources.gpu import GpuResource
 from im_resources.language_model.template_registry import template_key
-from im_resources.published import DiskError
 from im_resources.study import Study, fingerprint
 from im_resources.usage import count
 
@@ -233,7 +232,7 @@ def _train(
             return one(trial_id, wait)
         except Busy:
             return None
-        except (OSError, DiskError, Stopped):
+        except (OSError, Stopped):
             raise
         except Exception as error:  # of this set: the other sets are trained all the same
             return error
