@@ -10,6 +10,8 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import dagster as dg
 
+from im_assets.automation import assets as automation
+from im_assets.automation.conditions import with_conditions
 from im_assets.candidates import assets as candidates
 from im_assets.candidates.format_registry import check_formats
 from im_assets.common.versions import with_settings
@@ -39,7 +41,7 @@ from im_resources.warehouse import WarehouseIOManager, WarehouseResource
 
 ROOMS = (
     candidates, mixtures, scoring, experiments, univariate, rule, evidence, selection, validation,
-    judging, reporting,
+    judging, reporting, automation,
 )  # fmt: skip
 
 
@@ -68,12 +70,14 @@ def definitions(study: Study, profile: str) -> dg.Definitions:
     Target.of(study)
     rooms = dg.Definitions.merge(*(room.definitions(study) for room in ROOMS))
     made = [asset for asset in rooms.assets or () if isinstance(asset, dg.AssetsDefinition)]
-    assets = with_settings(made, study, KEYS)
+    assets = with_conditions(with_settings(made, study, KEYS), rooms.asset_checks or (), study)
     warehouse = str(study.warehouse)
     return dg.Definitions(
         assets=assets,
         asset_checks=rooms.asset_checks,
         jobs=jobs(assets, study),
+        sensors=rooms.sensors,
+        schedules=rooms.schedules,
         resources={
             "study": StudyResource(profile=profile),
             "gpu": GpuResource(),

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from im_resources.study.schema.base import Settings
+from im_resources.study.schema.base import Positive, Settings
 
 
 class RefitSettings(Settings):
@@ -14,4 +14,9 @@ class RefitSettings(Settings):
         8,
         description="Mixtures drawn from a new version of the candidate pool, chosen to tell most "
         "beside those measured already (D-optimal); 0: none",
+    )
+    fresh_days: Positive = Field(
+        8,
+        description="With automation: days after which rule and selections count as overdue, a "
+        "little more than lies between two refits",
     )

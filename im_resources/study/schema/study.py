@@ -69,6 +69,11 @@ class Study(Settings):
     refit: RefitSettings = Field(
         RefitSettings(), description="What follows when the candidate pool has a new version"
     )
+    automation: bool = Field(
+        False,
+        description="Whether sensors and schedules are on from the start: what has landed is "
+        "refitted, what has changed is followed up, failures are posted",
+    )
     judge: JudgeSettings | None = Field(None, description="Left out: no pairwise judge")
     transfer: TransferSettings | None = Field(None, description="Left out: no proxy transfer")
     plugins: tuple[Annotated[str, Field(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*$")], ...] = Field(

@@ -1,0 +1,5 @@
+"""The models of tests, for the automation."""
+
+from tests.language_model.fixtures import tiny_folder
+
+__all__ = ["tiny_folder"]
