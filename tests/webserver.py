@@ -134,7 +134,7 @@ class Webserver:
             done = found["status"].startswith(("COMPLETED", "FAILED", "CANCELED")) and over
             return [run["id"] for run in reversed(found["runs"])] if done else None
 
-        return _wait(ended)
+        return wait(ended)
 
     def status(self, run_id: str) -> str:
         status: str = self.ask(RUN_STATE, id=run_id)["runOrError"]["status"]
@@ -161,7 +161,7 @@ def webserver(study: Study) -> Iterator[Webserver]:
             stderr=subprocess.STDOUT,
         )
         try:
-            _wait(lambda: _answers(server, dev, log))
+            wait(lambda: _answers(server, dev, log))
             yield server
         finally:
             dev.send_signal(signal.SIGINT)
@@ -191,7 +191,7 @@ def _answers(server: Webserver, dev: subprocess.Popen[bytes], log: Path) -> bool
     return False
 
 
-def _wait(happened: Callable[[], Any]) -> Any:
+def wait(happened: Callable[[], Any]) -> Any:
     """What ``happened()`` returns as soon as that is something; fails after `PATIENCE`."""
     deadline = time.monotonic() + PATIENCE
     while not (found := happened()):

@@ -28,7 +28,7 @@ REPORTED_ON = {dg.AssetKey("indicator_table"), dg.AssetKey("quality_rule")}
 
 def with_conditions(
     assets: Sequence[dg.AssetsDefinition],
-    checks: Iterable[dg.AssetChecksDefinition],
+    checks: Iterable[dg.AssetsDefinition],
     study: Study,
 ) -> list[dg.AssetsDefinition]:
     """The assets with conditions and freshness policies, where they get some."""

@@ -5,15 +5,18 @@ import shutil
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import pytest
+from dagster._core.definitions.freshness import TimeWindowFreshnessPolicy
 
 from im_assets.automation.conditions import last_parents
 from im_assets.definitions import definitions
 from im_resources.study import load_study
 from tests.automation.ticks import Ticks
 from tests.study import Platform, write_profile
+from tests.whole_study import write_whole_profile
 
 MIXTURES = ("mixed_samples", "finetuned_adapters", "eval_losses")
 SEEDS = [f"seed-{number:03d}" for number in range(8)]
@@ -188,20 +191,22 @@ def test_new_scores_of_an_unseen_pool_lead_to_a_selection_of_the_same_rule(
     assert ticks.follow() == [{"dolly_selection", "study_report"}]
 
 
-def test_what_was_never_made_is_made_when_the_automation_is_switched_on(
+def test_what_was_never_made_is_made_as_soon_as_it_can_be(
     tmp_path: Path, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("IM_HOME", str(tmp_path))
     with dg.DagsterInstance.ephemeral() as instance:
         platform = Platform(write_profile(tmp_path, tiny_folder), instance)
-        ticks = Ticks(platform)
-        assert ticks.tick() == set()
+        from_the_start = Ticks(platform)
+        assert from_the_start.tick() == set()
         assert platform.run("data").success
-        assert ticks.tick() == set()
-        measured = ("base_losses", *MIXTURES, "example_scores", "dolly_scores")
-        assert platform.materialize(*measured).success
-        later = Ticks(platform)
-        assert later.follow() == ticks.follow() or later.cursor is not None
+        assert platform.materialize("base_losses", "example_scores", "dolly_scores").success
+        assert platform.materialize(*MIXTURES, keys=SEEDS[:5]).success
+        assert from_the_start.tick() == set()
+        assert platform.materialize(*MIXTURES, keys=SEEDS[5:]).success
+        assert from_the_start.tick() == {"indicator_table"}
+        switched_on_now = Ticks(platform)
+        assert switched_on_now.follow() == [{"indicator_table"}, AFTER_THE_POINTS]
 
 
 @pytest.mark.parametrize("automation", [False, True])
@@ -214,30 +219,36 @@ def test_the_setting_switches_everything_that_ticks(
     profile.write_text(
         text.replace(f"automation: {str(automation).lower()}", f"automation: {wanted}")
     )
-    loaded = definitions(load_study(str(profile)), str(profile))
-    repository = loaded.get_repository_def()
-    ticking = [*repository.sensor_defs, *repository.schedule_defs]
-    assert "automation_sensor" in {each.name for each in ticking}
-    assert {each.default_status.value for each in ticking} == {
-        "RUNNING" if automation else "STOPPED"
-    }
-    assert all(len(each.description or "") > 20 for each in ticking)
-    rule, selection = (
-        repository.asset_graph.get(dg.AssetKey(name))
-        for name in ("quality_rule", "dolly_selection")
-    )
-    windows = [
-        node.freshness_policy and node.freshness_policy.fail_window for node in (rule, selection)
-    ]
-    if automation:
-        assert [w.to_timedelta() for w in windows] == [timedelta(days=8)] * 2
-    else:
-        assert windows == [None, None]
+    repository = definitions(load_study(str(profile)), str(profile)).get_repository_def()
+    sensors, schedules = list(repository.sensor_defs), list(repository.schedule_defs)
+    assert "automation_sensor" in {sensor.name for sensor in sensors}
+    status = "RUNNING" if automation else "STOPPED"
+    assert {sensor.default_status.value for sensor in sensors} == {status}
+    assert {schedule.default_status.value for schedule in schedules} <= {status}
+    assert all(len(each.description or "") > 20 for each in (*sensors, *schedules))
 
 
-def test_nothing_that_costs_follows_by_itself(whole_study: tuple[Path, Path]) -> None:
-    """Of a study with every part: a judge, a validation, a searched size, several measures."""
-    profile = str(whole_study[1])
+def test_rule_and_selections_are_overdue_after_some_days(tmp_path: Path, tiny_folder: Path) -> None:
+    def policies(**blocks: Any) -> dict[str, dg.FreshnessPolicy]:
+        profile = str(write_profile(tmp_path, tiny_folder, **blocks))
+        graph = definitions(load_study(profile), profile).resolve_asset_graph()
+        found = {
+            k.to_user_string(): graph.get(k).freshness_policy
+            for k in graph.materializable_asset_keys
+        }
+        return {name: policy for name, policy in found.items() if policy is not None}
+
+    assert policies() == {}
+    found = policies(automation=True, refit={"fresh_days": 10})
+    assert found.keys() == {"quality_rule", "dolly_selection"}
+    for policy in found.values():
+        assert isinstance(policy, TimeWindowFreshnessPolicy)
+        assert policy.fail_window.to_timedelta() == timedelta(days=10)
+
+
+def test_nothing_that_costs_follows_by_itself(tmp_path: Path) -> None:
+    """Of a study with every part: bins, a validation, a searched size, a judge."""
+    profile = str(write_whole_profile(tmp_path))
     graph = definitions(load_study(profile), profile).resolve_asset_graph()
     automatic = {k for k in graph.get_all_asset_keys() if graph.get(k).automation_condition}
     names = {key.to_user_string() for key in automatic}
