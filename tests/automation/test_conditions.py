@@ -9,7 +9,6 @@ from typing import Any
 
 import dagster as dg
 import pytest
-from dagster._core.definitions.freshness import TimeWindowFreshnessPolicy
 
 from im_assets.automation.conditions import last_parents
 from im_assets.definitions import definitions
@@ -240,10 +239,8 @@ def test_rule_and_selections_are_overdue_after_some_days(tmp_path: Path, tiny_fo
 
     assert policies() == {}
     found = policies(automation=True, refit={"fresh_days": 10})
-    assert found.keys() == {"quality_rule", "dolly_selection"}
-    for policy in found.values():
-        assert isinstance(policy, TimeWindowFreshnessPolicy)
-        assert policy.fail_window.to_timedelta() == timedelta(days=10)
+    wanted = dg.FreshnessPolicy.time_window(timedelta(days=10), warn_window=timedelta(days=9))
+    assert found == {"quality_rule": wanted, "dolly_selection": wanted}
 
 
 def test_nothing_that_costs_follows_by_itself(tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
 """The automation sensor's ticks on a study in a process, and what it starts."""
 
+from typing import Any
+
 import dagster as dg
-from dagster._core.definitions.asset_daemon_cursor import AssetDaemonCursor
 
 from im_assets.automation.conditions import TAGS
 from tests.study import Platform
@@ -14,7 +15,7 @@ class Ticks:
 
     def __init__(self, platform: Platform) -> None:
         self.platform = platform
-        self.cursor: AssetDaemonCursor | None = None
+        self.cursor: Any = None  # of Dagster's own type, which it does not export
 
     def tick(self) -> set[str]:
         """The assets that are requested now."""
