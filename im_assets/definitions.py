@@ -11,6 +11,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 import dagster as dg
 
 from im_assets.automation import assets as automation
+from im_assets.automation.conditions import with_conditions
 from im_assets.candidates import assets as candidates
 from im_assets.candidates.format_registry import check_formats
 from im_assets.common.measuring import measured
@@ -74,7 +75,8 @@ def definitions(study: Study, profile: str) -> dg.Definitions:
     Target.of(study)
     rooms = dg.Definitions.merge(*(room.definitions(study) for room in ROOMS))
     made = [asset for asset in rooms.assets or () if isinstance(asset, dg.AssetsDefinition)]
-    assets = measured(with_settings(made, study, KEYS))
+    versioned = measured(with_settings(made, study, KEYS))
+    assets = with_conditions(versioned, rooms.asset_checks or (), study)
     warehouse = str(study.warehouse)
     return dg.Definitions(
         assets=assets,

@@ -151,9 +151,13 @@ class Platform:
             assert result.success, (job.name, failed)
 
     def materialize(
-        self, *names: str, keys: Sequence[str] | None = None, checks: bool = True
+        self,
+        *names: str,
+        keys: Sequence[str] | None = None,
+        checks: bool = True,
+        tags: Mapping[str, str] | None = None,
     ) -> dg.ExecuteInProcessResult:
-        """Materialize these assets, with their checks, and nothing else."""
+        """Materialize these assets, with their checks, and nothing else; ``tags``: of the run."""
         sync_study(self.instance, self.study)
         definitions_ = self.definitions
         partitions = None
@@ -177,7 +181,11 @@ class Platform:
             executor=dg.in_process_executor,
         )
         return loaded.resolve_job_def("some").execute_in_process(
-            instance=self.instance, raise_on_error=False, tags=_range(keys), run_config=QUIET
+            instance=self.instance,
+            raise_on_error=False,
+            asset_selection=[dg.AssetKey(name) for name in names] if checks else None,
+            tags={**_range(keys), **(tags or {})},
+            run_config=QUIET,
         )
 
     def _keys(self, partitions: dg.PartitionsDefinition) -> Sequence[str]:

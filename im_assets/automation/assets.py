@@ -2,10 +2,10 @@
 
 import dagster as dg
 
-from im_assets.automation import alerts, landing, refit
+from im_assets.automation import alerts, conditions, landing, refit
 from im_resources.study import Study
 
-MODULES = (landing, refit, alerts)
+MODULES = (landing, refit, conditions, alerts)
 
 
 def definitions(study: Study) -> dg.Definitions:

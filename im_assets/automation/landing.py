@@ -17,8 +17,8 @@ from im_assets.automation.runs import (
     in_vain,
     last_runs,
     pause_left,
-    status_of,
 )
+from im_assets.automation.switch import sensor_status
 from im_assets.landing.assets import targets
 from im_assets.landing.folder import open_folder
 from im_assets.landing.ledger import TABLE
@@ -38,7 +38,7 @@ def landing_sensor(
         name="landing_sensor",
         job_name=JOB,
         minimum_interval_seconds=settings.settle_seconds,
-        default_status=status_of(study),
+        default_status=sensor_status(study),
         description="Watches the landing folder: complete new files become part of their source's "
         "next version. They wait while a run is going on, and are then admitted together.",
     )

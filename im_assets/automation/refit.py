@@ -17,8 +17,8 @@ from im_assets.automation.runs import (
     in_vain,
     last_runs,
     pause_left,
-    status_of,
 )
+from im_assets.automation.switch import schedule_status, sensor_status
 from im_assets.mixtures.experiment import SERIES
 from im_resources.study import Study, fingerprint
 
@@ -57,7 +57,7 @@ def refit_sensor(study: Study, clock: Callable[[], float] = time.time) -> dg.Sen
         name="refit_sensor",
         job_name=JOB,
         minimum_interval_seconds=30,
-        default_status=status_of(study),
+        default_status=sensor_status(study),
         description="Refits the rule when the data is ahead of it, once for all that has landed. "
         "With `refit.cron` it only tries again a refit that failed.",
     )
@@ -90,8 +90,6 @@ def refit_sensor(study: Study, clock: Callable[[], float] = time.time) -> dg.Sen
 
 def refit_schedule(study: Study, cron: str) -> dg.ScheduleDefinition:
     """The schedule that refits when it is due. Raises ValueError for what is no cron expression."""
-    on = status_of(study) == dg.DefaultSensorStatus.RUNNING
-    status = dg.DefaultScheduleStatus.RUNNING if on else dg.DefaultScheduleStatus.STOPPED
     try:
 
         @dg.schedule(
@@ -99,7 +97,7 @@ def refit_schedule(study: Study, cron: str) -> dg.ScheduleDefinition:
             name="refit_schedule",
             job_name=JOB,
             execution_timezone=study.refit.timezone,
-            default_status=status,
+            default_status=schedule_status(study),
             description=f"Refits the rule at {_when(study)}, if the data is ahead of it.",
         )
         def schedule(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
@@ -122,7 +120,7 @@ def report_sensor(study: Study, clock: Callable[[], float] = time.time) -> dg.Se
         name="report_sensor",
         job_name=REPORT,
         minimum_interval_seconds=30,
-        default_status=status_of(study),
+        default_status=sensor_status(study),
         description="Makes the report when a refit has ended well.",
     )
     def sensor(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReason:

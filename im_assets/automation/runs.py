@@ -6,8 +6,6 @@ from itertools import takewhile
 import dagster as dg
 from dagster import DagsterRunStatus, RunRecord, RunsFilter
 
-from im_resources.study import Study
-
 GOING_ON = [
     DagsterRunStatus.QUEUED,
     DagsterRunStatus.STARTING,
@@ -19,12 +17,6 @@ GOING_ON = [
 TURN = {"automation": "one at a time"}
 FIRST_PAUSE, LONGEST_PAUSE = 60.0, 3600.0  # seconds after a failure; doubled with each further one
 REMEMBERED = 12  # more failures in a row make no longer pause
-
-
-def status_of(study: Study) -> dg.DefaultSensorStatus:
-    """Whether sensors tick without having been started by hand: as `automation` says."""
-    on = getattr(study, "automation", False)
-    return dg.DefaultSensorStatus.RUNNING if on else dg.DefaultSensorStatus.STOPPED
 
 
 def going_on(instance: dg.DagsterInstance) -> str | None:

@@ -22,6 +22,11 @@ class RefitSettings(Settings):
         description="When to refit on what has landed, e.g. `0 3 * * 0`: Sundays at three. Left "
         "out: as soon as there is a new version",
     )
+    fresh_days: Positive = Field(
+        8,
+        description="With automation: days after which rule and selections count as overdue, a "
+        "little more than lies between two refits",
+    )
     timezone: str = Field("UTC", description="Time zone of `cron`, such as Europe/Berlin")
 
     @field_validator("timezone")

@@ -72,6 +72,11 @@ class Study(Settings):
     landing: LandingSettings | None = Field(
         None, description="Left out: no folder is watched for new data"
     )
+    automation: bool = Field(
+        False,
+        description="Whether sensors and schedules are on from the start: what has landed is "
+        "refitted, what has changed is followed up, failures are posted",
+    )
     judge: JudgeSettings | None = Field(None, description="Left out: no pairwise judge")
     transfer: TransferSettings | None = Field(None, description="Left out: no proxy transfer")
     alerts: AlertSettings | None = Field(None, description="Left out: no alerts")

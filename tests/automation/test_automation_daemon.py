@@ -1,0 +1,109 @@
+"""The automation for real: the UI and its daemon are up, and one seed is backfilled."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from im_assets.automation.conditions import NAME, TAGS
+from im_resources.study import PROJECT_ROOT, Study, load_study
+from im_resources.warehouse import Warehouse
+from tests.study import write_profile
+from tests.webserver import Webserver, wait_until, webserver
+
+pytestmark = pytest.mark.slow
+
+MIXTURES = ("mixed_samples", "finetuned_adapters", "eval_losses")
+TICKS = """query($repository: RepositorySelector!) {
+  sensorsOrError(repositorySelector: $repository) {
+    ... on Sensors { results { name sensorState { status ticks { id status } } } }
+  }
+}"""
+RUNS = """query($tags: [ExecutionTag!]) {
+  runsOrError(filter: {tags: $tags}) {
+    ... on Runs { results { id status assetSelection { path } } }
+  }
+}"""
+FRESHNESS = """{ assetNodes { assetKey { path } freshnessStatusInfo { freshnessStatus } } }"""
+
+
+@pytest.fixture
+def study(tmp_path: Path, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Study:
+    """A study that has run, whose pool has grown, and whose new seed is not finetuned on yet."""
+    profile = write_profile(tmp_path, tiny_folder, automation=True, refit={"new_seeds": 1})
+    monkeypatch.setenv("IM_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("IM_PROFILE", str(profile))
+    study = load_study(str(profile))
+    monkeypatch.setenv("DAGSTER_STATE", str(study.history))
+    command("im_assets.run", "data", "study", "reporting")
+    rows = [{"instruction": f"What grows in valley {i}?", "output": f"Figs, {i} kinds of them."}
+            for i in range(6)]  # fmt: skip
+    with Path(study.data.candidates["food"].path or "").open("a", encoding="utf-8") as file:
+        file.writelines(json.dumps(row) + "\n" for row in rows)
+    command("im_assets.run", "data")
+    return study
+
+
+def command(*arguments: str) -> None:
+    """Run a module of the project in a process of its own."""
+    done = subprocess.run(
+        [sys.executable, "-m", *arguments],
+        cwd=PROJECT_ROOT,
+        env=os.environ,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def ticks(server: Webserver) -> int:
+    """How often the sensor has ticked."""
+    found = server.ask(TICKS, repository=server.location())["sensorsOrError"]["results"]
+    (state,) = [sensor["sensorState"] for sensor in found if sensor["name"] == NAME]
+    assert state["status"] == "RUNNING"
+    return len([tick for tick in state["ticks"] if tick["status"] in ("SUCCESS", "SKIPPED")])
+
+
+def started(server: Webserver) -> list[dict[str, Any]]:
+    """The sensor's runs, the first one first."""
+    tags = [{"key": key, "value": value} for key, value in TAGS.items()]
+    runs: list[dict[str, Any]] = server.ask(RUNS, tags=tags)["runsOrError"]["results"]
+    return runs[::-1]
+
+
+def test_a_backfill_of_the_new_seed_ends_in_a_new_rule_and_report(study: Study) -> None:
+    def fitted() -> int:
+        return int(Warehouse(study.warehouse).read_table("quality_rule")["n"].iloc[0])
+
+    assert fitted() == 8
+    seeds = Warehouse(study.warehouse).read_table("mixture_seeds")
+    new = sorted(seeds.loc[seeds["refit"], "seed"])
+    with webserver(study) as server:
+        wait_until(lambda: ticks(server) >= 1)  # what was there before is no change
+        server.backfill({"assetSelection": [{"path": ["example_scores"]}]})
+        (run,) = server.backfill_assets(MIXTURES, new)
+        assert server.status(run) == "SUCCESS"
+        wait_until(lambda: fitted() == 9)
+        wait_until(lambda: [run["status"] for run in started(server)] == ["SUCCESS"] * 2)
+        seen = ticks(server)
+        wait_until(lambda: ticks(server) >= seen + 2)
+        runs = [{key["path"][-1] for key in run["assetSelection"]} for run in started(server)]
+        assert runs == [
+            {"indicator_table"},
+            {"quality_rule", "rule_evidence", "dolly_selection", "study_report"},
+        ]
+
+        def fresh() -> dict[str, Any]:
+            nodes = server.ask(FRESHNESS)["assetNodes"]
+            return {
+                node["assetKey"]["path"][-1]: info["freshnessStatus"]
+                for node in nodes
+                if (info := node["freshnessStatusInfo"])
+            }
+
+        wait_until(lambda: fresh() == {"quality_rule": "HEALTHY", "dolly_selection": "HEALTHY"})
