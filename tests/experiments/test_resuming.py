@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from im_assets.experiments.finetuning import finetune_all, training_settings_id
+from im_assets.experiments.finetuning import FinetuneError, finetune_all, training_settings_id
 from im_resources.adapter_store import AdapterStore
 from im_resources.study import PROJECT_ROOT, Study, load_study
 from tests.experiments.small_study import gpu, mixtures, write_profile
@@ -97,7 +97,7 @@ def test_a_finetune_that_diverges_stops_the_run_and_publishes_nothing(tmp_path: 
     save_file(poisoned, folder / "model.safetensors", {"format": "pt"})
     study = load_study(write_profile(tmp_path, {"path": str(folder)}))
     store = AdapterStore(tmp_path / "adapters")
-    with pytest.raises(FloatingPointError, match=r"nan at step 1 .*base model itself.*damaged"):
+    with pytest.raises(FinetuneError, match=r"nan at step 1 .*base model itself.*damaged"):
         trained_now(study, store)
     assert not any(store.root.rglob("manifest.json"))
 

@@ -28,6 +28,8 @@ with Interrupts():
 @pytest.fixture(autouse=True)
 def handlers() -> object:
     kept = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    for number in (signal.SIGTERM, signal.SIGHUP):  # as in a command that has just started
+        signal.signal(number, signal.SIG_DFL)
     yield
     for number, handler in kept.items():
         signal.signal(number, handler)
