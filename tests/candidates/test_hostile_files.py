@@ -38,15 +38,23 @@ def message(path: Path) -> str:
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
-        ("a.jsonl", gzip.compress(GOOD), "holds gzip data, name it a.jsonl.gz"),
+        ("a.jsonl", gzip.compress(GOOD, mtime=0), "holds gzip data, name it a.jsonl.gz"),
         ("a.json", b"PAR1" + bytes(40), "holds Parquet data, name it a.parquet"),
-        ("a.csv.gz", gzip.compress(b"PAR1" + bytes(40)), "name it a.parquet.gz"),
+        ("a.csv.gz", gzip.compress(b"PAR1" + bytes(40), mtime=0), "name it a.parquet.gz"),
         ("a.csv", GOOD, "holds JSON; name it a.jsonl"),
         ("a.jsonl", b"\x28\xb5\x2f\xfd" + bytes(9), "holds zstd data, which is not read"),
         ("a.json", b"PK\x03\x04" + bytes(9), "a zip archive or an office document"),
-        ("a.jsonl.gz", gzip.compress(gzip.compress(GOOD)), "packed twice: unpack it once"),
+        (
+            "a.jsonl.gz",
+            gzip.compress(gzip.compress(GOOD, mtime=0), mtime=0),
+            "packed twice: unpack it once",
+        ),
         ("a.jsonl.gz", b"PAR1" + bytes(40), "holds Parquet data, name it a.parquet"),
-        ("a.jsonl.gz", gzip.compress(bytes(257) + b"ustar" + bytes(90)), "holds a tar archive"),
+        (
+            "a.jsonl.gz",
+            gzip.compress(bytes(257) + b"ustar" + bytes(90), mtime=0),
+            "holds a tar archive",
+        ),
         ("a.jsonl", GOOD.decode().encode("utf-16"), "holds UTF-16 text; save it as UTF-8"),
         ("a.jsonl", GOOD.decode().encode("utf-16-le"), "holds UTF-16LE text"),
         ("a.csv", b"instruction,output".decode().encode("utf-16-be"), "holds UTF-16BE text"),
