@@ -103,7 +103,7 @@ install: .venv/.installed
 lock:
 	@command -v $(UV) >/dev/null || { echo "make lock needs uv: pip install uv"; exit 1; }
 	@{ test ! -f requirements.lock || cp requirements.lock requirements.lock.new; }
-	$(UV) pip compile pyproject.toml --extra dev --group demo-model --quiet $(UPGRADE) \
+	$(UV) pip compile pyproject.toml --extra dev --extra deploy --group demo-model --quiet $(UPGRADE) \
 		--universal --python-version 3.11 --fork-strategy fewest --generate-hashes \
 		--no-emit-package torch --no-header --output-file requirements.lock.new
 	@! grep -nE '://|^(nvidia|cuda|triton)|^-|^ *--(find|index|extra)' requirements.lock.new

@@ -17,6 +17,7 @@ from typing import IO, Any
 
 import dagster as dg
 
+RUNNING = "running"  # the folder's name
 PROCESS = "process"  # the run's tag that says where it runs
 DIED = (
     "The process of this run ended without a word: it was killed, or the machine went down. What "
@@ -26,7 +27,7 @@ DIED = (
 
 def running(instance: dg.DagsterInstance) -> Path:
     """The folder with a file for each run of this machine that has begun and is not cleared."""
-    return Path(instance.root_directory) / "running"
+    return Path(instance.root_directory) / RUNNING
 
 
 @contextmanager
