@@ -25,6 +25,7 @@ from im_resources.runs import PROCESS, held, process_name, tell_dead_runs
 from im_resources.study import Study
 from im_resources.study.environment import enter_study
 
+DATA = "data"
 AGAIN = "what was finished is kept: run the same command again to go on"
 
 
@@ -81,6 +82,8 @@ def run_study(study: Study, interrupts: Interrupts) -> int:
                 raise KeyboardInterrupt
             if reason is not None:
                 failed[name] = reason
+                if name == DATA:
+                    break  # everything else is made from the data
     seconds = time.monotonic() - start
     if failed:
         print(f"FAILED after {seconds:.0f} s; {AGAIN}", file=sys.stderr)

@@ -56,6 +56,7 @@ class Soak:
         self.home, self.random = home, random.Random(seed)
         self.landing, self.gone = home / "landing", home / "gone.txt"
         self.gone.write_text("", encoding="utf-8")
+        self.landing.mkdir()
         self.profile = write_profile(
             home,
             write_model(home / "model"),
