@@ -56,6 +56,11 @@ HOLDS = dg.AssetCheckSpec(
     description="The rule of before, on the mixtures that it was not fitted on: whether it ranks "
     "them better than chance, and is right on average. A warning, made before the next rule is "
     "fitted.",
+    # It is a step with its asset, and so the automation requests it by name. Then a run has the
+    # checks that were requested and no others, unless one of these has a condition.
+    automation_condition=dg.AutomationCondition.asset_matches(
+        "indicator_table", dg.AutomationCondition.will_be_requested()
+    ),
 )
 
 

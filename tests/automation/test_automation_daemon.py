@@ -45,6 +45,8 @@ def study(tmp_path: Path, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) ->
     with Path(study.data.candidates["food"].path or "").open("a", encoding="utf-8") as file:
         file.writelines(json.dumps(row) + "\n" for row in rows)
     command("im_assets.run", "data")
+    scores = ("-m", "im_assets.definitions", "--select", "example_scores")
+    command("dagster", "asset", "materialize", *scores)
     return study
 
 
@@ -85,7 +87,6 @@ def test_a_backfill_of_the_new_seed_ends_in_a_new_rule_and_report(study: Study) 
     new = sorted(seeds.loc[seeds["refit"], "seed"])
     with webserver(study) as server:
         wait_until(lambda: ticks(server) >= 1)  # what was there before is no change
-        server.backfill({"assetSelection": [{"path": ["example_scores"]}]})
         (run,) = server.backfill_assets(MIXTURES, new)
         assert server.status(run) == "SUCCESS"
         wait_until(lambda: fitted() == 9)

@@ -259,6 +259,16 @@ def test_nothing_that_costs_follows_by_itself(tmp_path: Path) -> None:
     assert not names & {"pairwise_judge", "judged_answers", "base_losses", "example_scores"}
 
 
+def test_what_is_made_by_itself_is_checked(tmp_path: Path) -> None:
+    """A run of the automation has all checks: see the condition of rule_still_holds."""
+    profile = str(write_whole_profile(tmp_path))
+    made = definitions(load_study(profile), profile).assets or ()
+    for asset in made:
+        assert isinstance(asset, dg.AssetsDefinition)
+        if any(spec.automation_condition for spec in asset.specs):
+            assert all(check.automation_condition for check in asset.check_specs)
+
+
 def test_a_searched_size_comes_before_the_selection(tmp_path: Path, tiny_folder: Path) -> None:
     profile = write_profile(tmp_path, tiny_folder, selection={"size": "searched"})
     made = definitions(load_study(str(profile)), str(profile)).assets or ()

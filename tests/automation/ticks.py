@@ -23,7 +23,8 @@ class Ticks:
             self.platform.definitions, self.platform.instance, cursor=self.cursor
         )
         self.cursor = result.cursor
-        return {r.key.to_user_string() for r in result.results if not r.true_subset.is_empty}
+        requested = [r.key for r in result.results if not r.true_subset.is_empty]
+        return {key.to_user_string() for key in requested if isinstance(key, dg.AssetKey)}
 
     def start(self, names: set[str]) -> dg.ExecuteInProcessResult:
         """The run that a tick started."""
