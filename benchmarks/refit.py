@@ -11,11 +11,13 @@ computed is counted: anything but the new rows and mixtures ends in an error.
 """
 
 import argparse
+import gzip
 import os
 import subprocess
 import sys
 import tempfile
 import time
+from itertools import islice
 from pathlib import Path
 
 import pandas as pd
@@ -65,8 +67,9 @@ def write_profile(home: Path, arguments: argparse.Namespace) -> tuple[Path, dict
     original = load_study(arguments.profile)
     candidates, held_back = {}, {}
     for name, source in original.data.candidates.items():
-        lines = resolve_path(str(source.path)).read_text(encoding="utf-8").splitlines(True)
-        lines = lines[: source.limit]
+        file = resolve_path(str(source.path))
+        with gzip.open(file, "rt") if file.suffix == ".gz" else file.open() as opened:
+            lines = list(islice(opened, source.limit))
         path = home / f"{name}.jsonl"
         cut = len(lines) - len(lines) // 10
         path.write_text("".join(lines[:cut]), encoding="utf-8")
