@@ -42,9 +42,10 @@ def numbered_lines(file: IO[bytes], max_mb: float) -> Iterator[tuple[int, str | 
     number = 0
     while line := file.readline(limit):
         number += 1
+        whole = len(line) < limit or line.endswith(b"\n")
         if number == 1:
             line = line.removeprefix(codecs.BOM_UTF8)
-        if len(line) < limit or line.endswith(b"\n"):
+        if whole:
             yield number, line.decode("utf-8", "surrogateescape")
             continue
         excerpt = line[:1000].decode("utf-8", "replace")

@@ -82,6 +82,14 @@ def test_the_mark_of_utf_8_is_no_content(tmp_path: Path, kind: str) -> None:
     assert len(read(path)[0]) == 1
 
 
+def test_the_mark_of_utf_8_does_not_hide_that_a_line_is_too_long(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(codecs.BOM_UTF8 + GOOD.replace(b"b", b"b" * 50) + GOOD)
+    kept, rejected = read(path, max_line_mb=0.00005)
+    assert kept == [2]
+    assert "line too long" in rejected[1]
+
+
 def test_what_is_no_file_is_called_what_it_is(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.jsonl")
     assert "is a pipe (FIFO), not a file" in message(tmp_path / "pipe.jsonl")
