@@ -126,10 +126,12 @@ def shell_faults(text: str) -> list[str]:
 
 
 def test_no_source_steps_into_a_known_trap() -> None:
+    # An attack to be run by hand forks before every touch; a process started anew would take hours.
+    by_hand = PROJECT_ROOT / "tests/killing.py"
     found = [
         f"{path.relative_to(PROJECT_ROOT)}:{line}: {reason}"
         for path in SOURCES
-        if path != Path(__file__)
+        if path not in (Path(__file__), by_hand)
         for line, reason in faults(path.read_text(encoding="utf-8"))
     ]
     assert len(SOURCES) > 100

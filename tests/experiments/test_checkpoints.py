@@ -26,8 +26,8 @@ SETTINGS = {"epochs": 2, "batch_size": 2, "learning_rate": 2e-3, "schedule": "co
 OFTEN = 1e-9  # minutes: after every step
 
 
-class Killed(Exception):
-    """Stands for a kill in tests that need no process of their own."""
+class Killed(BaseException):
+    """Stands for a kill in tests that need no process of their own: no finetune that failed."""
 
 
 def study_of(

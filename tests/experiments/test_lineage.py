@@ -194,7 +194,7 @@ def test_a_source_that_was_withdrawn(platform: Platform) -> None:
     passed, words, faults = table_and_rule(platform)
     assert not passed
     assert faults == dict.fromkeys(sorted(hit), "withdrawn examples")
-    assert "materialize mixed_samples" in words
+    assert "materialize mixture_seeds" in words  # which retires them
     # And no finetune quietly takes the smaller set.
     result = platform.materialize("finetuned_adapters", keys=sorted(hit)[:1])
     [failure] = result.filter_events(lambda event: event.is_step_failure)

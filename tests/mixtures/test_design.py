@@ -171,7 +171,7 @@ def test_a_source_without_scores_is_taken_as_average_and_named() -> None:
         "a": "60 of 60", "b": "50 of 50", "c": "0 of 40"
     }  # fmt: skip
     # What is scored: 60 times 1 and 50 times 2.
-    assert "| c | 1.455 |" in str(event.metadata["source means"].value)
+    assert r"| c | 1\.455 |" in str(event.metadata["source means"].value)
     # Nothing scored at all: the expected mixtures are alike, and any seeds are as good.
     result = propose(long[:0])
     [event] = result.asset_materializations_for_node("seed_design")

@@ -428,7 +428,7 @@ def test_checkpoints_go_with_their_trial_or_when_nobody_wants_them(store: Adapte
 @pytest.mark.skipif(not os.path.ismount("/sys"), reason="needs a folder that nobody may write to")
 def test_a_folder_that_cannot_be_written_says_what_to_do() -> None:
     with pytest.raises(DiskError, match=r"finetune abc in /sys/.*(mount|right).*IM_HOME"):
-        AdapterStore(Path("/sys/adapters")).publish("abc", adapter(), {})
+        AdapterStore(Path("/sys", "adapters")).publish("abc", adapter(), {})
 
 
 def test_what_is_removed_leaves_no_checkpoint_either(store: AdapterStore) -> None:

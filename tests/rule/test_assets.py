@@ -13,6 +13,7 @@ from PIL import Image
 from im_assets.common.charts.drawing import MAX_BYTES, png, svg
 from im_assets.common.charts.panels import panels
 from im_assets.experiments.finetuning import training_settings_id
+from im_assets.mixtures.experiment import mixture_experiment
 from im_assets.rule import checks
 from im_assets.rule.assets import COLUMNS, quality_rule
 from im_assets.rule.document import load_rule, read_rule
@@ -45,11 +46,19 @@ def make_study(seeds: int | list[int] = 24, **rule: Any) -> Study:
 def materialize(table: pd.DataFrame, study: Study) -> dg.ExecuteInProcessResult:
     @dg.asset
     def indicator_table() -> pd.DataFrame:
-        return table.assign(settings_id=training_settings_id(study))
+        return table.assign(settings_id=training_settings_id(study)).assign(
+            trial_id="trial-" + table["partition"], base_id="base", evaluation_id="evaluation"
+        )
+
+    @dg.asset
+    def mixture_seeds() -> pd.DataFrame:
+        keys = mixture_experiment(study).keys
+        return pd.DataFrame({"seed": keys, "version": 1, "refit": False, "retired": False})
 
     return dg.materialize(
         [
             indicator_table,
+            mixture_seeds,
             quality_rule,
             checks.indicator_table_is_finite,
             checks.indicators_are_not_collinear,
@@ -73,7 +82,9 @@ def test_the_asset_writes_the_rule_as_table_document_and_metadata() -> None:
     rule = read_rule(study.folder / "quality_rule.json")
     assert load_rule(frame) == rule
     assert rule.points_id  # by which evidence and report know the points
-    bare = rule.model_copy(update={"points_id": "", "values_id": ""})
+    assert rule.trials == tuple("trial-" + table["partition"])  # which the next test leaves out
+    nothing = {"points_id": "", "values_id": "", "trials": (), "made_with": ""}
+    bare = rule.model_copy(update=nothing)
     assert bare == fit_rule(table, NAMES, study.rule)
     document = json.loads((study.folder / "quality_rule.json").read_text())  # for other tools
     assert {c["name"] for c in document["rule"]["coefficients"]} == set(rule.indicators)

@@ -81,6 +81,9 @@ def random_tables(study: Study, seed: int, size: int = 7, pool: int = 20) -> Tab
             {"example_id": ids, "source": rng.choice([*"abc"], pool)}
         ),
         "eval_set": evaluation,
+        "mixture_seeds": pd.DataFrame(
+            {"seed": keys, "version": 1, "refit": False, "retired": False}
+        ),
         "mixed_samples": pd.DataFrame(
             [
                 (key, place, example, set_id_of(members), drawn)
