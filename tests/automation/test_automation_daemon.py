@@ -17,6 +17,7 @@ from tests.webserver import Webserver, wait_until, webserver
 
 pytestmark = pytest.mark.slow
 
+NEVER = "0 0 29 2 *"  # no refit in between: this is about what a backfill leads to
 MIXTURES = ("mixed_samples", "finetuned_adapters", "eval_losses")
 TICKS = """query($repository: RepositorySelector!) {
   sensorsOrError(repositorySelector: $repository) {
@@ -34,7 +35,9 @@ FRESHNESS = """{ assetNodes { assetKey { path } freshnessStatusInfo { freshnessS
 @pytest.fixture
 def study(tmp_path: Path, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Study:
     """A study that has run, whose pool has grown, and whose new seed is not finetuned on yet."""
-    profile = write_profile(tmp_path, tiny_folder, automation=True, refit={"new_seeds": 1})
+    profile = write_profile(
+        tmp_path, tiny_folder, automation=True, refit={"new_seeds": 1, "cron": NEVER}
+    )
     monkeypatch.setenv("IM_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("IM_PROFILE", str(profile))
     study = load_study(str(profile))
