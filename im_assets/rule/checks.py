@@ -5,7 +5,6 @@ That every point is there, and that its parts belong together, is experiments.ch
 """
 
 from collections.abc import Sequence
-from typing import cast
 
 import dagster as dg
 import numpy as np
@@ -59,11 +58,8 @@ HOLDS = dg.AssetCheckSpec(
     "fitted.",
     # It is a step with its asset, and so the automation requests it by name. Then a run has the
     # checks that were requested and no others, unless one of these has a condition.
-    automation_condition=cast(
-        dg.AutomationCondition[dg.AssetCheckKey],
-        dg.AutomationCondition.asset_matches(
-            "indicator_table", dg.AutomationCondition.will_be_requested()
-        ),
+    automation_condition=dg.AutomationCondition.any_deps_match(
+        dg.AutomationCondition.will_be_requested()
     ),
 )
 
