@@ -1,4 +1,4 @@
-"""refit_sensor, refit_schedule and report_sensor: the rule follows the data.
+"""refit_sensor and refit_schedule: the rule follows the data.
 
 A refit is the job ``study`` over all mixtures: what was trained, scored or measured before is
 found, not made again. It is due when the rule's tables were made from another content than the data
@@ -22,7 +22,7 @@ from im_assets.automation.switch import schedule_status, sensor_status
 from im_assets.mixtures.experiment import SERIES
 from im_resources.study import Study, fingerprint
 
-JOB, REPORT = "study", "reporting"
+JOB = "study"
 TAG = "refit/data"  # on a run: the fingerprint of the data that it was started for
 # How Dagster records versions on a materialization.
 VERSION, MADE_FROM = "dagster/data_version", "dagster/input_data_version/"
@@ -113,36 +113,6 @@ def refit_schedule(study: Study, cron: str) -> dg.ScheduleDefinition:
     return schedule
 
 
-def report_sensor(study: Study, clock: Callable[[], float] = time.time) -> dg.SensorDefinition:
-    """The sensor that makes the report of a refit."""
-
-    @dg.sensor(
-        name="report_sensor",
-        job_name=REPORT,
-        minimum_interval_seconds=30,
-        default_status=sensor_status(study),
-        description="Makes the report when a refit has ended well.",
-    )
-    def sensor(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReason:
-        refits, reports = last_runs(context.instance, JOB), last_runs(context.instance, REPORT)
-        newest = refits[0] if refits else None
-        if newest is None or newest.end_time is None or TAG not in newest.dagster_run.tags:
-            return dg.SkipReason("the last run of the study is no refit that has ended")
-        if newest.dagster_run.status != dg.DagsterRunStatus.SUCCESS:
-            return dg.SkipReason("the last refit did not end well")
-        since = [r for r in reports if r.create_timestamp.timestamp() > newest.end_time]
-        if any(r.dagster_run.status != dg.DagsterRunStatus.FAILURE for r in since):
-            return dg.SkipReason("the last refit is reported on")
-        if run := going_on(context.instance):
-            return dg.SkipReason(f"the report waits for {run}")
-        if seconds := pause_left(since, clock()):
-            return dg.SkipReason(f"the report failed; the next try is in {seconds:.0f} s")
-        last = since[0].dagster_run.run_id if since else newest.dagster_run.run_id
-        return dg.RunRequest(run_key=f"report-{last}", tags=TURN)
-
-    return sensor
-
-
 def _refit(
     instance: dg.DagsterInstance, changed: Mapping[str, str], run_key: str | None
 ) -> dg.RunRequest | dg.SkipReason:
@@ -176,6 +146,6 @@ def definitions(study: Study) -> dg.Definitions:
     """The sensors, and the schedule where the profile has a cron expression."""
     cron = study.refit.cron
     return dg.Definitions(
-        sensors=[refit_sensor(study), report_sensor(study)],
+        sensors=[refit_sensor(study)],
         schedules=[] if cron is None else [refit_schedule(study, cron)],
     )

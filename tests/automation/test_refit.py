@@ -1,4 +1,4 @@
-"""A study that lives: files land, the rule is refitted once for all of them, the report follows."""
+"""A study that lives: files land, and the rule is refitted once for all of them."""
 
 import json
 import time
@@ -18,7 +18,6 @@ from im_assets.automation.refit import (
     definitions,
     refit_schedule,
     refit_sensor,
-    report_sensor,
 )
 from im_resources.study import ProfileError, RefitSettings, Study, load_study
 from tests.study import QUIET, Platform, write_profile
@@ -66,17 +65,14 @@ def platform(
         yield Platform(profile, instance)
 
 
-def test_files_that_land_are_one_refit_and_one_report(platform: Platform) -> None:
+def test_files_that_land_are_one_refit(platform: Platform) -> None:
     study = platform.study
     assert study.landing is not None
-    landing, refit, report = (
-        landing_sensor(study, study.landing), refit_sensor(study), report_sensor(study),
-    )  # fmt: skip
+    landing, refit = landing_sensor(study, study.landing), refit_sensor(study)
     assert tick(platform, refit) == "the rule is fitted on the data as it is, or not fitted yet"
     assert platform.run("data").success
     assert platform.run("study").success
     assert changed_since_fit(platform.instance, study) == {}
-    assert isinstance(tick(platform, report), str)  # the first report is made by hand
 
     land(platform, "first", "There are many figs in")
     land(platform, "second", "Nothing but olives grow in")
@@ -103,8 +99,6 @@ def test_files_that_land_are_one_refit_and_one_report(platform: Platform) -> Non
     assert trained == set(keys[-2:])
     assert isinstance(tick(platform, refit), str)
 
-    assert launch(platform, "reporting", asked(tick(platform, report))).success
-    assert tick(platform, report) == "the last refit is reported on"
     # The same rows again are no new data.
     assert platform.run("data").success
     assert isinstance(tick(platform, refit), str)
@@ -210,30 +204,6 @@ def test_a_refit_that_changes_nothing_is_not_made_at_every_tick(
     assert "after refits in vain" in str(ticked(instance, sensor))
 
 
-def test_a_report_follows_a_refit_and_is_tried_again(instance: dg.DagsterInstance) -> None:
-    sensor = report_sensor(with_refit())
-    request = asked(ticked(instance, refit_sensor(with_refit())))
-    assert isinstance(ticked(instance, sensor), str)
-
-    @dg.job
-    def study() -> None: ...
-
-    @dg.job
-    def reporting() -> None: ...
-
-    assert study.execute_in_process(instance=instance).success  # by hand
-    assert isinstance(ticked(instance, sensor), str)
-    assert study.execute_in_process(instance=instance, tags=dict(request.tags)).success
-    first = asked(ticked(instance, sensor))
-    run = create_run_for_test(instance, job_name="reporting")
-    instance.report_run_failed(run)
-    assert "the report failed" in str(ticked(instance, sensor))
-    again = asked(ticked(instance, report_sensor(with_refit(), lambda: time.time() + 61)))
-    assert again.run_key != first.run_key
-    assert reporting.execute_in_process(instance=instance).success
-    assert ticked(instance, sensor) == "the last refit is reported on"
-
-
 def with_refit(**settings: object) -> Study:
     refit = RefitSettings.model_validate(settings)
     return load_study("demo").model_copy(update={"refit": refit})
@@ -244,7 +214,7 @@ def test_sensors_are_there_and_off_and_the_schedule_where_it_is_set() -> None:
     assert not list(plain.schedules or ())
     assert [schedule.name for schedule in weekly.schedules or ()] == ["refit_schedule"]
     sensors = {sensor.name: sensor for sensor in plain.sensors or ()}
-    assert set(sensors) == {"refit_sensor", "report_sensor"}
+    assert set(sensors) == {"refit_sensor"}
     for sensor in sensors.values():
         assert isinstance(sensor, dg.SensorDefinition)
         assert sensor.default_status == dg.DefaultSensorStatus.STOPPED
