@@ -65,18 +65,18 @@ def drive(stack: Stack, page: Any, shots: Path) -> None:
 
     shot("1-signed-in", "/asset-groups", "candidates")
     first_fit(stack, ui, page)
-    shot("2-first-rule", "/assets/quality_rule", "quality_rule")
+    shot("2-first-rule", "/assets/quality_rule?view=events", "quality_rule")
     first = stack.fitted()
 
     stack.land("food", "more.jsonl")
     stack.wait(lambda: len(ui.runs("data")) == 2, "the run that takes the file in")
     landed, *_ = ui.runs("data")
     assert ui.finished(landed) == "SUCCESS"
-    shot("3-landed", "/assets/landed_files", "landed_files")
+    shot("3-landed", "/assets/landed_files?view=events", "landed_files")
     stack.wait(lambda: len(ui.runs("study")) == 2, "the refit")
     refit, *_ = ui.runs("study")
     stack.wait(lambda: ui.status(refit) == "STARTED", "the refit to start")
-    stack.end("daemon", signal.SIGKILL)
+    stack.end("daemon", how=signal.SIGKILL)
     shot("4-refit-without-daemon", "/runs", "study")
     assert ui.finished(refit) == "SUCCESS"  # it lives in the code location
     stack.start("daemon")
@@ -85,19 +85,18 @@ def drive(stack: Stack, page: Any, shots: Path) -> None:
     runs = ui.at_rest()
     assert set(runs.values()) == {"SUCCESS"}, runs
     shot("5-runs", "/runs", "reporting")
-    shot("6-refitted-rule", "/assets/quality_rule", "quality_rule")
+    shot("6-refitted-rule", "/assets/quality_rule?view=events", "quality_rule")
     shot("7-automation", "/automation", "refit_sensor")
 
     backup = ("python", "-m", "im_resources.backup")
     made = stack.run("backup", *backup, "create", str(stack.folder / "backups"))
     assert made.returncode == 0, made.stderr
-    for service in ("webserver", "daemon", "code"):
-        stack.end(service)
+    stack.end("webserver", "daemon", "code")
     stack.psql("dagster", "TRUNCATE runs CASCADE; TRUNCATE event_logs")
     restored = stack.run("backup", *backup, "restore", made.stdout.strip())
     assert restored.returncode == 0, restored.stderr
-    for service in ("code", "webserver", "daemon"):
-        stack.start(service)
+    stack.start("code")
+    stack.start("webserver", "daemon")
     shot("8-restored", "/runs", "reporting")
     after = ui.at_rest()
     assert {run: after[run] for run in runs} == runs

@@ -20,6 +20,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +37,6 @@ USER, PASSWORD = "anna", "correct horse battery"
 PATIENCE = 400  # seconds, on a machine that does much else
 JSON = {"Content-Type": "application/json"}
 NEW_SEEDS = 2  # that a refit draws, beside the 8 of the first fit
-# The database and what reads it, in the order in which they are started.
-SERVICES = ("postgres", "code", "webserver", "daemon", "proxy")
 
 
 def missing() -> str | None:
@@ -150,8 +149,14 @@ class Stack:
         self.start("postgres")
         self.psql("postgres", "CREATE DATABASE dagster")
 
-    def start(self, service: str) -> None:
-        """Start a service and wait until its health check passes."""
+    def start(self, *services: str) -> None:
+        """Start services, side by side, and wait until their health checks pass."""
+        for service in services:
+            self._start(service)
+        for service in services:
+            self.wait(partial(self.healthy, service), f"{service} to be healthy")
+
+    def _start(self, service: str) -> None:
         log = (self.folder / f"{service}.log").open("ab")
         with log:
             if service == "postgres":
@@ -167,7 +172,6 @@ class Stack:
                 command, env=self.environment(service), stdout=log, stderr=log,
                 start_new_session=True, **options,
             )  # fmt: skip
-        self.wait(lambda: self.healthy(service), f"{service} to be healthy")
 
     def healthy(self, service: str) -> bool:
         """Whether the health check of compose.yaml passes."""
@@ -186,18 +190,20 @@ class Stack:
             command, env=environment, cwd=PROJECT_ROOT, check=False, capture_output=True
         ).returncode == 0  # fmt: skip
 
-    def end(self, service: str, how: signal.Signals = signal.SIGTERM) -> None:
-        """As the container engine ends a service; SIGKILL takes all that it started with it."""
-        process = self.running.pop(service)
-        if how is signal.SIGKILL:
-            os.killpg(process.pid, how)
-        else:
-            process.send_signal(signal.SIGINT if service == "postgres" else how)
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(60)
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+    def end(self, *services: str, how: signal.Signals = signal.SIGTERM) -> None:
+        """As the container engine ends services; SIGKILL takes all that they started with them."""
+        processes = {service: self.running.pop(service) for service in services}
+        for service, process in processes.items():
+            if how is signal.SIGKILL:
+                os.killpg(process.pid, how)
+            else:
+                process.send_signal(signal.SIGINT if service == "postgres" else how)
+        for process in processes.values():
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(60)
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
 
     def log(self, service: str) -> str:
         return (self.folder / f"{service}.log").read_text(encoding="utf-8", errors="replace")
@@ -350,12 +356,12 @@ def deployment(folder: Path, profile: Path) -> Iterator[Stack]:
     stack = Stack(folder, profile)
     try:
         stack.prepare()
-        for service in SERVICES[1:]:
-            stack.start(service)
+        stack.start("code")
+        stack.start("webserver", "daemon", "proxy")
         yield stack
     finally:
-        for service in reversed(list(stack.running)):
-            stack.end(service)
+        stack.end(*stack.running.keys() - {"postgres"})
+        stack.end(*stack.running)
         shutil.rmtree(stack.database)
 
 
