@@ -1,8 +1,8 @@
 """``python -m tests.deploy.drive FOLDER``: a deployment driven through a browser, once, by itself.
 
-Signs in, looks at the assets, starts a backfill of the study with the UI's buttons, kills the
-daemon while it runs, starts it again, and restores a backup; a screenshot of each in FOLDER. Needs
-Chromium, and playwright, which is no dependency of the project: pip install playwright.
+Signs in, fits the first rule with the UI's buttons, lands a file, kills the daemon in the middle of
+the refit that follows, starts it again, and restores a backup; a screenshot of each in FOLDER.
+Needs Chromium, and playwright, which is no dependency of the project: pip install playwright.
 """
 
 import signal
@@ -11,12 +11,18 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from tests.deploy.stack import PASSWORD, USER, SignedIn, Stack, deployment, missing
-from tests.language_model.models import write_model
-from tests.study import write_profile
+from tests.deploy.stack import (
+    NEW_SEEDS,
+    PASSWORD,
+    USER,
+    SignedIn,
+    Stack,
+    deployment,
+    missing,
+    write_automated,
+)
 
 CHROMIUM = "/usr/bin/chromium"
-BACKFILLS = "{ partitionBackfillsOrError { ... on PartitionBackfills { results { status } } } }"
 JOBS = "/locations/instruction_mining/jobs"
 
 
@@ -30,8 +36,7 @@ def main() -> None:
     shots.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="im-drive-") as name, sync_playwright() as playwright:
         folder = Path(name)
-        profile = write_profile(folder, write_model(folder / "model"))
-        with deployment(folder, profile) as stack:
+        with deployment(folder, write_automated(folder)) as stack:
             browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
             options: dict[str, Any] = {
                 "ignore_https_errors": True,  # of the proxy's own authority, which Chromium has not
@@ -51,59 +56,65 @@ def drive(stack: Stack, page: Any, shots: Path) -> None:
     """What a person does, one step after the other."""
     ui = SignedIn(stack)
 
-    def shot(name: str) -> None:
-        page.wait_for_timeout(2_000)
+    def shot(name: str, path: str, text: str) -> None:
+        page.goto(f"{stack.site}{path}")
+        page.get_by_text(text).first.wait_for()
+        page.wait_for_timeout(3_000)  # what the page asks for after it is drawn
         page.screenshot(path=shots / f"{name}.png")
         print(name, page.url, flush=True)
 
-    page.goto(f"{stack.site}/asset-groups")
-    page.get_by_text("candidates").first.wait_for()
-    shot("1-signed-in")
+    shot("1-signed-in", "/asset-groups", "candidates")
+    first_fit(stack, ui, page)
+    shot("2-first-rule", "/assets/quality_rule?view=events", "quality_rule")
+    first = stack.fitted()
 
-    page.goto(f"{stack.site}{JOBS}/data")
-    page.get_by_role("button", name="Materialize all").click()
-    stack.wait(ui.runs, "the run that the button launched")
-    assert ui.finished(*ui.runs()) == "SUCCESS"
-    page.goto(f"{stack.site}{JOBS}/study")
-    page.get_by_role("button", name="Materialize all").click()
-    page.get_by_role("button", name="All", exact=True).click()
-    shot("2-partitions")
-    page.get_by_role("button", name="Launch backfill").click()
-    stack.wait(lambda: "STARTED" in ui.runs().values(), "a run of the backfill to start")
-    stack.end("daemon", signal.SIGKILL)
-    page.goto(f"{stack.site}/runs")
-    page.get_by_text("study").first.wait_for()
-    shot("3-daemon-killed")
+    stack.land("food", "more.jsonl")
+    stack.wait(lambda: len(ui.runs("data")) == 2, "the run that takes the file in")
+    landed, *_ = ui.runs("data")
+    assert ui.finished(landed) == "SUCCESS"
+    shot("3-landed", "/assets/landed_files?view=events", "landed_files")
+    stack.wait(lambda: len(ui.runs("study")) == 2, "the refit")
+    refit, *_ = ui.runs("study")
+    stack.wait(lambda: ui.status(refit) == "STARTED", "the refit to start")
+    stack.end("daemon", how=signal.SIGKILL)
+    shot("4-refit-without-daemon", "/runs", "study")
+    assert ui.finished(refit) == "SUCCESS"  # it lives in the code location
     stack.start("daemon")
-    stack.wait(lambda: over(ui), "the backfill to end")
-    runs = ui.runs()
+    assert stack.fitted() == first + NEW_SEEDS
+    stack.wait(lambda: ui.runs("reporting"), "the report of the refit")
+    runs = ui.at_rest()
     assert set(runs.values()) == {"SUCCESS"}, runs
-    page.reload()
-    page.get_by_text("Success").first.wait_for()
-    shot("4-backfill-over")
+    shot("5-runs", "/runs", "reporting")
+    shot("6-refitted-rule", "/assets/quality_rule?view=events", "quality_rule")
+    shot("7-automation", "/automation", "refit_sensor")
 
     backup = ("python", "-m", "im_resources.backup")
     made = stack.run("backup", *backup, "create", str(stack.folder / "backups"))
     assert made.returncode == 0, made.stderr
-    for service in ("webserver", "daemon", "code"):
-        stack.end(service)
+    stack.end("webserver", "daemon", "code")
     stack.psql("dagster", "TRUNCATE runs CASCADE; TRUNCATE event_logs")
     restored = stack.run("backup", *backup, "restore", made.stdout.strip())
     assert restored.returncode == 0, restored.stderr
-    for service in ("code", "webserver", "daemon"):
-        stack.start(service)
-    page.goto(f"{stack.site}/assets/quality_rule")
-    page.get_by_text("quality_rule").first.wait_for()
-    shot("5-restored")
-    assert ui.runs() == runs
+    stack.start("code")
+    stack.start("webserver", "daemon")
+    shot("8-restored", "/runs", "reporting")
+    after = ui.at_rest()
+    assert {run: after[run] for run in runs} == runs
+    assert stack.fitted() == first + NEW_SEEDS
 
 
-def over(ui: SignedIn) -> bool:
-    """Whether the backfill has ended well; fails when it ended otherwise."""
-    ((backfill,),) = ui.ask(BACKFILLS)["partitionBackfillsOrError"].values()
-    status: str = backfill["status"]
-    assert not status.startswith(("FAILED", "CANCEL", "COMPLETED_FAILED")), status
-    return status.startswith("COMPLETED")
+def first_fit(stack: Stack, ui: SignedIn, page: Any) -> None:
+    """The job ``data``, then the job ``study`` over all mixtures, with the buttons of the UI."""
+    page.goto(f"{stack.site}{JOBS}/data")
+    page.get_by_role("button", name="Materialize all").click()
+    stack.wait(lambda: ui.runs("data"), "the run that the button launched")
+    assert ui.finished(*ui.runs("data")) == "SUCCESS"
+    page.goto(f"{stack.site}{JOBS}/study")
+    page.get_by_role("button", name="Materialize all").click()
+    page.get_by_role("button", name="All", exact=True).click()
+    page.get_by_role("button", name="Launch backfill").click()
+    stack.wait(lambda: ui.runs("study"), "the backfill's run")
+    assert ui.finished(*ui.runs("study")) == "SUCCESS"
 
 
 if __name__ == "__main__":

@@ -20,20 +20,23 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from im_resources.study import PROJECT_ROOT
+from im_resources.warehouse import Warehouse
+from tests.language_model.models import write_model
+from tests.study import write_profile
 from tests.webserver import OVER, Webserver
 
 COMPOSE = PROJECT_ROOT / "deploy" / "compose"
 USER, PASSWORD = "anna", "correct horse battery"
 PATIENCE = 400  # seconds, on a machine that does much else
 JSON = {"Content-Type": "application/json"}
-# The database and what reads it, in the order in which they are started.
-SERVICES = ("postgres", "code", "webserver", "daemon", "proxy")
+NEW_SEEDS = 2  # that a refit draws, beside the 8 of the first fit
 
 
 def missing() -> str | None:
@@ -72,6 +75,15 @@ class Stack:
     def volumes(self) -> Path:
         return self.folder / "volumes"
 
+    @property
+    def landing(self) -> Path:
+        """The folder that new data lands in; made by ``deploy/setup``."""
+        return self.folder / "landing"
+
+    @property
+    def warehouse(self) -> Warehouse:
+        return Warehouse(self.volumes / "home" / "tiny" / "warehouse.duckdb")
+
     def environment(self, service: str) -> dict[str, str]:
         """The service's variables, and no others that this process may have for its own study."""
         inherited = {k: v for k, v in os.environ.items() if not k.startswith(("IM_", "DAGSTER_"))}
@@ -86,6 +98,7 @@ class Stack:
             "IM_HTTP_PORT": str(self.ports["http"]),
             "IM_HTTPS_PORT": str(self.ports["https"]),
             "XDG_CONFIG_HOME": str(self.folder / "config"),
+            "IM_LANDING_DIR": str(self.landing),
             "IM_USERS": str(self.folder / "secrets" / "users"),
             "IM_SECRETS": str(self.folder / "run" / "secrets"),
         }  # fmt: skip
@@ -136,8 +149,14 @@ class Stack:
         self.start("postgres")
         self.psql("postgres", "CREATE DATABASE dagster")
 
-    def start(self, service: str) -> None:
-        """Start a service and wait until its health check passes."""
+    def start(self, *services: str) -> None:
+        """Start services, side by side, and wait until their health checks pass."""
+        for service in services:
+            self._start(service)
+        for service in services:
+            self.wait(partial(self.healthy, service), f"{service} to be healthy")
+
+    def _start(self, service: str) -> None:
         log = (self.folder / f"{service}.log").open("ab")
         with log:
             if service == "postgres":
@@ -145,21 +164,14 @@ class Stack:
                 command = [str(_postgres()), *listen, "-p", str(self.ports["postgres"])]
                 options = _as_postgres() | {"cwd": self.database}
             else:
-                proxy = [
-                    "caddy",
-                    "run",
-                    "--config",
-                    str(COMPOSE / "Caddyfile"),
-                    "--adapter",
-                    "caddyfile",
-                ]
+                caddyfile = ["--config", str(COMPOSE / "Caddyfile"), "--adapter", "caddyfile"]
+                proxy = ["caddy", "run", *caddyfile]
                 command = proxy if service == "proxy" else self.command(service)
                 options = {"cwd": PROJECT_ROOT}
             self.running[service] = subprocess.Popen(
                 command, env=self.environment(service), stdout=log, stderr=log,
                 start_new_session=True, **options,
             )  # fmt: skip
-        self.wait(lambda: self.healthy(service), f"{service} to be healthy")
 
     def healthy(self, service: str) -> bool:
         """Whether the health check of compose.yaml passes."""
@@ -178,18 +190,20 @@ class Stack:
             command, env=environment, cwd=PROJECT_ROOT, check=False, capture_output=True
         ).returncode == 0  # fmt: skip
 
-    def end(self, service: str, how: signal.Signals = signal.SIGTERM) -> None:
-        """As the container engine ends a service; SIGKILL takes all that it started with it."""
-        process = self.running.pop(service)
-        if how is signal.SIGKILL:
-            os.killpg(process.pid, how)
-        else:
-            process.send_signal(signal.SIGINT if service == "postgres" else how)
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(60)
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+    def end(self, *services: str, how: signal.Signals = signal.SIGTERM) -> None:
+        """As the container engine ends services; SIGKILL takes all that they started with them."""
+        processes = {service: self.running.pop(service) for service in services}
+        for service, process in processes.items():
+            if how is signal.SIGKILL:
+                os.killpg(process.pid, how)
+            else:
+                process.send_signal(signal.SIGINT if service == "postgres" else how)
+        for process in processes.values():
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(60)
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
 
     def log(self, service: str) -> str:
         return (self.folder / f"{service}.log").read_text(encoding="utf-8", errors="replace")
@@ -201,6 +215,19 @@ class Stack:
             assert time.monotonic() < deadline, f"waited {PATIENCE} s for {what}"
             time.sleep(0.3)
         return found
+
+    def land(self, target: str, name: str) -> None:
+        """A new file of 12 rows for a source, uploaded under another name and then renamed."""
+        rows = [{"instruction": f"What grows in valley {i}?", "output": f"Figs, {i} kinds of them."}
+                for i in range(12)]  # fmt: skip
+        upload = self.landing / target / f"{name}.part"
+        upload.parent.mkdir(exist_ok=True)
+        upload.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+        upload.rename(upload.with_name(name))
+
+    def fitted(self) -> int:
+        """How many mixtures the rule is fitted on."""
+        return int(self.warehouse.read_table("quality_rule")["n"].iloc[0])
 
     # -- asking -----------------------------------------------------------------------------
 
@@ -258,7 +285,7 @@ LAUNCH = """mutation($params: ExecutionParams!) {
     ... on PythonError { message }
   }
 }"""
-RUNS = "{ runsOrError { ... on Runs { results { runId status tags { key value } } } } }"
+RUNS = "{ runsOrError { ... on Runs { results { runId status jobName } } } }"
 
 
 class SignedIn(Webserver):
@@ -293,9 +320,15 @@ class SignedIn(Webserver):
         run: str = launched["run"]["runId"]
         return run
 
-    def runs(self) -> dict[str, str]:
-        """Every run's status."""
-        return {r["runId"]: r["status"] for r in self.ask(RUNS)["runsOrError"]["results"]}
+    def runs(self, job: str | None = None) -> dict[str, str]:
+        """Status of every run, or of those of one job, the newest first."""
+        found = self.ask(RUNS)["runsOrError"]["results"]
+        return {r["runId"]: r["status"] for r in found if job in (None, r["jobName"])}
+
+    def at_rest(self) -> dict[str, str]:
+        """Every run's status, once none is going on; the automation starts some by itself."""
+        self.stack.wait(lambda: set(self.runs().values()) <= OVER, "every run to end")
+        return self.runs()
 
     def finished(self, run: str) -> str:
         """The run's status at its end."""
@@ -307,18 +340,28 @@ class SignedIn(Webserver):
         return status
 
 
+def write_automated(folder: Path) -> Path:
+    """The profile of a tiny study that takes in what lands, and refits by itself."""
+    return write_profile(
+        folder, write_model(folder / "model"),
+        automation=True,
+        landing={"folder": "${IM_LANDING_DIR}", "settle_seconds": 1},
+        refit={"new_seeds": NEW_SEEDS},
+    )  # fmt: skip
+
+
 @contextmanager
 def deployment(folder: Path, profile: Path) -> Iterator[Stack]:
     """Every service, healthy; ended and its database removed at the end."""
     stack = Stack(folder, profile)
     try:
         stack.prepare()
-        for service in SERVICES[1:]:
-            stack.start(service)
+        stack.start("code")
+        stack.start("webserver", "daemon", "proxy")
         yield stack
     finally:
-        for service in reversed(list(stack.running)):
-            stack.end(service)
+        stack.end(*stack.running.keys() - {"postgres"})
+        stack.end(*stack.running)
         shutil.rmtree(stack.database)
 
 

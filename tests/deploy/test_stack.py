@@ -9,9 +9,17 @@ import pandas as pd
 import pytest
 
 from im_resources.warehouse import Warehouse
-from tests.deploy.stack import JSON, PASSWORD, USER, SignedIn, Stack, deployment, missing
-from tests.language_model.models import write_model
-from tests.study import write_profile
+from tests.deploy.stack import (
+    JSON,
+    NEW_SEEDS,
+    PASSWORD,
+    USER,
+    SignedIn,
+    Stack,
+    deployment,
+    missing,
+    write_automated,
+)
 from tests.webserver import ASSETS
 
 pytestmark = [
@@ -25,8 +33,7 @@ VERSION = b'{"query": "{ version }"}'
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     folder = tmp_path_factory.mktemp("deployment")
-    profile = write_profile(folder, write_model(folder / "model"))
-    with deployment(folder, profile) as running:
+    with deployment(folder, write_automated(folder)) as running:
         yield running
 
 
@@ -83,11 +90,35 @@ def test_the_password_is_kept_nowhere(stack: Stack) -> None:
         assert secret.encode() not in content, path
 
 
+def test_what_lands_is_taken_in_and_refitted_on(stack: Stack, ui: SignedIn, first_run: str) -> None:
+    assert stack.fitted() == len(SEEDS)
+    before = stack.warehouse.read_table("finetuned_adapters").set_index("trial_id").seconds
+    stack.land("food", "more.jsonl")
+    stack.wait(lambda: not list(stack.landing.glob("*/*")), "the file to leave the folder")
+    stack.wait(lambda: len(ui.runs("data")) == 2, "the run that takes it in")
+    landed, *_ = ui.runs("data")
+    assert ui.finished(landed) == "SUCCESS"
+    ledger = stack.warehouse.read_table("landed_files")
+    assert ledger[["target", "name", "status", "usable"]].values.tolist() == [
+        ["food", "more.jsonl", "admitted", 12]
+    ]
+    seeds = stack.warehouse.read_table("mixture_seeds")
+    assert seeds["refit"].sum() == NEW_SEEDS
+    stack.wait(lambda: len(ui.runs("study")) == 2, "the refit")
+    refit, *_ = ui.runs("study")
+    assert ui.finished(refit) == "SUCCESS"
+    assert stack.fitted() == len(SEEDS) + NEW_SEEDS
+    # What was trained before was found, not trained again.
+    after = stack.warehouse.read_table("finetuned_adapters").set_index("trial_id").seconds
+    assert len(after) == len(SEEDS) + NEW_SEEDS
+    assert after[before.index].equals(before)
+
+
 def test_a_killed_daemon_costs_no_run(stack: Stack, ui: SignedIn, first_run: str) -> None:
     going_on = ui.launch_job("study", SEEDS[:2])
     stack.wait(lambda: ui.status(going_on) == "STARTED", "the run to start")
-    stack.end("daemon", signal.SIGKILL)
-    waiting = ui.launch_job("study", SEEDS[:1])
+    stack.end("daemon", how=signal.SIGKILL)
+    waiting = ui.launch_job("data")
     assert ui.finished(going_on) == "SUCCESS"  # it lives in the code location
     assert ui.status(waiting) == "QUEUED"
     stack.start("daemon")
@@ -97,7 +128,7 @@ def test_a_killed_daemon_costs_no_run(stack: Stack, ui: SignedIn, first_run: str
 def test_a_killed_code_location_blocks_nothing(stack: Stack, ui: SignedIn, first_run: str) -> None:
     going_on = ui.launch_job("study", SEEDS[:2])
     stack.wait((stack.volumes / "logs" / "running" / going_on).exists, "the run to begin")
-    stack.end("code", signal.SIGKILL)
+    stack.end("code", how=signal.SIGKILL)
     assert ui.status(going_on) == "STARTED"  # as far as anybody knows
     stack.start("code")
     assert ui.finished(going_on) == "FAILURE"
@@ -107,8 +138,8 @@ def test_a_killed_code_location_blocks_nothing(stack: Stack, ui: SignedIn, first
 
 def test_a_backup_brings_everything_back(stack: Stack, ui: SignedIn, first_run: str) -> None:
     home = stack.volumes / "home" / "tiny"
-    before = tables(home / "warehouse.duckdb")
-    runs = ui.runs()
+    runs = ui.at_rest()
+    before = tables(stack.warehouse)
     backups = stack.folder / "backups"
     # Made while a run is going on, which adds no rows that are not there.
     going_on = ui.launch_job("study", SEEDS)
@@ -116,34 +147,32 @@ def test_a_backup_brings_everything_back(stack: Stack, ui: SignedIn, first_run: 
     made = stack.run("backup", "python", "-m", "im_resources.backup", "create", str(backups))
     assert made.returncode == 0, made.stderr
     (backup,) = backups.iterdir()
-    ui.finished(going_on)
 
     restore = ("python", "-m", "im_resources.backup", "restore", str(backup))
     refused = stack.run("backup", *restore)
     assert (refused.returncode, "is in use" in refused.stderr) == (1, True), refused.stderr
 
-    for service in ("webserver", "daemon", "code"):
-        stack.end(service)
+    stack.end("webserver", "daemon", "code")
     shutil.rmtree(home)
     stack.psql("dagster", "TRUNCATE runs CASCADE; TRUNCATE event_logs")
     restored = stack.run("backup", *restore)
     assert restored.returncode == 0, restored.stderr
-    for service in ("code", "webserver", "daemon"):
-        stack.start(service)
+    stack.start("code")
+    stack.start("webserver", "daemon")
 
     after = ui.runs()
     assert {run: after[run] for run in runs} == runs
     assert after[going_on] == "FAILURE"  # its process is not in a backup
-    found = tables(home / "warehouse.duckdb")
+    found = tables(stack.warehouse)
     assert found.keys() == before.keys()
     for name, table in before.items():
         pd.testing.assert_frame_equal(found[name], table, obj=name)
     assert ui.events(first_run)
     # Adapters are there, too: the study again, and nothing is trained.
-    again = ui.launch_job("study", SEEDS)
+    again = ui.launch_job("study", SEEDS[:2])
     assert ui.finished(again) == "SUCCESS"
     seconds = pd.concat(
-        [before["finetuned_adapters"], tables(home / "warehouse.duckdb")["finetuned_adapters"]]
+        [before["finetuned_adapters"], tables(stack.warehouse)["finetuned_adapters"]]
     )
     assert seconds.groupby("trial_id").seconds.nunique().eq(1).all()
 
@@ -159,9 +188,8 @@ def test_a_damaged_backup_is_refused(stack: Stack, first_run: str, tmp_path: Pat
         assert "quality_rule.json is not what was backed up" in done.stderr
 
 
-def tables(warehouse: Path) -> dict[str, pd.DataFrame]:
+def tables(store: Warehouse) -> dict[str, pd.DataFrame]:
     """All tables, in an order of their own content."""
-    store = Warehouse(warehouse)
     names = store.query(
         "SELECT table_name AS name FROM information_schema.tables WHERE table_schema = 'main'"
     )
