@@ -147,6 +147,8 @@ def connect(
                 raise
         else:
             wait.over()
+            # Of a long query DuckDB would draw a bar between the lines of what a command prints.
+            opened.execute("SET enable_progress_bar = false")
             return opened
         wait.pause(holder, most=0.5)
 

@@ -238,3 +238,9 @@ def test_the_table_is_the_last_write_of_each_partition(
         stored = warehouse.query("SELECT seed, value FROM losses")
     found = [(k, None if pd.isna(v) else int(v)) for k, v in stored.itertuples(index=False)]
     assert sorted(found, key=repr) == sorted([(k, v) for k in last for v in last[k]], key=repr)
+
+
+def test_no_progress_bar_is_drawn_between_rows(warehouse: Warehouse) -> None:
+    warehouse.replace_table("t", pd.DataFrame({"a": [1]}))
+    shown = warehouse.query("SELECT current_setting('enable_progress_bar') AS bar")
+    assert not shown["bar"].any()
