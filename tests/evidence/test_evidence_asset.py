@@ -10,6 +10,7 @@ from PIL import Image
 
 from im_assets.common.charts.drawing import MAX_BYTES, png
 from im_assets.common.charts.look import Chart
+from im_assets.common.presentation import markdown
 from im_assets.evidence.assets import rule_evidence
 from im_assets.evidence.evidence import rule_findings
 from im_assets.evidence.figures import (
@@ -69,7 +70,7 @@ def test_the_asset_stores_the_findings_and_shows_them(tmp_path: Path) -> None:
     assert event.metadata["rule"].value == rule.id
     text = str(event.metadata["summary"].value)
     verdict = expected.loc[expected["item"] == "verdict", "note"].item()
-    assert f"- more mixtures? {verdict}" in text
+    assert markdown(f"more mixtures? {verdict}") in text
     assert "- Spearman on sources left out" in text
     for name in ("learning curve", "inclusion frequencies", "permutation null"):
         data = str(event.metadata[name].value).partition("base64,")[2].rstrip(")")

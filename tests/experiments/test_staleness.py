@@ -149,6 +149,7 @@ CACHES = {
 TOLD = {
     "mixed_samples": {"finetuned_adapters", "eval_losses", "eval_set"},
     "mixture_seeds": {"mixed_samples", "finetuned_adapters", "example_scores"},
+    "indicator_table": {"quality_rule"},  # the rule of before, put to the test on new points
     "univariate_samples": {
         "univariate_adapters", "univariate_losses", "candidate_datasets", "eval_set",
     },

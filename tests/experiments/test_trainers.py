@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from im_assets.definitions import definitions
 from im_assets.experiments import trainers
 from im_assets.experiments.evaluation import evaluate_adapters, evaluate_base
-from im_assets.experiments.finetuning import Finetune, finetune_all
+from im_assets.experiments.finetuning import Finetune, FinetuneError, finetune_all
 from im_assets.experiments.trainers import (
     TRAINERS,
     Trainer,
@@ -23,7 +23,6 @@ from im_assets.experiments.trainers import (
     trainer_of,
 )
 from im_resources.adapter_store import AdapterStore
-from im_resources.language_model.loading import ModelError
 from im_resources.language_model.training import Training
 from im_resources.study import FinetuningSettings, fingerprint, load_study
 from tests.experiments.small_study import gpu, mixtures, write_profile
@@ -165,6 +164,7 @@ def test_a_trainer_that_writes_nothing_is_an_error_and_not_a_trial(
     finetuning = {"trainer": "forgetful"}
     study = load_study(write_profile(tmp_path, {"path": str(tiny_folder)}, finetuning=finetuning))
     store = AdapterStore(tmp_path / "adapters")
-    with pytest.raises(ModelError, match=r"no adapter_model.safetensors and no model.safetensors"):
+    words = r"seed-000: ModelError: no adapter_model.safetensors and no model.safetensors"
+    with pytest.raises(FinetuneError, match=words):
         list(finetune_all(mixtures(), study, gpu(), store))
     assert not [p for p in store.root.rglob("*") if p.is_file()]

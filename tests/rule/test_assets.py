@@ -12,6 +12,7 @@ from PIL import Image
 
 from im_assets.common.charts.drawing import MAX_BYTES, png, svg
 from im_assets.common.charts.panels import panels
+from im_assets.common.presentation import markdown
 from im_assets.experiments.finetuning import training_settings_id
 from im_assets.mixtures.experiment import mixture_experiment
 from im_assets.rule import checks
@@ -93,7 +94,7 @@ def test_the_asset_writes_the_rule_as_table_document_and_metadata() -> None:
     assert metadata["study"].value == "test-scale"
     assert metadata["loo_spearman"].value == rule.loo_spearman
     assert metadata["document"].value == str(study.folder / "quality_rule.json")
-    assert ", ".join(rule.indicators) in str(metadata["path"].value)
+    assert markdown(", ".join(rule.indicators)) in str(metadata["path"].value)
     assert metadata["indicators chosen by"].value == "all_subsets"
     assert metadata["standard errors"].value == "HC3"
     for name in ("predicted_against_actual", "effects", "indicators"):
