@@ -11,7 +11,6 @@ import pytest
 
 from im_assets.automation import alerts as alerts_module
 from im_assets.automation.alerts import NAME, alerts_sensor
-from im_assets.automation.assets import definitions
 from im_assets.definitions import definitions as whole
 from im_resources.study import AlertSettings, Study, load_study
 from tests.webhook_for_tests import SECRET, Receiver, receiving
@@ -237,7 +236,6 @@ def test_a_daemon_that_has_stopped_is_told_once(watched: Watched, receiver: Rece
 
 def test_the_sensor_is_there_where_the_profile_asks_for_it() -> None:
     study: Study = load_study("demo")
-    assert not definitions(study).sensors
     asked = study.model_copy(update={"alerts": AlertSettings()})
     usual = {sensor.name for sensor in whole(study, "demo").sensors or ()}
     assert NAME not in usual
