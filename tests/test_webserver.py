@@ -24,7 +24,7 @@ SEEDS = [f"seed-{number:03d}" for number in range(8)]
 MIXTURES = ("mixed_samples", "finetuned_adapters", "eval_losses")
 # When and where a table was made, and caches, which hold what several tables were made from.
 INCIDENTAL = {"seconds", "folder"}
-CACHES = {"score_cache", "embedding_cache", "eval_loss_cache"}
+CACHES = {"score_cache", "embedding_cache", "eval_loss_cache", "warehouse_version"}
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +61,7 @@ def study(profile: Path) -> Iterator[Study]:
         patch.setenv("IM_PROFILE", str(profile))
         study = load_study(str(profile))
         patch.setenv("DAGSTER_STATE", str(study.history))
+        data()
         yield study
 
 
@@ -110,6 +111,7 @@ def test_the_job_for_all_seeds_is_one_run_and_ends_in_the_same_tables(
     server: Webserver, study: Study, by_command: dict[str, pd.DataFrame]
 ) -> None:
     forget(study)
+    data()
     (run,) = server.backfill_job("study", SEEDS)
     assert server.status(run) == "SUCCESS"
     found = tables(Warehouse(study.warehouse))
@@ -133,6 +135,12 @@ def test_materialize_all_ends_in_the_same_tables(
         same(table, by_command[name], name)
     everything = set().union(*(made(server.events(run)) for run in runs))
     assert everything == set(server.assets())
+
+
+def data() -> None:
+    """The job before that of the mixtures: the pools, and the seeds drawn from them."""
+    command = [sys.executable, "-m", "im_assets.run", "data"]
+    subprocess.run(command, cwd=PROJECT_ROOT, check=True, capture_output=True)
 
 
 def forget(study: Study) -> None:
