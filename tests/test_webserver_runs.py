@@ -21,7 +21,7 @@ from tests.webserver import Webserver, selected, wait_until, webserver
 __all__ = ["tiny_folder"]
 pytestmark = pytest.mark.slow
 MIXTURES = ("mixed_samples", "finetuned_adapters", "eval_losses")
-DATA = "candidate_datasets,dolly_dataset,eval_set,base_losses"
+DATA = "candidate_datasets,mixture_seeds,dolly_dataset,eval_set,base_losses"
 SEEDS = [f"seed-{number:03d}" for number in range(4)]
 ENDLESS, SHORT = 100_000, 1
 
