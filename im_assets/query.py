@@ -12,7 +12,7 @@ import duckdb
 import pandas as pd
 
 from im_resources.study.environment import environment
-from im_resources.terminal import printable
+from im_resources.texts import printable
 from im_resources.warehouse import Warehouse, WarehouseError
 
 

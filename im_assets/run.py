@@ -15,6 +15,7 @@ from sqlite3 import OperationalError
 import dagster as dg
 
 from im_assets.common.failures import failures
+from im_assets.common.partitions import range_tags
 from im_assets.reporting.assets import FOLDER as REPORT_FOLDER
 from im_assets.reporting.report import PAGE
 from im_assets.rule.assets import RULE_FILE
@@ -109,12 +110,7 @@ def run_job(defs: dg.Definitions, name: str, instance: dg.DagsterInstance) -> st
     keys = (
         list(partitions.get_partition_keys(dynamic_partitions_store=instance)) if partitions else []
     )
-    tags = {PROCESS: process_name()}
-    if keys:
-        tags |= {
-            "dagster/asset_partition_range_start": keys[0],
-            "dagster/asset_partition_range_end": keys[-1],
-        }
+    tags = {PROCESS: process_name(), **range_tags(keys)}
     print(f"{name}:" + (f" {len(keys)} partitions" if keys else ""), flush=True)
     run_id = str(uuid.uuid4())
     with held(instance, run_id):

@@ -17,7 +17,6 @@ caches when it is made again.
 """
 
 import argparse
-import hashlib
 import importlib.metadata
 import json
 import os
@@ -35,6 +34,7 @@ import duckdb
 
 from im_resources import database_dump
 from im_resources.database_dump import BackupError
+from im_resources.published import sha256
 from im_resources.runs import RUNNING, free
 from im_resources.snapshot import snapshot
 from im_resources.study import Study
@@ -70,7 +70,7 @@ def create(folder: Path, study: Study, keep: int | None = None) -> Path:
             "study": study.name,
             "made": name.removeprefix(f"{study.name}-"),
             "versions": {p: importlib.metadata.version(p) for p in ("dagster", "duckdb")},
-            "files": {str(p.relative_to(work)): _sha256(p) for p in _files(work)},
+            "files": {str(p.relative_to(work)): sha256(p) for p in _files(work)},
         }
         text = json.dumps(manifest, indent=1, sort_keys=True)
         (work / MANIFEST).write_text(text, encoding="utf-8")
@@ -94,7 +94,7 @@ def verify(backup: Path) -> dict[str, Any]:
         raise BackupError(f"{backup} is no complete backup: {MANIFEST}: {error}") from error
     for name, digest in files.items():
         path = backup / name
-        if not path.is_file() or _sha256(path) != digest:
+        if not path.is_file() or sha256(path) != digest:
             raise BackupError(f"{path} is not what was backed up; use another backup")
     return manifest
 
@@ -207,11 +207,6 @@ def _empty_into(folder: Path, aside: Path) -> None:
 
 def _now() -> str:
     return datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def main() -> int:

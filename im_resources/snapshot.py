@@ -9,7 +9,6 @@ a study runs.
 
 import argparse
 import contextlib
-import os
 import shutil
 import subprocess
 import sys
@@ -18,6 +17,7 @@ from pathlib import Path
 
 import duckdb
 
+from im_resources.published import sync
 from im_resources.study import Study
 from im_resources.study.environment import environment
 from im_resources.tables import SCHEMA, WarehouseError, qualified
@@ -151,14 +151,9 @@ def _tables(connection: duckdb.DuckDBPyConnection) -> list[str]:
 def _publish(new: Path, target: Path, mode: int = 0o444) -> None:
     """Give the file its name once the disk has it."""
     new.chmod(mode)
-    for path, swap in ((new, True), (target.parent, False)):
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-        if swap:
-            new.replace(target)
+    sync(new)
+    new.replace(target)
+    sync(target.parent)
 
 
 def main(arguments: list[str] | None = None) -> int:

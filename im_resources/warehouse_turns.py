@@ -29,7 +29,7 @@ import duckdb
 import psutil
 
 from im_resources.tables import WarehouseError
-from im_resources.terminal import printable
+from im_resources.texts import printable
 
 WAIT = "IM_WAREHOUSE_WAIT"
 DEFAULT_WAIT = 600.0

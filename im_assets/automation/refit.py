@@ -19,6 +19,7 @@ from im_assets.automation.runs import (
     pause_left,
 )
 from im_assets.automation.switch import schedule_status, sensor_status
+from im_assets.common.partitions import range_tags
 from im_assets.mixtures.experiment import SERIES
 from im_resources.study import Study, fingerprint
 
@@ -123,8 +124,7 @@ def _refit(
     return dg.RunRequest(
         run_key=run_key,
         tags={
-            "dagster/asset_partition_range_start": keys[0],
-            "dagster/asset_partition_range_end": keys[-1],
+            **range_tags(keys),
             TAG: fingerprint(changed),
             **TURN,
         },

@@ -1,6 +1,6 @@
-"""Partitions that a step made before it failed on others: kept and recorded, like any other."""
+"""Partitions of a run: the range it is over, and those that a step made before others failed."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import dagster as dg
@@ -9,6 +9,19 @@ import pandas as pd
 from im_resources.warehouse import Warehouse
 
 DATA_VERSION = "dagster/data_version"
+
+
+def range_tags(keys: Sequence[str]) -> dict[str, str]:
+    """The tags of one run over all partitions from the first of ``keys`` to the last; none: none.
+
+    What lies between goes by the order that the partitions' definition has.
+    """
+    if not keys:
+        return {}
+    return {
+        "dagster/asset_partition_range_start": keys[0],
+        "dagster/asset_partition_range_end": keys[-1],
+    }
 
 
 def record_partitions(

@@ -10,7 +10,7 @@ import duckdb
 
 from im_assets.doctor.findings import Finding
 from im_resources.tables import WarehouseError
-from im_resources.terminal import printable
+from im_resources.texts import printable
 from im_resources.warehouse_faults import explained
 from im_resources.warehouse_turns import Wait, connect
 from im_resources.warehouse_versions import is_current

@@ -16,6 +16,7 @@ from pathlib import PurePosixPath
 from typing import IO, Any, Literal
 
 from im_resources.study import fingerprint
+from im_resources.texts import printable
 
 REJECTED = "rejected"
 MARKER = ".done"
@@ -179,9 +180,7 @@ def _sorted_out(target: str, entries: Iterator[Entry]) -> tuple[list[Arrival], d
 
 def shown_name(name: str, width: int = 200) -> str:
     """A file's name for people to read: one line, without anything that is not to be seen."""
-    text = "".join(
-        c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in name
-    )
+    text = printable(name)
     return text if len(text) <= width else text[: width - 1] + "…"
 
 

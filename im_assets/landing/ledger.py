@@ -4,7 +4,6 @@ The table ``landed_files`` is written one file at a time, each in a transaction 
 says is admitted lies in ``<study folder>/landed/`` already, and stays there.
 """
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from typing import Any
 import pandas as pd
 
 from im_assets.candidates.files import SourceError
+from im_resources.published import sha256
 from im_resources.study import DataSource, Study
 from im_resources.warehouse import Warehouse
 
@@ -98,8 +98,7 @@ def source_of(entry: LandedFile, study: Study) -> DataSource:
     """
     path = store_of(study) / entry.file
     try:
-        with path.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
+        found = sha256(path)
     except OSError as error:
         raise SourceError(
             f"source {entry.target!r}: the landed file {entry.name!r} cannot be read: {error}; "

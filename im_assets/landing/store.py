@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from im_assets.landing.folder import Arrival, Folder, LandingError, suffix_of
+from im_resources.published import sync
 
 INCOMING = "incoming"
 
@@ -66,8 +67,4 @@ class Store:
     def publish(self, copy: Path, name: str) -> None:
         """Put a copy in its place, and see that it stays there."""
         os.replace(copy, self.root / name)
-        folder = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        sync(self.root)
