@@ -6,6 +6,7 @@ in a process, and what the catalog then says is looked at.
 
 import copy
 import json
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import yaml
 from dagster._core.definitions.data_version import CachingStaleStatusResolver, StaleStatus
 from dagster._core.loader import LoadingContextForTest
 
+from im_assets.common.partitions import range_tags
 from im_assets.definitions import definitions
 from im_assets.mixtures.partitions import sync_study
 from im_resources.study import Study, load_study
@@ -135,7 +137,10 @@ class Platform:
         if found.partitions_def and keys is None:
             keys = self._keys(found.partitions_def)
         return found.execute_in_process(
-            instance=self.instance, raise_on_error=False, tags=_range(keys), run_config=QUIET
+            instance=self.instance,
+            raise_on_error=False,
+            tags=range_tags(keys or ()),
+            run_config=QUIET,
         )
 
     def run_study(self) -> dg.ExecuteInProcessResult:
@@ -184,7 +189,7 @@ class Platform:
             instance=self.instance,
             raise_on_error=False,
             asset_selection=[dg.AssetKey(name) for name in names] if checks else None,
-            tags={**_range(keys), **(tags or {})},
+            tags={**range_tags(keys or ()), **(tags or {})},
             run_config=QUIET,
         )
 
@@ -209,13 +214,18 @@ class Platform:
         return found
 
 
-def _range(keys: Sequence[str] | None) -> dict[str, str]:
-    if not keys:
-        return {}
-    return {
-        "dagster/asset_partition_range_start": keys[0],
-        "dagster/asset_partition_range_end": keys[-1],
-    }
+def copied(finished: tuple[Path, Path], to: Path) -> Path:
+    """A copy of a finished study, to do something to: its profile. IM_HOME has to be ``to``.
+
+    Args:
+        finished: the study's home, and its profile in it.
+    """
+    home, profile = finished
+    shutil.copytree(home, to)
+    own = to / profile.name
+    text = own.read_text(encoding="utf-8")
+    own.write_text(text.replace(str(home / "data"), str(to / "data")), encoding="utf-8")
+    return own
 
 
 def _write(path: Path, rows: Sequence[Mapping[str, Any]]) -> Path:

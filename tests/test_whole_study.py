@@ -11,8 +11,7 @@ import pytest
 from im_assets.rule.document import load_rule
 from im_resources.adapter_store import AdapterStore
 from im_resources.study import DataSettings, load_study
-from tests.study import Platform, write_data
-from tests.whole_study import copied
+from tests.study import Platform, copied, write_data
 
 
 @pytest.fixture

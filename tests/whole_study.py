@@ -1,7 +1,6 @@
 """A study with every part that a profile can have, run once for all tests that look at one."""
 
 import json
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -49,13 +48,3 @@ def run_whole_study(home: Path) -> Iterator[tuple[Path, Path]]:
         profile = write_whole_profile(home)
         Platform(profile, instance).run_all()
     yield home, profile
-
-
-def copied(finished: tuple[Path, Path], to: Path) -> Path:
-    """A copy of a finished study, to do something to: its profile. IM_HOME has to be ``to``."""
-    home, profile = finished
-    shutil.copytree(home, to)
-    own = to / profile.name
-    text = own.read_text(encoding="utf-8")
-    own.write_text(text.replace(str(home / "data"), str(to / "data")), encoding="utf-8")
-    return own

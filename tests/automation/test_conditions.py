@@ -1,7 +1,6 @@
 """What follows a change by itself, and what does not: ticks on a whole study in small."""
 
 import json
-import shutil
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -11,10 +10,11 @@ import dagster as dg
 import pytest
 
 from im_assets.automation.conditions import last_parents
+from im_assets.common.partitions import range_tags
 from im_assets.definitions import definitions
 from im_resources.study import load_study
 from tests.automation.ticks import Ticks
-from tests.study import Platform, write_profile
+from tests.study import Platform, copied, write_profile
 from tests.whole_study import write_whole_profile
 
 MIXTURES = ("mixed_samples", "finetuned_adapters", "eval_losses")
@@ -29,8 +29,8 @@ def history(folder: Path) -> dg.DagsterInstance:
 @pytest.fixture(scope="module")
 def finished(
     tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path
-) -> Iterator[tuple[Path, str]]:
-    """The home of a study that has run, with its history, and the profile's name."""
+) -> Iterator[tuple[Path, Path]]:
+    """The home of a study that has run, with its history, and the profile."""
     home = tmp_path_factory.mktemp("conditions")
     with (
         pytest.MonkeyPatch.context() as patch,
@@ -41,22 +41,17 @@ def finished(
         platform = Platform(profile, instance)
         assert platform.run_study().success
         assert platform.run("reporting").success
-        yield home, profile.name
+        yield home, profile
 
 
 @pytest.fixture
 def platform(
-    finished: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    finished: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Platform]:
     """The finished study, to do something to."""
-    home, name = finished
-    copy = tmp_path / "home"
-    shutil.copytree(home, copy)
-    profile = copy / name
-    text = profile.read_text(encoding="utf-8").replace(str(home / "data"), str(copy / "data"))
-    profile.write_text(text, encoding="utf-8")
-    monkeypatch.setenv("IM_HOME", str(copy))
-    with history(copy / "history") as instance:
+    profile = copied(finished, tmp_path / "home")
+    monkeypatch.setenv("IM_HOME", str(profile.parent))
+    with history(profile.parent / "history") as instance:
         yield Platform(profile, instance)
 
 
@@ -124,10 +119,7 @@ def test_nothing_is_made_twice_while_a_refit_goes_on(platform: Platform, ticks: 
     refit = platform.instance.create_run_for_job(
         job,
         status=dg.DagsterRunStatus.STARTED,
-        tags={
-            "dagster/asset_partition_range_start": seeds[0],
-            "dagster/asset_partition_range_end": seeds[-1],
-        },
+        tags=range_tags(seeds),
     )
     assert platform.materialize(*MIXTURES, "example_scores", keys=seeds).success
     assert ticks.tick() == set()

@@ -26,6 +26,7 @@ from typing import Any
 
 import yaml
 
+from im_assets.common.partitions import range_tags
 from im_resources.study import PROJECT_ROOT
 from im_resources.warehouse import Warehouse
 from tests.language_model.models import write_model
@@ -306,10 +307,7 @@ class SignedIn(Webserver):
 
     def launch_job(self, job: str, partitions: list[str] | None = None) -> str:
         """Launch one run of a job, over a range of its partitions if it has any; its id."""
-        tags = {}
-        if partitions:
-            tags["dagster/asset_partition_range_start"] = partitions[0]
-            tags["dagster/asset_partition_range_end"] = partitions[-1]
+        tags = range_tags(partitions or ())
         params = {
             "selector": self.location() | {"jobName": job},
             "runConfigData": {},

@@ -1,7 +1,6 @@
 """Data that grows: what was paid for stays, what is new is learned, what was withdrawn is gone."""
 
 import json
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,7 +8,7 @@ import dagster as dg
 import pandas as pd
 import pytest
 
-from tests.study import Platform, write_profile
+from tests.study import Platform, copied, write_profile
 
 NEW = 2
 PAID = [f"seed-{seed:03d}" for seed in range(8)]
@@ -33,13 +32,8 @@ def platform(
     finished: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Platform]:
     """The finished study, to do something to."""
-    home, profile = finished
-    copy = tmp_path / "home"
-    shutil.copytree(home, copy)
-    own = copy / profile.name
-    text = own.read_text(encoding="utf-8").replace(str(home / "data"), str(copy / "data"))
-    own.write_text(text, encoding="utf-8")
-    monkeypatch.setenv("IM_HOME", str(copy))
+    own = copied(finished, tmp_path / "home")
+    monkeypatch.setenv("IM_HOME", str(own.parent))
     with dg.DagsterInstance.ephemeral() as instance:
         yield Platform(own, instance)
 

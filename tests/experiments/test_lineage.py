@@ -5,7 +5,6 @@ looks for the check that says which seeds' parts disagree and what to materializ
 """
 
 import json
-import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +20,7 @@ from im_assets.experiments.finetuning import finetunes
 from im_assets.experiments.lineage import Expected, LineageError, faults_of, set_id_of, told
 from im_assets.mixtures.experiment import mixture_experiment
 from im_resources.study import load_study
-from tests.study import Platform, write_profile
+from tests.study import Platform, copied, write_profile
 
 CHECK = "mixtures_parts_agree"
 SOME = ["seed-000", "seed-001", "seed-002"]
@@ -46,13 +45,8 @@ def platform(
     finished: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Platform]:
     """The finished study, to do something to."""
-    home, profile = finished
-    copy = tmp_path / "home"
-    shutil.copytree(home, copy)
-    own = copy / profile.name
-    text = own.read_text(encoding="utf-8").replace(str(home / "data"), str(copy / "data"))
-    own.write_text(text, encoding="utf-8")
-    monkeypatch.setenv("IM_HOME", str(copy))
+    own = copied(finished, tmp_path / "home")
+    monkeypatch.setenv("IM_HOME", str(own.parent))
     with dg.DagsterInstance.ephemeral() as instance:
         yield Platform(own, instance)
 

@@ -7,8 +7,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from tests.study import Platform
-from tests.whole_study import copied
+from tests.study import Platform, copied
 
 
 @pytest.fixture

@@ -16,8 +16,7 @@ from im_assets.selection.size_search import measured_sizes, split_halves
 from im_resources.adapter_store import AdapterStore
 from im_resources.study import load_study
 from tests.experiments.small_study import gpu
-from tests.study import Platform
-from tests.whole_study import copied
+from tests.study import Platform, copied
 
 
 @pytest.fixture
