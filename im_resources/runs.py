@@ -11,7 +11,7 @@ import fcntl
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -64,12 +64,10 @@ def clear_dead_runs(instance: dg.DagsterInstance) -> list[dg.DagsterRun]:
     """
     cleared = []
     for path in sorted(running(instance).glob("[!.]*")):
-        with ExitStack() as stack:
-            try:
-                file = stack.enter_context(path.open("rb"))
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except (BlockingIOError, FileNotFoundError):  # alive; or cleared by another process
-                continue
+        file = _unheld(path)
+        if file is None:  # alive; or cleared by another process
+            continue
+        with file:
             run = instance.get_run_by_id(path.name)
             if run is not None and not run.is_finished:
                 if run.status is dg.DagsterRunStatus.CANCELING:
@@ -86,10 +84,32 @@ def clear_dead_runs(instance: dg.DagsterInstance) -> list[dg.DagsterRun]:
     return cleared
 
 
+def dead(instance: dg.DagsterInstance, run_id: str) -> bool:
+    """Whether the run has begun on this machine, and its process is gone. Changes nothing."""
+    file = _unheld(running(instance) / run_id)
+    if file is not None:
+        file.close()
+    return file is not None
+
+
 def tell_dead_runs(instance: dg.DagsterInstance) -> None:
     """Clear dead runs away, and say so on the terminal."""
     for run in clear_dead_runs(instance):
         print(f"run {run.run_id[:8]} ({run.job_name}) was killed earlier: marked as failed")
+
+
+def _unheld(path: Path) -> IO[bytes] | None:
+    """A run's file, locked; None where its process lives, or there is none."""
+    try:
+        file = path.open("rb")
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        return None
+    return file
 
 
 def _lock(folder: Path, run_id: str) -> IO[bytes]:

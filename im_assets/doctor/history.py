@@ -1,25 +1,22 @@
 """Dagster's side: pools and who holds them, the last runs, and what should be ticking."""
 
 import os
-import re
-import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import dagster as dg
-import psutil
 import yaml
 
 from im_assets.automation.failures import step_causes
 from im_assets.automation.heartbeats import at, heartbeats, silent_daemons, silent_ticks
 from im_assets.doctor.findings import Finding
+from im_resources.runs import dead
 from im_resources.study import Study
 from im_resources.study.environment import STATE, HistoryError, check_history
 
 SHOWN = 5  # runs
 PATIENCE = 300.0  # seconds that a heartbeat may be old
-PROCESS = re.compile(r"(\S+) pid (\d+)")  # the tag `process` of a run
 
 
 def location(study: Study, profile: str) -> tuple[dg.RepositoryDefinition | None, Finding]:
@@ -87,16 +84,9 @@ def runs(instance: dg.DagsterInstance) -> Iterator[Finding]:
     on = dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING])
     for record in instance.get_run_records(on, limit=100):
         run = record.dagster_run
-        if dead(run):
+        if dead(instance, run.run_id):
             what = f"{run.run_id[:8]} {run.job_name} counts as running, but its process is gone"
             yield Finding("warning", area, what, "the next run marks it as failed; start one")
-
-
-def dead(run: dg.DagsterRun) -> bool:
-    """Whether a run of this machine counts as running without a process."""
-    where = PROCESS.fullmatch(run.tags.get("process", ""))
-    here = where is not None and where[1] == socket.gethostname()
-    return here and where is not None and not psutil.pid_exists(int(where[2]))
 
 
 def pools(instance: dg.DagsterInstance) -> Iterator[Finding]:
@@ -112,7 +102,7 @@ def pools(instance: dg.DagsterInstance) -> Iterator[Finding]:
         for slot in info.claimed_slots:
             run = instance.get_run_by_id(slot.run_id)
             whose = f"{key}: a slot is held by {slot.step_key} of run {slot.run_id[:8]}"
-            if run is not None and not run.is_finished and not dead(run):
+            if run is not None and not run.is_finished and not dead(instance, run.run_id):
                 yield Finding("ok", "pools", f"{whose}, {run.status.value}")
                 continue
             state = "which is no more" if run is None else f"which is over ({run.status.value})"

@@ -77,13 +77,16 @@ class Experiment:
     versions: Mapping[str, int] = field(default_factory=dict)
     origin: Callable[[Drawing], str] | None = None
 
-    def now(self, series: pd.DataFrame) -> "Experiment":
-        """The experiment with the partition keys that it has now.
+    def now(self, tables: Mapping[str, pd.DataFrame]) -> "Experiment":
+        """The experiment with the partition keys that it has now: itself, if it is no series.
 
         Args:
-            series: the table of that name: the profile's keys stay, but those retired; further ones
-                follow.
+            tables: by the names of their assets. Of the series' own, the profile's keys stay, but
+                those retired; further ones follow.
         """
+        if self.series is None:
+            return self
+        series = tables[self.series]
         retired = set(series.loc[series["retired"], "seed"])
         drawn = series.loc[~series["retired"] & series["refit"], "seed"]
         keys = [key for key in dict.fromkeys((*self.keys, *drawn)) if key not in retired]

@@ -50,8 +50,7 @@ class Parts:
     @classmethod
     def of(cls, experiment: Experiment, tables: Mapping[str, pd.DataFrame]) -> "Parts":
         """From tables by the names of their assets; of a series, its keys as they are now."""
-        if experiment.series is not None:
-            experiment = experiment.now(tables[experiment.series])
+        experiment = experiment.now(tables)
         kinds = ("samples", "adapters", "losses")
         samples, adapters, losses = (tables[experiment.asset(kind)] for kind in kinds)
         more = {kind: tables[experiment.asset(kind)] for kind in experiment.rows}

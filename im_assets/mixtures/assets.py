@@ -70,7 +70,7 @@ def mixture_seeds(
                 context.log.warning(f"nothing of {', '.join(unscored)} is scored: taken as average")
         looked_at = study.mixtures.candidate_seeds
         series = with_new_seeds(series, count, history, means, size, looked_at)
-    keys = experiment.now(series).keys
+    keys = experiment.now({SERIES: series}).keys
     sync_partitions(context.instance, keys)
     return table(
         series,

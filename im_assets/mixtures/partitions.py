@@ -31,7 +31,7 @@ def sync_study(instance: dg.DagsterInstance, study: Study) -> None:
     """Make the study's seeds the instance's partitions: before a job over them, and for the UI."""
     warehouse, experiment = Warehouse(study.warehouse), mixture_experiment(study)
     if study.warehouse.exists() and warehouse.has_table(SERIES):
-        experiment = experiment.now(warehouse.read_table(SERIES))
+        experiment = experiment.now({SERIES: warehouse.read_table(SERIES)})
     sync_partitions(instance, experiment.keys)
 
 

@@ -53,7 +53,7 @@ def require_points(points: pd.DataFrame, study: Study, series: Mapping[str, pd.D
     Raises LineageError with what is missing, or what changed, and what to materialize.
     """
     for named in point_experiments(study):
-        experiment = named.now(series[named.series]) if named.series else named
+        experiment = named.now(series)
         mine = points.loc[points["experiment"] == experiment.name, "partition"]
         if missing := [key for key in experiment.keys if key not in set(mine)]:
             raise LineageError(

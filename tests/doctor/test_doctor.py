@@ -12,13 +12,16 @@ from typing import Any
 import dagster as dg
 import duckdb
 import pytest
+from dagster._core.test_utils import create_run_for_test
 
 from im_assets.doctor import installation as packages
 from im_assets.doctor import machine, sources
 from im_assets.doctor.findings import Finding, as_json, printed, runs, verdict
 from im_assets.doctor.history import history, location, pools
+from im_assets.doctor.history import runs as last_runs
 from im_assets.doctor.installation import installation, locked
 from im_assets.doctor.warehouse import warehouse
+from im_resources.runs import held, running
 from im_resources.study import PROJECT_ROOT, Study, load_study
 from im_resources.study.environment import STATE
 from im_resources.warehouse import Warehouse
@@ -268,6 +271,24 @@ def test_a_slot_of_a_run_that_is_over_is_told(tmp_path: Path) -> None:
     assert found[0].what == "gpu: 0 of 1 slots free"
     assert found[1].level == "warning"
     assert "finetuned_adapters of run a1b2c3d4, which is no more" in found[1].what
+
+
+def test_a_run_whose_process_is_gone_is_told_and_one_that_lives_is_not(tmp_path: Path) -> None:
+    with dg.instance_for_test(temp_dir=str(tmp_path)) as instance:
+        alive, killed = (
+            create_run_for_test(instance, status=dg.DagsterRunStatus.STARTED).run_id
+            for _ in range(2)
+        )
+        with held(instance, alive):
+            (running(instance) / killed).touch()  # nobody holds it
+            said = levels(last_runs(instance))["warning"]
+            assert f"{killed[:8]} " in said
+            assert "its process is gone" in said
+            assert alive[:8] not in said
+        # Looking changed nothing: that is for the next run to do.
+        run = instance.get_run_by_id(killed)
+        assert run is not None
+        assert run.status is dg.DagsterRunStatus.STARTED
 
 
 def test_a_code_location_that_does_not_load_is_an_error(study: Study) -> None:

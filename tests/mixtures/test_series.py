@@ -8,7 +8,7 @@ import pandas as pd
 from im_assets.candidates.versions import held_in, next_history
 from im_assets.experiments.experiment import seed_key, seed_of
 from im_assets.mixtures.drawing import draw_mixture
-from im_assets.mixtures.experiment import mixture_experiment
+from im_assets.mixtures.experiment import SERIES, mixture_experiment
 from im_assets.mixtures.series import next_series, with_new_seeds
 from im_resources.study import load_study
 
@@ -99,7 +99,7 @@ def test_a_mixture_with_a_withdrawn_example_is_retired_and_no_other() -> None:
     hit = {key for key, members in mixtures.items() if gone in members}
     assert set(series.loc[series["retired"], "seed"]) == hit
     assert count == 3  # in their place
-    experiment = mixture_experiment(load_study("demo")).now(series)
+    experiment = mixture_experiment(load_study("demo")).now({SERIES: series})
     assert not hit & set(experiment.keys)
     # Once: a retired mixture asks for no more the next time.
     assert next_series(series, PROFILE, paid, history, SIZE, 3)[1] == 0

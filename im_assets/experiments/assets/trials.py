@@ -115,7 +115,7 @@ def samples_asset(experiment: Experiment) -> dg.AssetsDefinition:
         warehouse: dg.ResourceParam[Warehouse],
         **tables: pd.DataFrame,
     ) -> Iterator[dg.Output[pd.DataFrame] | dg.AssetCheckResult]:
-        yield completeness(context, experiment, study, gpu, warehouse)
+        yield completeness(context, experiment.now(tables), study, gpu, warehouse)
         drawing_id = experiment.drawing_id(study)
         drawing = Drawing(tables, study, Models.of(study, gpu), warehouse)
         if experiment.origin is not None:
