@@ -120,7 +120,7 @@ def turn(wait: Wait, reading: bool = False) -> Iterator[None]:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
             except BlockingIOError:
-                wait.pause(lambda: _written(descriptor), most=0.01)
+                wait.pause(lambda: written(descriptor), most=0.01)
         try:
             _write(descriptor, f"{_process(os.getpid())}; it has the file since {_clock()}")
             yield
@@ -188,6 +188,7 @@ def _write(descriptor: int, text: str) -> None:
         return
 
 
-def _written(descriptor: int) -> str:
+def written(descriptor: int) -> str:
+    """Who has written its name into an open lock file."""
     text = os.pread(descriptor, 1000, 0).decode("utf-8", "replace")
     return printable(text) or "another process of the platform"

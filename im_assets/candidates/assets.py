@@ -238,8 +238,6 @@ def _metadata(
 
 def forgotten_asset(study: Study) -> dg.AssetsDefinition:
     """The asset ``forgotten_examples``, where ``data.withdrawn.forget`` asks for it."""
-    exports = [study.folder / name for name in ("report", "snapshot")]
-    exports += study.folder.glob("*selection.jsonl")
 
     @dg.asset(
         deps=["candidate_datasets", "mixture_seeds", *(f"{pool}_dataset" for pool in study.pools)],
@@ -255,6 +253,9 @@ def forgotten_asset(study: Study) -> dg.AssetsDefinition:
         """What was erased of the withdrawn examples: rows by table, finetunes that saw one, and
         exports, which a run makes again. The profile's own files are not touched."""
         ids = withdrawn_ids(study)
+        # As they are now: this process may have begun before the selection was made.
+        exports = [study.folder / name for name in ("report", "snapshot")]
+        exports += study.folder.glob("*selection.jsonl")
         landed = forget_landed(ids, study, warehouse)
         erased = erase(ids, warehouse, adapters, exports)
         rows = pd.DataFrame(sorted(erased.rows.items()), columns=["table", "rows"])

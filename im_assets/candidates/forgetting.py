@@ -16,7 +16,7 @@ import pandas as pd
 
 from im_assets.candidates.versions import HISTORY
 from im_resources.adapter_store import AdapterStore
-from im_resources.tables import qualified
+from im_resources.tables import condition, qualified
 from im_resources.warehouse import Warehouse
 
 
@@ -96,10 +96,11 @@ def _with(columns: dict[str, set[str]], *wanted: str) -> list[str]:
 
 
 def _delete(warehouse: Warehouse, table: str, column: str, values: Collection[Any]) -> int:
-    before = _count(warehouse, table)
-    warehouse.replace_rows(table, pd.DataFrame(), {column: sorted(values)})
-    return before - _count(warehouse, table)
-
-
-def _count(warehouse: Warehouse, table: str) -> int:
-    return int(warehouse.query(f"SELECT count(*) AS n FROM {qualified(table)}")["n"].iloc[0])
+    """Erase the rows with one of these values; how many. Writes only where there is one."""
+    gone = {column: sorted(values)}
+    rows, bound = condition(gone)
+    found = warehouse.query(f"SELECT count(*) AS n FROM {qualified(table)} WHERE {rows}", bound)
+    count = int(found["n"].iloc[0])
+    if count:
+        warehouse.replace_rows(table, pd.DataFrame(), gone)
+    return count

@@ -10,9 +10,8 @@ import duckdb
 
 from im_assets.doctor.findings import Finding
 from im_resources.tables import WarehouseError
-from im_resources.texts import printable
 from im_resources.warehouse_faults import explained
-from im_resources.warehouse_turns import Wait, connect
+from im_resources.warehouse_turns import Wait, connect, written
 from im_resources.warehouse_versions import is_current
 
 AREA = "warehouse"
@@ -70,8 +69,7 @@ def _turn(path: Path) -> Iterator[str | None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            text = lock.read(1000).decode("utf-8", "replace")
-            yield printable(text) or "another process of the platform"
+            yield written(lock.fileno())
             return
         try:
             yield None

@@ -176,6 +176,7 @@ def test_a_forgotten_example_leaves_no_trace_but_its_id(platform: Platform) -> N
         held = platform.table(name)
         assert not held.astype(str).isin([gone, text]).any().any(), name
     assert text.encode() not in platform.study.warehouse.read_bytes()
+    assert not (platform.study.folder / "selection.jsonl").exists()  # made again by the next run
     assert platform.run("study").success
     seeds = platform.table("mixture_seeds")
     assert set(seeds.loc[seeds["retired"], "seed"]) == hit

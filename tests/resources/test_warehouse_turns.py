@@ -160,7 +160,7 @@ def test_a_command_with_control_characters_is_named_without_them(warehouse: Ware
     Path(f"{warehouse.path}.lock").write_text("process 1 (\x1b[2Jcat)")
     descriptor = os.open(f"{warehouse.path}.lock", os.O_RDONLY)
     try:
-        assert turns._written(descriptor) == r"process 1 (\x1b[2Jcat)"
+        assert turns.written(descriptor) == r"process 1 (\x1b[2Jcat)"
     finally:
         os.close(descriptor)
 
