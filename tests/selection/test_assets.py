@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from im_assets.common.presentation import markdown
 from im_assets.rule.document import coefficient_table
 from im_assets.rule.model import Coefficient, Rule
 from im_assets.scoring.batch import Models
@@ -127,7 +128,7 @@ def test_the_asset_selects_exports_and_shows(make_study: Callable[..., Study]) -
     assert event.metadata["selected"].value == SIZE
     assert event.metadata["pool"].value == POOL
     table = str(event.metadata["against random subsets of the same size"].value)
-    assert all(name in table for name in ("predicted_log_loss", "len_out", "knn_2"))
+    assert all(markdown(name) in table for name in ("predicted_log_loss", "len_out", "knn_2"))
 
 
 def test_a_rule_without_indicators_fails_and_exports_nothing(
