@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-from duckdb import DuckDBPyConnection
+from duckdb import CatalogException, DuckDBPyConnection
 
 SCHEMA = "main"
 INCOMING = '"incoming rows"'  # the staged frame; for its blank, no table can have this name
@@ -20,6 +20,10 @@ INCOMING = '"incoming rows"'  # the staged frame; for its blank, no table can ha
 
 class WarehouseError(ValueError):
     """What keeps the warehouse from being read or written; the message says what to do."""
+
+
+class MissingTableError(WarehouseError):
+    """A table that is asked for was never written."""
 
 
 def stage(
@@ -89,12 +93,11 @@ def insert(connection: DuckDBPyConnection, table: str, condition: str = "") -> i
 
 def column_types(connection: DuckDBPyConnection, table: str) -> dict[str, str]:
     """Column name → DuckDB type; empty when there is no such table."""
-    found = connection.execute(
-        "SELECT column_name, data_type FROM duckdb_columns() "
-        "WHERE database_name = current_database() AND schema_name = ? AND table_name = ?",
-        [SCHEMA, table],
-    )
-    return dict(found.fetchall())
+    try:  # duckdb_columns() goes through the columns of all tables
+        described = connection.execute(f"DESCRIBE {qualified(table)}").fetchall()
+    except CatalogException:
+        return {}
+    return {name: type_ for name, type_, *_ in described}
 
 
 def condition(where: Mapping[str, Any]) -> tuple[str, list[Any]]:

@@ -25,6 +25,7 @@ from pydantic import Field
 from im_resources.study import PROJECT_ROOT
 from im_resources.tables import (
     SCHEMA,
+    MissingTableError,
     WarehouseError,
     bindable,
     column_types,
@@ -103,15 +104,16 @@ class Warehouse:
         """The rows in which each ``where`` column equals its value (or one of a list of values).
 
         Raises:
-            WarehouseError: no such table.
+            MissingTableError: no such table.
         """
         selected = "*" if columns is None else ", ".join(map(quoted, columns))
         rows, values = condition(where or {})
         with self._reading() as connection:
-            if not column_types(connection, table):
-                raise WarehouseError(f"no table {table!r} in {self.path}")
             statement = f"SELECT {selected} FROM {qualified(table)} WHERE {rows}"
-            return connection.execute(statement, values).df()
+            try:
+                return connection.execute(statement, values).df()
+            except duckdb.CatalogException:
+                raise MissingTableError(f"no table {table!r} in {self.path}") from None
 
     def replace_rows(self, table: str, frame: pd.DataFrame, where: Mapping[str, Any]) -> None:
         """Make ``frame`` the rows for which ``where`` holds; all others stay. Repeatable.

@@ -19,7 +19,7 @@ import pandas as pd
 from dagster._core.storage.db_io_manager import DbClient, DbIOManager, DbTypeHandler, TableSlice
 from dagster_duckdb import DuckDBIOManager
 
-from im_resources.tables import SCHEMA, WarehouseError, qualified
+from im_resources.tables import SCHEMA, MissingTableError, WarehouseError, qualified
 from im_resources.warehouse import Warehouse
 
 
@@ -83,16 +83,19 @@ class _FrameHandler(DbTypeHandler[pd.DataFrame]):
         self, context: dg.InputContext, table_slice: TableSlice, connection: Warehouse
     ) -> pd.DataFrame:
         table, columns = table_slice.table, table_slice.columns
-        if not connection.has_table(table):
+        column = _partition_column(table_slice)
+        keys = [] if column is None else list(context.asset_partition_keys)
+        wanted = columns
+        if columns is not None and column is not None:
+            wanted = list(dict.fromkeys([*columns, column]))
+        try:
+            frame = connection.read_table(table, wanted, {} if column is None else {column: keys})
+        except MissingTableError:
             raise WarehouseError(
                 f"asset {table!r} is not in the warehouse {connection.path}: materialize it first"
-            )
-        column = _partition_column(table_slice)
+            ) from None
         if column is None:
-            return connection.read_table(table, columns)
-        keys = list(context.asset_partition_keys)
-        wanted = None if columns is None else list(dict.fromkeys([*columns, column]))
-        frame = connection.read_table(table, wanted, {column: keys})
+            return frame
         missing = sorted(set(keys) - set(frame[column]))
         if missing and not _may_miss(context):
             raise WarehouseError(

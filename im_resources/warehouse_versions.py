@@ -8,7 +8,7 @@ append a function to ``MIGRATIONS``, with a test that starts from a file as it w
 from collections.abc import Callable
 from pathlib import Path
 
-from duckdb import DuckDBPyConnection
+from duckdb import CatalogException, DuckDBPyConnection
 
 from im_resources.tables import SCHEMA, WarehouseError
 
@@ -27,14 +27,10 @@ MIGRATIONS: tuple[Callable[[DuckDBPyConnection], None], ...] = (stamp,)
 
 def version(connection: DuckDBPyConnection) -> int:
     """The version of the file; 0 when it has none."""
-    known = connection.execute(
-        "SELECT count(*) FROM duckdb_tables() "
-        "WHERE database_name = current_database() AND schema_name = ? AND table_name = ?",
-        [SCHEMA, TABLE],
-    ).fetchone()
-    if not known or not known[0]:
+    try:
+        found = connection.execute(f"SELECT max(version) FROM {SCHEMA}.{TABLE}").fetchone()
+    except CatalogException:
         return 0
-    found = connection.execute(f"SELECT max(version) FROM {SCHEMA}.{TABLE}").fetchone()
     return int(found[0]) if found and found[0] is not None else 0
 
 
