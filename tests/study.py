@@ -32,6 +32,20 @@ KINDS = {
 }
 
 
+def valleys(count: int) -> list[dict[str, str]]:
+    """Rows that no source of the study has."""
+    return [
+        {"instruction": f"What grows in valley {i}?", "output": f"Figs, {i} kinds of them."}
+        for i in range(count)
+    ]
+
+
+def history(folder: Path) -> dg.DagsterInstance:
+    """A history in this folder, which stays when it is closed."""
+    folder.mkdir(parents=True, exist_ok=True)
+    return dg.DagsterInstance.local_temp(str(folder), {"telemetry": {"enabled": False}})
+
+
 def write_data(folder: Path) -> dict[str, Any]:
     """Three candidate sources, an unseen pool and an evaluation set; the profile's ``data``."""
     folder.mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,5 @@
-"""The buttons of the Dagster UI: each does what it says, and ends in the tables of `make demo`."""
+"""The buttons of the Dagster UI: each does what it says, and ends in the tables of the jobs."""
 
-import os
 import shutil
 import subprocess
 import sys
@@ -14,7 +13,7 @@ import pytest
 from im_resources.study import PROJECT_ROOT, Study, load_study
 from im_resources.warehouse import Warehouse
 from tests.language_model.fixtures import tiny_folder
-from tests.study import write_profile
+from tests.study import Platform, history, write_profile
 from tests.webserver import Webserver, webserver
 
 __all__ = ["tiny_folder"]
@@ -38,18 +37,15 @@ def profile(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path) -> Path
 
 
 @pytest.fixture(scope="module")
-def by_command(profile: Path) -> dict[str, pd.DataFrame]:
-    """The tables of `make demo`: of ``python -m im_assets.run``, in a home of its own."""
-    home = profile.parent / "by_command"
-    done = subprocess.run(
-        [sys.executable, "-m", "im_assets.run"],
-        cwd=PROJECT_ROOT,
-        env=os.environ | {"IM_PROFILE": str(profile), "IM_HOME": str(home)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+def by_jobs(profile: Path) -> dict[str, pd.DataFrame]:
+    """The tables of the same jobs, run one after the other in a home of their own."""
+    home = profile.parent / "by_jobs"
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        history(profile.parent / "history") as instance,
+    ):
+        patch.setenv("IM_HOME", str(home))
+        Platform(profile, instance).run_all()
     return tables(Warehouse(home / "tiny" / "warehouse.duckdb"))
 
 
@@ -94,7 +90,7 @@ def test_a_job_for_some_seeds_says_before_it_trains_what_will_be_missing(
 
 
 def test_a_backfill_of_seeds_makes_these_and_nothing_else(
-    server: Webserver, study: Study, by_command: dict[str, pd.DataFrame]
+    server: Webserver, study: Study, by_jobs: dict[str, pd.DataFrame]
 ) -> None:
     (run,) = server.backfill_assets(MIXTURES, SEEDS[3:])
     events = server.events(run)
@@ -104,24 +100,22 @@ def test_a_backfill_of_seeds_makes_these_and_nothing_else(
     assert events[place(events, checkName="mixtures_will_be_complete")]["evaluation"]["success"]
     found = tables(Warehouse(study.warehouse))
     for name in MIXTURES:
-        same(found[name], by_command[name], name)
+        same(found[name], by_jobs[name], name)
 
 
 def test_the_job_for_all_seeds_is_one_run_and_ends_in_the_same_tables(
-    server: Webserver, study: Study, by_command: dict[str, pd.DataFrame]
+    server: Webserver, study: Study, by_jobs: dict[str, pd.DataFrame]
 ) -> None:
-    forget(study)
-    data()
     (run,) = server.backfill_job("study", SEEDS)
     assert server.status(run) == "SUCCESS"
     found = tables(Warehouse(study.warehouse))
-    assert {"quality_rule", "rule_evidence", "dolly_selection"} <= found.keys() & by_command.keys()
+    assert {"quality_rule", "rule_evidence", "dolly_selection"} <= found.keys() & by_jobs.keys()
     for name, table in found.items():
-        same(table, by_command[name], name)
+        same(table, by_jobs[name], name)
 
 
 def test_materialize_all_ends_in_the_same_tables(
-    server: Webserver, study: Study, by_command: dict[str, pd.DataFrame]
+    server: Webserver, study: Study, by_jobs: dict[str, pd.DataFrame]
 ) -> None:
     forget(study)
     runs = server.materialize_all()
@@ -130,9 +124,9 @@ def test_materialize_all_ends_in_the_same_tables(
     # last are one run depends on what has ended when the daemon looks. Never one a partition.
     assert len(runs) <= 7
     found = tables(Warehouse(study.warehouse))
-    assert found.keys() == by_command.keys()
+    assert found.keys() == by_jobs.keys()
     for name, table in found.items():
-        same(table, by_command[name], name)
+        same(table, by_jobs[name], name)
     everything = set().union(*(made(server.events(run)) for run in runs))
     assert everything == set(server.assets())
 

@@ -1,18 +1,16 @@
 """The automation for real: the UI and its daemon are up, and one seed is backfilled."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import pytest
 
 from im_assets.automation.conditions import NAME, TAGS
 from im_resources.study import PROJECT_ROOT, Study, load_study
 from im_resources.warehouse import Warehouse
-from tests.study import write_profile
+from tests.study import Platform, valleys, write_profile
 from tests.webserver import Webserver, wait_until, webserver
 
 pytestmark = pytest.mark.slow
@@ -42,28 +40,22 @@ def study(tmp_path: Path, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("IM_PROFILE", str(profile))
     study = load_study(str(profile))
     monkeypatch.setenv("DAGSTER_STATE", str(study.history))
-    command("im_assets.run", "data", "study", "reporting")
-    rows = [{"instruction": f"What grows in valley {i}?", "output": f"Figs, {i} kinds of them."}
-            for i in range(6)]  # fmt: skip
-    with Path(study.data.candidates["food"].path or "").open("a", encoding="utf-8") as file:
-        file.writelines(json.dumps(row) + "\n" for row in rows)
-    command("im_assets.run", "data")
-    scores = ("-m", "im_assets.definitions", "--select", "example_scores")
-    command("dagster", "asset", "materialize", *scores)
+    monkeypatch.setenv("DAGSTER_HOME", str(PROJECT_ROOT))
+    study.history.mkdir(parents=True)
+    with dg.DagsterInstance.get() as instance:
+        platform = Platform(profile, instance)
+        assert platform.run_study().success
+        assert platform.run("reporting").success
+        grow(study)
+        assert platform.run("data").success
+        assert platform.materialize("example_scores").success
     return study
 
 
-def command(*arguments: str) -> None:
-    """Run a module of the project in a process of its own."""
-    done = subprocess.run(
-        [sys.executable, "-m", *arguments],
-        cwd=PROJECT_ROOT,
-        env=os.environ,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+def grow(study: Study) -> None:
+    """New rows for the pool's next version."""
+    with Path(study.data.candidates["food"].path or "").open("a", encoding="utf-8") as file:
+        file.writelines(json.dumps(row) + "\n" for row in valleys(6))
 
 
 def ticks(server: Webserver) -> int:

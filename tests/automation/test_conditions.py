@@ -14,16 +14,12 @@ from im_assets.common.partitions import range_tags
 from im_assets.definitions import definitions
 from im_resources.study import load_study
 from tests.automation.ticks import Ticks
-from tests.study import Platform, copied, write_profile
+from tests.study import Platform, copied, history, valleys, write_profile
 from tests.whole_study import write_whole_profile
 
 MIXTURES = ("mixed_samples", "finetuned_adapters", "eval_losses")
 SEEDS = [f"seed-{number:03d}" for number in range(8)]
 AFTER_THE_POINTS = {"quality_rule", "rule_evidence", "dolly_selection", "study_report"}
-
-
-def history(folder: Path) -> dg.DagsterInstance:
-    return dg.DagsterInstance.local_temp(str(folder), {"telemetry": {"enabled": False}})
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +30,7 @@ def finished(
     home = tmp_path_factory.mktemp("conditions")
     with (
         pytest.MonkeyPatch.context() as patch,
-        history(_made(home / "history")) as instance,
+        history(home / "history") as instance,
     ):
         patch.setenv("IM_HOME", str(home))
         profile = write_profile(home, tiny_folder, refit={"new_seeds": 2}, automation=True)
@@ -66,12 +62,8 @@ def ticks(platform: Platform) -> Ticks:
 def new_rows(platform: Platform, source: str = "food") -> set[str]:
     """A new version of the pool; its new seeds, which nothing is finetuned on yet."""
     path = Path(platform.study.data.candidates[source].path or "")
-    rows = [
-        {"instruction": f"What grows in valley {i}?", "output": f"Figs, {i} kinds of them."}
-        for i in range(6)
-    ]
     with path.open("a", encoding="utf-8") as file:
-        file.writelines(json.dumps(row) + "\n" for row in rows)
+        file.writelines(json.dumps(row) + "\n" for row in valleys(6))
     assert platform.run("data").success
     seeds = platform.table("mixture_seeds")
     return set(seeds.loc[seeds["refit"], "seed"])
@@ -268,8 +260,3 @@ def test_a_searched_size_comes_before_the_selection(tmp_path: Path, tiny_folder:
         s.key: s for asset in made if isinstance(asset, dg.AssetsDefinition) for s in asset.specs
     }
     assert last_parents(specs)[dg.AssetKey("dolly_selection")] == {dg.AssetKey("size_search")}
-
-
-def _made(folder: Path) -> Path:
-    folder.mkdir(parents=True)
-    return folder

@@ -30,7 +30,7 @@ from im_assets.common.partitions import range_tags
 from im_resources.study import PROJECT_ROOT
 from im_resources.warehouse import Warehouse
 from tests.language_model.models import write_model
-from tests.study import write_profile
+from tests.study import valleys, write_profile
 from tests.webserver import OVER, Webserver
 
 COMPOSE = PROJECT_ROOT / "deploy" / "compose"
@@ -219,11 +219,9 @@ class Stack:
 
     def land(self, target: str, name: str) -> None:
         """A new file of 12 rows for a source, uploaded under another name and then renamed."""
-        rows = [{"instruction": f"What grows in valley {i}?", "output": f"Figs, {i} kinds of them."}
-                for i in range(12)]  # fmt: skip
         upload = self.landing / target / f"{name}.part"
         upload.parent.mkdir(exist_ok=True)
-        upload.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+        upload.write_text("".join(json.dumps(row) + "\n" for row in valleys(12)), encoding="utf-8")
         upload.rename(upload.with_name(name))
 
     def fitted(self) -> int:

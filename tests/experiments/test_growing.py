@@ -8,7 +8,7 @@ import dagster as dg
 import pandas as pd
 import pytest
 
-from tests.study import Platform, copied, write_profile
+from tests.study import Platform, copied, valleys, write_profile
 
 NEW = 2
 PAID = [f"seed-{seed:03d}" for seed in range(8)]
@@ -49,10 +49,7 @@ def write(path: Path, rows: list[dict[str, str]]) -> None:
 
 def add(platform: Platform, count: int = 6) -> None:
     path, rows = rows_of(platform, "food")
-    write(path, rows + [
-        {"instruction": f"What grows in valley {i}?", "output": f"Figs, {i} kinds of them."}
-        for i in range(count)
-    ])  # fmt: skip
+    write(path, rows + valleys(count))
 
 
 def trained_now(result: dg.ExecuteInProcessResult) -> set[str]:
