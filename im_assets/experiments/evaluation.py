@@ -1,6 +1,6 @@
 """The evaluation loss: mean cross-entropy over reference outputs (paper: L(M_ft, D_eval))."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -138,8 +138,8 @@ def evaluated(
     """
     shared = evaluation_fingerprint(rows, study)
     keys = {trial: fingerprint(trial, shared) for trial in trials.values()}
-    found = {trial: cached_losses(warehouse, key) for trial, key in keys.items()}
-    done = {trial: losses for trial, losses in found.items() if losses is not None}
+    found = cached_losses(warehouse, keys.values())
+    done = {trial: found[key] for trial, key in keys.items() if key in found}
     missing = {trial: store.folder(trial) for trial in keys if trial not in done}
     count(found=len(done), computed=len(missing))
     if missing:  # else the base model is not loaded for nothing
@@ -161,12 +161,15 @@ def _by_name(progress: Progress, names: Mapping[str, str]) -> OnBatch:
     return lambda trial, *step: progress.step(names[trial], *step)
 
 
-def cached_losses(warehouse: Warehouse, key: str) -> pd.DataFrame | None:
-    """The losses measured under this fingerprint before, or None."""
+def cached_losses(warehouse: Warehouse, keys: Iterable[str]) -> dict[str, pd.DataFrame]:
+    """The losses measured before under these fingerprints, by fingerprint."""
     if not warehouse.has_table(CACHE):
-        return None
-    losses = warehouse.query("eval_losses_of.sql", {"fingerprint": key})
-    return losses if len(losses) else None
+        return {}
+    losses = warehouse.query("eval_losses_of.sql", {"fingerprints": list(keys)})
+    return {
+        str(key): rows.reset_index(drop=True)
+        for key, rows in losses.groupby("fingerprint", sort=False)
+    }
 
 
 def overall(losses: pd.DataFrame, weighting: str) -> float:

@@ -3,11 +3,13 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import pandas as pd
 import pytest
 
+from im_assets.common.progress import Progress
 from tests.study import Platform, copied, valleys, write_profile
 
 NEW = 2
@@ -75,7 +77,17 @@ def test_without_new_data_everything_stays(platform: Platform) -> None:
         pd.testing.assert_frame_equal(platform.table(name), was)
 
 
-def test_new_rows_are_learned_and_what_was_paid_for_stays(platform: Platform) -> None:
+def test_new_rows_are_learned_and_what_was_paid_for_stays(
+    platform: Platform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[Progress] = []
+
+    class Remembered(Progress):
+        def __init__(self, *arguments: Any) -> None:
+            super().__init__(*arguments)
+            told.append(self)
+
+    monkeypatch.setattr("im_assets.experiments.assets.trials.Progress", Remembered)
     before = tables(platform, "mixed_samples", "finetuned_adapters", "eval_losses")
     scored = len(platform.warehouse.read_table("score_cache"))
     add(platform)
@@ -85,6 +97,9 @@ def test_new_rows_are_learned_and_what_was_paid_for_stays(platform: Platform) ->
     new = set(seeds.loc[seeds["refit"], "seed"])
     assert len(new) == NEW
     assert trained_now(result) == new
+    assert {p.label: p.total for p in told} == {"finetuning": NEW, "evaluating": NEW}
+    drawn = result.asset_materializations_for_node("finetuned_adapters")
+    assert {event.partition for event in drawn if "loss curve" in event.metadata} == new
     for name, was in before.items():
         now = platform.table(name)
         old = now[now["seed"].isin(PAID)].reset_index(drop=True)

@@ -181,6 +181,7 @@ def adapters_asset(experiment: Experiment) -> dg.AssetsDefinition:
         try:
             for key, trained in finetune_all(work, study, gpu, adapters, progress.step):
                 now += trained.now
+                progress.total -= not trained.now  # nothing is left to do for it
                 folder = str(adapters.folder(trained.trial_id))
                 rows.append({experiment.column: key, **_adapter_row(trained), "folder": folder})
                 told[key] = _adapter_metadata(trained, key, study)
@@ -274,7 +275,7 @@ def base_losses(
     """The base model's own loss on every reference output: what a finetune has to beat."""
     rows = evaluation_rows(eval_set, study.evaluation)
     key = base_key(study, gpu, evaluation_fingerprint(rows, study))
-    losses = cached_losses(warehouse, key)
+    losses = cached_losses(warehouse, [key]).get(key)
     count(found=int(losses is not None), computed=int(losses is None))
     if losses is None:
         losses = evaluate_base(rows, study, gpu).assign(fingerprint=key)
@@ -316,10 +317,12 @@ def _adapter_row(trained: Trained) -> dict[str, Any]:
 
 
 def _adapter_metadata(trained: Trained, key: str, study: Study) -> dict[str, Any]:
-    row, losses = _adapter_row(trained), trained.manifest["losses"]
-    curve = png_markdown(training_figure(losses, f"Training loss, {key}"), "training loss")
+    row, curve = _adapter_row(trained), {}
+    if trained.now:  # drawing it anew for each of hundreds would be most of what a refit adds
+        figure = training_figure(trained.manifest["losses"], f"Training loss, {key}")
+        curve = {"loss curve": png_markdown(figure, "training loss")}
     return {
-        "loss curve": curve,
+        **curve,
         "first loss": row["first_loss"],
         "last loss": row["last_loss"],
         "steps": row["steps"],
