@@ -262,10 +262,10 @@ def test_an_interrupt_ends_the_work_under_way(tmp_path: Path, tiny_folder: Path)
         if key == "seed-000" and step == 3:
             os.kill(os.getpid(), signal.SIGINT)  # as Ctrl-C: the main thread is told
 
+    store = AdapterStore(tmp_path / "adapters")
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's & ignores it
     try:
         with pytest.raises(KeyboardInterrupt):
-            store = AdapterStore(tmp_path / "adapters")
             list(finetune_all(work, study, gpu(2), store, interrupted))
     finally:
         signal.signal(signal.SIGINT, before)
