@@ -59,8 +59,9 @@ doctor:
 	@$(BIN)/python -m im_assets.doctor
 
 # A worker a core. The tests of one file stay together, since they share a study or a server.
+WORKERS ?= auto
 test: install
-	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -q -n auto --dist loadfile
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile
 
 # Half an hour of landings, withdrawals, kills and readers; then the comparison with a study computed
 # from scratch. make soak MINUTES=60
