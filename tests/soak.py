@@ -161,8 +161,9 @@ class Soak:
     def kill(self) -> None:
         process = self.start("data", "study")
         time.sleep(self.random.uniform(0.5, 25))
-        self.counts["kills that hit a live run"] += process.poll() is None
-        os.killpg(process.pid, signal.SIGKILL)
+        if process.poll() is None:
+            self.counts["kills that hit a live run"] += 1
+            os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
 
     def remember(self) -> None:
