@@ -81,10 +81,10 @@ def drive(stack: Stack, page: Any, shots: Path) -> None:
     assert ui.finished(refit) == "SUCCESS"  # it lives in the code location
     stack.start("daemon")
     assert stack.fitted() == first + NEW_SEEDS
-    stack.wait(lambda: ui.runs("reporting"), "the report of the refit")
+    stack.wait(lambda: ui.runs("__ASSET_JOB"), "the report, by the conditions")
     runs = ui.at_rest()
     assert set(runs.values()) == {"SUCCESS"}, runs
-    shot("5-runs", "/runs", "reporting")
+    shot("5-runs", "/runs", "study_report")
     shot("6-refitted-rule", "/assets/quality_rule?view=events", "quality_rule")
     shot("7-automation", "/automation", "refit_sensor")
 
@@ -97,7 +97,7 @@ def drive(stack: Stack, page: Any, shots: Path) -> None:
     assert restored.returncode == 0, restored.stderr
     stack.start("code")
     stack.start("webserver", "daemon")
-    shot("8-restored", "/runs", "reporting")
+    shot("8-restored", "/runs", "study_report")
     after = ui.at_rest()
     assert {run: after[run] for run in runs} == runs
     assert stack.fitted() == first + NEW_SEEDS
