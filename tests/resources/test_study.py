@@ -169,7 +169,6 @@ def test_a_missing_field_is_named(tmp_path: Path, field: str) -> None:
         ("mixtures.seeds", 3, "greater than or equal to 4"),
         ("finetuning.learning_rate", 1.5, "less than 1"),
         ("models.precision", "fp8", "'fp32', 'bf16'"),
-        ("data.candidates", {}, "at least 1"),
         ("data.candidates", ["a.jsonl"], "valid dictionary"),
         ("name", "../elsewhere", "pattern"),
     ],
