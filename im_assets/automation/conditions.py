@@ -49,7 +49,9 @@ def with_conditions(
             spec = spec.replace_attributes(freshness_policy=policy)
         if not calculates(asset, spec):
             return spec
-        needed = REPORTED_ON if spec.group_name == "reporting" else parents_of(spec)
+        needed = parents_of(spec)
+        if spec.group_name == "reporting":
+            needed &= REPORTED_ON
         due = condition(last[spec.key], last[spec.key] - checked, needed)
         return spec.replace_attributes(automation_condition=due)
 

@@ -177,7 +177,7 @@ def _read(
     for name, target in targets.items():
         for landed in admitted(warehouse, target):
             found = read_source(name, source_of(landed, study), extra)
-            parts.append(tuple(frame.assign(file=landed.name) for frame in found))
+            parts.append((found[0].assign(file=landed.name), found[1].assign(file=landed.name)))
     rows, rejected = zip(*parts, strict=True)
     return pd.concat(rows, ignore_index=True), pd.concat(rejected, ignore_index=True)
 

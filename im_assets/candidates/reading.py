@@ -57,8 +57,8 @@ def read_source(
         JSONL, that which a row of CSV begins on, the position in JSON, Parquet and hub datasets.
 
     Raises:
-        SourceError: missing or damaged file, a pattern that no file matches, unknown kind, unreachable hub, no row with a mapped
-            field, no rows at all, or a format that fails.
+        SourceError: missing or damaged file, a pattern that no file matches, unknown kind,
+            unreachable hub, no row with a mapped field, no rows at all, or a format that fails.
         FormatError: an unknown format.
     """
     extra = extra or {}

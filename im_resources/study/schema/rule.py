@@ -90,7 +90,9 @@ class RuleSettings(Settings):
     @model_validator(mode="after")
     def _file_of_the_rule(self) -> Self:
         if (self.source == "file") != (self.path is not None):
-            raise ValueError("`path` (of a quality_rule.json) goes with `source: file`, and only so")
+            raise ValueError(
+                "`path`, of a quality_rule.json, goes with `source: file` and only with it"
+            )
         return self
 
     @model_validator(mode="after")
