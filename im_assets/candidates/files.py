@@ -35,7 +35,8 @@ from im_assets.candidates.unpacking import Unpacked
 from im_resources.study import DataSource, resolve_files, resolve_path
 
 __all__ = [
-    "BadValue", "Fault", "Record", "SourceError", "declared_columns", "read_records", "source_files",
+    "BadValue", "Fault", "Record", "SourceError", "declared_columns", "read_records",
+    "source_files",
 ]  # fmt: skip
 
 KINDS = ".json", ".jsonl", ".csv", ".parquet"

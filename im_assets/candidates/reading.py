@@ -53,8 +53,9 @@ def read_source(
         dataset's id), with ``outputs`` (a list of str) in place of
         ``output`` when ``source.outputs`` is set, and the extra columns (float64, nan where there
         is no number; text, None where there is none); rejected has `REJECTED_COLUMNS` and
-        ``file``. Every row of the source that is not blank is in exactly one of them. ``line`` is 1-based: the line of
-        JSONL, that which a row of CSV begins on, the position in JSON, Parquet and hub datasets.
+        ``file``. Every row of the source that is not blank is in exactly one of them. ``line`` is
+        1-based: the line of JSONL, that which a row of CSV begins on, the position in JSON, Parquet
+        and hub datasets.
 
     Raises:
         SourceError: missing or damaged file, a pattern that no file matches, unknown kind,

@@ -42,6 +42,8 @@ def caveats(found: Gathered, rule: Rule) -> list[str]:
         head = "It reads other numbers here than those it was fitted on, and so selects nothing:"
     elif said:
         head = "That its ranking holds here is unproven:"
+    elif rule.source != "fitted":
+        return ["Its indicators are computed with the paper's models, as far as their names tell."]
     else:
         return []
     return [head, *said]
@@ -83,8 +85,8 @@ def rule(found: Gathered) -> Section:
         blocks.append(
             Text(
                 f"{', '.join(sets)} of an example is what it would have in a random set of "
-                f"{rule.set_size:,} examples of its own pool, as many as in the mixtures that the "
-                "rule was fitted on. Nothing of those mixtures is needed."
+                f"{rule.set_size:,} examples of its own pool (all of a smaller pool), as many as "
+                "in the mixtures that the rule was fitted on. Nothing of those mixtures is needed."
             )
         )
     small = [note for name in found.pools if (note := _small(found, rule, name))]
@@ -109,9 +111,9 @@ def _small(found: Gathered, rule: Rule, pool: str) -> str:
     if not sets or examples is None or rule.set_size is None or examples >= rule.set_size:
         return ""
     return (
-        f"{', '.join(sets)} was fitted within sets of {shown(rule.set_size, 'int')} examples, and "
-        f"the pool {pool} has only {shown(examples, 'int')}: its values are of sets as large as the "
-        "pool, and so higher than those that the rule knows."
+        f"{', '.join(sets)} was fitted within sets of {shown(rule.set_size, 'int')} examples, "
+        f"and the pool {pool} has only {shown(examples, 'int')}: its values are of sets as large "
+        "as the pool, and so higher than those that the rule knows."
     )
 
 
