@@ -15,6 +15,7 @@ from im_assets.reporting.report import NUMBERS
 from im_assets.rule.document import load_rule, read_rule
 from im_assets.rule.ready import RuleError
 from im_resources.study import load_study
+from tests.automation.ticks import Ticks
 from tests.language_model.models import write_model
 from tests.study import Platform, write_profile
 
@@ -107,6 +108,14 @@ def test_a_studys_rule_read_back_ranks_the_same_pool_the_same(applied: Apply, ho
     assert "fitted by the study fitted (test-scale) on 8 mixtures of 6 examples" in said
     assert "nothing shows that what it selects is better than a random choice" in said
     assert "unproven" not in said
+
+
+def test_what_is_made_is_not_asked_for_again(applied: Apply) -> None:
+    platform = applied()
+    ticks = Ticks(platform)
+    assert ticks.tick() == set()
+    platform.run_all()
+    assert ticks.tick() == set()
 
 
 def test_the_graph_holds_only_what_applies(applied: Apply) -> None:
