@@ -47,7 +47,7 @@ def with_conditions(
     def automatic(asset: dg.AssetsDefinition, spec: dg.AssetSpec) -> dg.AssetSpec:
         if spec.key in dated:
             spec = spec.replace_attributes(freshness_policy=policy)
-        if not calculates(asset, spec):
+        if not calculates(asset, spec) or not parents_of(spec):  # a ready rule follows nothing
             return spec
         needed = parents_of(spec)
         if spec.group_name == "reporting":

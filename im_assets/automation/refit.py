@@ -63,7 +63,8 @@ def refit_sensor(study: Study, clock: Callable[[], float] = time.time) -> dg.Sen
         minimum_interval_seconds=30,
         default_status=sensor_status(study),
         description="Refits the rule when the data is ahead of it, once for all that has landed; "
-        "with a ready rule, scores and selects anew. With `refit.cron` it only tries again a refit that failed.",
+        "with a ready rule, scores and selects anew. With `refit.cron` it only tries again a refit "
+        "that failed.",
     )
     def sensor(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReason:
         changed = changed_since_fit(context.instance, study)
