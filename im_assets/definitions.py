@@ -25,6 +25,7 @@ from im_assets.landing import assets as landing
 from im_assets.mixtures import assets as mixtures
 from im_assets.reporting import assets as reporting
 from im_assets.rule import assets as rule
+from im_assets.rule.ready import check_ready_rule
 from im_assets.rule.target import Target, target_measure
 from im_assets.scoring import assets as scoring
 from im_assets.scoring.registry import chosen, columns_read
@@ -70,6 +71,7 @@ def definitions(study: Study, profile: str) -> dg.Definitions:
     check_formats(study.data)
     template_of(study.models.prompt)
     columns_read(study.scoring)
+    check_ready_rule(study)
     check_strategies(study)
     check_trainer(study)
     Target.of(study)
@@ -108,6 +110,10 @@ RUNS = {
     "judging": "Answers of two finetuned models, compared by a judge.",
     "reporting": "The report of everything before.",
 }
+READY_RUNS = {
+    "data": "The unseen pools as they are now.",
+    "study": "The scores of the pools, and what the ready rule selects by them.",
+}  # of a study that fits no rule
 # A judge that cannot be reached keeps no verdict from being made, and the report comes last.
 ALONE = {"judging", "reporting"}
 FIRST = {"landing", "candidates", "mixtures"}
@@ -138,7 +144,7 @@ def jobs(assets: Sequence[dg.AssetsDefinition], study: Study) -> list[Any]:
         dg.define_asset_job(
             name,
             selection=dg.AssetSelection.assets(*members[name]),
-            description=RUNS[name],
+            description=(RUNS | READY_RUNS if study.fits_nothing else RUNS)[name],
             tags={"study": study.name},
         )
         for name in order

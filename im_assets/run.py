@@ -18,7 +18,7 @@ from im_assets.common.failures import failures
 from im_assets.common.partitions import range_tags
 from im_assets.reporting.assets import FOLDER as REPORT_FOLDER
 from im_assets.reporting.report import PAGE
-from im_assets.rule.assets import RULE_FILE
+from im_assets.rule.document import RULE_FILE
 from im_assets.selection.assets import selection_file
 from im_resources.interrupts import Interrupts
 from im_resources.logs import FORMAT as LOG_FORMAT
@@ -69,7 +69,11 @@ def run_study(study: Study, interrupts: Interrupts) -> int:
     if unknown := [name for name in chosen if name not in known]:
         parser.error(f"no job {', '.join(unknown)}; this study has: {', '.join(known)}")
     size = study.mixtures.size
-    print(f"study {study.name!r}: {len(study.mixtures.seed_numbers)} mixtures of {size} examples")
+    what = f"{len(study.mixtures.seed_numbers)} mixtures of {size} examples"
+    if study.fits_nothing:
+        ready = f"in {study.rule.path}" if study.rule.path else study.rule.source
+        what = f"the rule {ready}, applied to {', '.join(study.pools)}"
+    print(f"study {study.name!r}: {what}")
     start = time.monotonic()
     failed = {}
     with dg.DagsterInstance.get() as instance:

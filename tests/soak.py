@@ -130,7 +130,7 @@ class Soak:
         self.landed.append((source, text))
 
     def drop_rows(self) -> None:
-        path = Path(self.study.data.candidates["capitals"].path or "")
+        path = Path(str(self.study.data.candidates["capitals"].path))
         lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
         if len(lines) > 5:
             lines.pop(self.random.randrange(len(lines)))

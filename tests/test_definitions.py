@@ -168,6 +168,17 @@ def test_a_study_without_evidence_is_data_mixtures_and_report() -> None:
     assert set(names) <= {"data", "study", "reporting"}
 
 
+def test_a_ready_rule_brings_only_what_applies() -> None:
+    found = definitions(load_study("ready_rule"), "ready_rule")
+    graph = found.resolve_asset_graph()
+    names = {key.to_user_string() for key in graph.get_all_asset_keys()}
+    pool = {f"dolly_{kind}" for kind in ("dataset", "scores", "selection")}
+    assert names == {"eval_set", "quality_rule", "study_report", *pool}
+    assert all(graph.get(key).is_materializable for key in graph.get_all_asset_keys())
+    assert "Mixtures" not in " ".join(str(job.description) for job in found.jobs or ())
+    assert all(graph.get(key).partitions_def is None for key in graph.get_all_asset_keys())
+
+
 def test_another_study_has_its_own_seeds_and_warehouse() -> None:
     study = load_study("demo")
     mixtures = study.mixtures.model_copy(update={"seeds": 5})

@@ -47,9 +47,11 @@ def with_conditions(
     def automatic(asset: dg.AssetsDefinition, spec: dg.AssetSpec) -> dg.AssetSpec:
         if spec.key in dated:
             spec = spec.replace_attributes(freshness_policy=policy)
-        if not calculates(asset, spec):
+        if not calculates(asset, spec) or not parents_of(spec):  # a ready rule follows nothing
             return spec
-        needed = REPORTED_ON if spec.group_name == "reporting" else parents_of(spec)
+        needed = parents_of(spec)
+        if spec.group_name == "reporting":
+            needed &= REPORTED_ON
         due = condition(last[spec.key], last[spec.key] - checked, needed)
         return spec.replace_attributes(automation_condition=due)
 

@@ -36,9 +36,12 @@ def changed_since_fit(instance: dg.DagsterInstance, study: Study) -> dict[str, s
     """
     if not _tags(instance, "quality_rule"):
         return {}
-    made_from = {
+    fitted = {
         "quality_rule": (SERIES,),
         "indicator_table": ("candidate_datasets", "eval_set"),
+    }
+    made_from = {
+        **({} if study.fits_nothing else fitted),
         **{f"{pool}_scores": (f"{pool}_dataset",) for pool in study.pools},
     }
     found = {}
@@ -59,8 +62,9 @@ def refit_sensor(study: Study, clock: Callable[[], float] = time.time) -> dg.Sen
         job_name=JOB,
         minimum_interval_seconds=30,
         default_status=sensor_status(study),
-        description="Refits the rule when the data is ahead of it, once for all that has landed. "
-        "With `refit.cron` it only tries again a refit that failed.",
+        description="Refits the rule when the data is ahead of it, once for all that has landed; "
+        "with a ready rule, scores and selects anew. With `refit.cron` it only tries again a refit "
+        "that failed.",
     )
     def sensor(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReason:
         changed = changed_since_fit(context.instance, study)
@@ -84,7 +88,7 @@ def refit_sensor(study: Study, clock: Callable[[], float] = time.time) -> dg.Sen
                 f"launch the job {JOB} over all partitions"
             )
         last = newest.run_id if newest is not None else ""
-        return _refit(context.instance, changed, fingerprint(changed, last))
+        return _refit(context.instance, study, changed, fingerprint(changed, last))
 
     return sensor
 
@@ -105,7 +109,7 @@ def refit_schedule(study: Study, cron: str) -> dg.ScheduleDefinition:
             changed = changed_since_fit(context.instance, study)
             if not changed:
                 return dg.SkipReason("the rule is fitted on the data as it is, or not fitted yet")
-            return _refit(context.instance, changed, None)
+            return _refit(context.instance, study, changed, None)
 
     except dg.DagsterInvalidDefinitionError as error:
         raise ValueError(
@@ -115,11 +119,11 @@ def refit_schedule(study: Study, cron: str) -> dg.ScheduleDefinition:
 
 
 def _refit(
-    instance: dg.DagsterInstance, changed: Mapping[str, str], run_key: str | None
+    instance: dg.DagsterInstance, study: Study, changed: Mapping[str, str], run_key: str | None
 ) -> dg.RunRequest | dg.SkipReason:
-    """One run over all mixtures."""
-    keys = instance.get_dynamic_partitions(SERIES)
-    if not keys:
+    """One run over all mixtures; with a ready rule, which has none, over the pools."""
+    keys = () if study.fits_nothing else instance.get_dynamic_partitions(SERIES)
+    if not keys and not study.fits_nothing:
         return dg.SkipReason("no mixtures are known: materialize mixture_seeds")
     return dg.RunRequest(
         run_key=run_key,

@@ -1,7 +1,6 @@
 """The data of a study as assets: the evaluation set, the candidates, and the unseen pool."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -66,10 +65,10 @@ def eval_set(
     study: dg.ResourceParam[Study], warehouse: dg.ResourceParam[Warehouse]
 ) -> dg.Output[pd.DataFrame]:
     """Reads the evaluation source; raises SourceError when none of its rows can be used."""
-    sources = {"evaluation": study.data.evaluation}
     own = study.data.evaluation
-    rows = _with_file(read_source("evaluation", own, verifiable=True), _name_of(own))
-    return _store("eval_set", sources, references(*rows), warehouse)
+    assert own is not None
+    rows = read_source("evaluation", own, verifiable=True)
+    return _store("eval_set", {"evaluation": own}, references(*rows), warehouse)
 
 
 def candidates_asset(made_from: Sequence[str] = ()) -> dg.AssetsDefinition:
@@ -123,12 +122,19 @@ def _history(name: str, warehouse: Warehouse) -> pd.DataFrame | None:
     return next_history(None, warehouse.read_table(name, KEY))
 
 
-def pool_asset(pool: str, made_from: Sequence[str] = ()) -> dg.AssetsDefinition:
-    """The asset ``<pool>_dataset``: one unseen pool of the profile, made from these too."""
+def pool_asset(
+    pool: str, made_from: Sequence[str] = (), measured: bool = True
+) -> dg.AssetsDefinition:
+    """The asset ``<pool>_dataset``: one unseen pool of the profile, made from these too.
+
+    Args:
+        measured: there is an evaluation set, which nothing of the pool may leak.
+    """
 
     @dg.asset(
         name=f"{pool}_dataset",
         deps=made_from,
+        ins={"eval_set": dg.AssetIn("eval_set")} if measured else {},
         description="An unseen pool that the rule ranks (databricks-dolly-15k in the paper), "
         "cleaned like the candidates.",
         **presentation(
@@ -139,16 +145,16 @@ def pool_asset(pool: str, made_from: Sequence[str] = ()) -> dg.AssetsDefinition:
         ),
     )
     def pool_dataset(
-        eval_set: pd.DataFrame,
         study: dg.ResourceParam[Study],
         warehouse: dg.ResourceParam[Warehouse],
+        **tables: pd.DataFrame,
     ) -> dg.Output[pd.DataFrame]:
         """Reads and cleans the unseen pool; raises SourceError when it has no usable row."""
         # The single pool of an unnamed profile has always been the source "unseen".
         name = pool if pool != "dolly" else "unseen"
         sources = {name: study.data.unseen[pool]}
         rows = _read({name: pool}, study, warehouse)
-        cleaned = clean(*rows, study.cleaning, eval_set, withdrawn_ids(study))
+        cleaned = clean(*rows, study.cleaning, tables.get("eval_set"), withdrawn_ids(study))
         return _store(f"{pool}_dataset", sources, cleaned, warehouse)
 
     return pool_dataset
@@ -166,26 +172,14 @@ def _read(
     """
     extra = columns_read(study.scoring)
     parts = [
-        _with_file(read_source(name, (own := target_source(study, target)), extra), _name_of(own))
-        for name, target in targets.items()
+        read_source(name, target_source(study, target), extra) for name, target in targets.items()
     ]
     for name, target in targets.items():
         for landed in admitted(warehouse, target):
             found = read_source(name, source_of(landed, study), extra)
-            parts.append(_with_file(found, landed.name))
+            parts.append((found[0].assign(file=landed.name), found[1].assign(file=landed.name)))
     rows, rejected = zip(*parts, strict=True)
     return pd.concat(rows, ignore_index=True), pd.concat(rejected, ignore_index=True)
-
-
-def _name_of(source: DataSource) -> str:
-    return Path(source.path).name if source.path else str(source.hub)
-
-
-def _with_file(
-    parts: tuple[pd.DataFrame, pd.DataFrame], file: str
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    rows, rejected = parts
-    return rows.assign(file=file), rejected.assign(file=file)
 
 
 def _store(
@@ -240,7 +234,10 @@ def forgotten_asset(study: Study) -> dg.AssetsDefinition:
     """The asset ``forgotten_examples``, where ``data.withdrawn.forget`` asks for it."""
 
     @dg.asset(
-        deps=["candidate_datasets", "mixture_seeds", *(f"{pool}_dataset" for pool in study.pools)],
+        deps=[
+            *(() if study.fits_nothing else ("candidate_datasets", "mixture_seeds")),
+            *(f"{pool}_dataset" for pool in study.pools),
+        ],
         **presentation("candidates", KINDS, {"table": ("text", "Table of the warehouse"),
                                              "rows": ("bigint", "Rows that were erased")},
                        reads=("data.withdrawn",)),
@@ -304,17 +301,20 @@ def definitions(study: Study) -> dg.Definitions:
 
     forgets = study.data.withdrawn is not None and study.data.withdrawn.forget
     landed = [] if study.landing is None else [LANDED]
-    pools = (candidates_asset(landed), *(pool_asset(pool, landed) for pool in study.pools))
+    measured, fits = study.data.evaluation is not None, not study.fits_nothing
+    pools = (
+        *([candidates_asset(landed)] if fits else ()),
+        *(pool_asset(pool, landed, measured) for pool in study.pools),
+    )
     return dg.Definitions(
         assets=[
             *([forgotten_asset(study)] if forgets else ()),
-            eval_set,
+            *([eval_set] if measured else ()),
             *(with_columns(asset, columns_read(study.scoring)) for asset in pools),
         ],
         asset_checks=[
-            eval_set_usable,
-            no_empty_source,
-            candidates_do_not_leak,
-            *map(pool_does_not_leak, study.pools),
+            *([eval_set_usable] if measured else ()),
+            *((no_empty_source, candidates_do_not_leak) if fits else ()),
+            *(map(pool_does_not_leak, study.pools) if measured else ()),
         ],
     )

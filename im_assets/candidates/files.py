@@ -8,6 +8,7 @@ A file is what its content is: one of another kind than its name says is refused
 
 import gzip
 import io
+import os
 import stat
 import zlib
 from collections.abc import Collection, Iterator
@@ -31,8 +32,12 @@ from im_assets.candidates.records import (
     whole_content,
 )
 from im_assets.candidates.unpacking import Unpacked
+from im_resources.study import DataSource, resolve_files, resolve_path
 
-__all__ = ["BadValue", "Fault", "Record", "SourceError", "declared_columns", "read_records"]
+__all__ = [
+    "BadValue", "Fault", "Record", "SourceError", "declared_columns", "read_records",
+    "source_files",
+]  # fmt: skip
 
 KINDS = ".json", ".jsonl", ".csv", ".parquet"
 _NO_FILES = {
@@ -85,6 +90,32 @@ def read_records(
         ) from error
     except (NotRows, OSError) as error:
         raise SourceError(f"{path}: {error}") from error
+
+
+def source_files(source: DataSource) -> dict[Path, str]:
+    """The local files of a source in the order of reading, each once, with the name that its rows
+    keep: the file's own, or among several its place below the folder that they share.
+
+    Raises SourceError for a pattern that no file matches.
+    """
+    if source.path is None:
+        return {}
+    found: list[Path] = []
+    for text in (source.path,) if isinstance(source.path, str) else source.path:
+        files = resolve_files(text)
+        if not files:
+            raise SourceError(
+                f"no file matches the pattern {text!r} ({resolve_path(text)}); correct `path` in "
+                "the profile, or put the files there"
+            )
+        found += files
+    files = list(dict.fromkeys(found))
+    shared = Path(os.path.commonpath([file.parent for file in files]))
+    names = (file.relative_to(shared).as_posix() for file in files)
+    return {
+        file: name.encode("utf-8", "replace").decode()
+        for file, name in zip(files, names, strict=True)
+    }
 
 
 def declared_columns(path: Path) -> list[str]:

@@ -6,7 +6,8 @@ ends in quarantine. A source that cannot be used as a whole raises `SourceError`
 
 import reprlib
 from collections.abc import Iterator, Mapping
-from itertools import islice
+from itertools import islice, repeat
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -17,10 +18,11 @@ from im_assets.candidates.files import (
     SourceError,
     declared_columns,
     read_records,
+    source_files,
 )
 from im_assets.candidates.format_registry import VERIFIABLE, FormatError, RowReader
 from im_assets.candidates.rows import RowError
-from im_resources.study import DataSource, did_you_mean, resolve_path
+from im_resources.study import DataSource, did_you_mean
 
 __all__ = ["REJECTED_COLUMNS", "ROW_COLUMNS", "SourceError", "excerpt_of", "read_source"]
 
@@ -47,41 +49,43 @@ def read_source(
         verifiable: also read what is right, the columns ``answer`` and ``pattern``.
 
     Returns:
-        (rows, rejected): rows has `ROW_COLUMNS`, with ``outputs`` (a list of str) in place of
+        (rows, rejected): rows has `ROW_COLUMNS` and ``file`` (see `source_files`; of the hub, the
+        dataset's id), with ``outputs`` (a list of str) in place of
         ``output`` when ``source.outputs`` is set, and the extra columns (float64, nan where there
-        is no number; text, None where there is none); rejected has `REJECTED_COLUMNS`. Every row
-        of the source that is not blank is in exactly one of them. ``line`` is 1-based: the line of
-        JSONL, that which a row of CSV begins on, the position in JSON, Parquet and hub datasets.
+        is no number; text, None where there is none); rejected has `REJECTED_COLUMNS` and
+        ``file``. Every row of the source that is not blank is in exactly one of them. ``line`` is
+        1-based: the line of JSONL, that which a row of CSV begins on, the position in JSON, Parquet
+        and hub datasets.
 
     Raises:
-        SourceError: missing or damaged file, unknown kind, unreachable hub, no row with a mapped
-            field, no rows at all, or a format that fails.
+        SourceError: missing or damaged file, a pattern that no file matches, unknown kind,
+            unreachable hub, no row with a mapped field, no rows at all, or a format that fails.
         FormatError: an unknown format.
     """
-    place = str(resolve_path(source.path)) if source.path else f"hub dataset {source.hub!r}"
     extra = extra or {}
     reader = RowReader(source, extra, verifiable)
-    path = resolve_path(source.path) if source.path else None
-    records = (
-        read_records(path, reader.columns, source.max_line_mb) if path else _hub_records(source)
-    )
     rows: list[dict[str, Any]] = []
-    rejected: list[tuple[str, int, str, str, str]] = []
+    rejected: list[tuple[str, int, str, str, str, str]] = []
     found: dict[str, None] = {}  # the columns of all rows, in the order of appearance
     try:
-        for line, row in islice(records, source.limit):
+        files = source_files(source)
+        place = ", ".join(map(str, files)) or f"hub dataset {source.hub!r}"
+        path_of = {file: path for path, file in files.items()}
+        for file, (line, row) in islice(_records(source, files, reader), source.limit):
             if isinstance(row, Fault):
-                rejected.append((name, line, UNREADABLE, row.reason, excerpt_of(row.excerpt)))
+                excerpt = excerpt_of(row.excerpt)
+                rejected.append((name, line, UNREADABLE, row.reason, excerpt, file))
                 continue
             if isinstance(row, dict):
                 found |= dict.fromkeys(column for column, value in row.items() if value is not None)
             try:
-                rows.append({"source": name, "line": line} | reader.parse(row))
+                rows.append({"source": name, "line": line, "file": file} | reader.parse(row))
             except RowError as error:
                 reason = excerpt_of(str(error), 400)
-                rejected.append((name, line, UNREADABLE, reason, excerpt_of(_SHORT.repr(row))))
+                excerpt = excerpt_of(_SHORT.repr(row))
+                rejected.append((name, line, UNREADABLE, reason, excerpt, file))
             except FormatError as error:
-                raise SourceError(f"line {line} of {place}: {error}") from error
+                raise SourceError(f"line {line} of {path_of.get(file, place)}: {error}") from error
     except SourceError as error:
         raise SourceError(f"source {name!r}: {error}") from error
     if not rows and not rejected:
@@ -89,12 +93,15 @@ def read_source(
     needed = dict.fromkeys(sorted(reader.required), f"`format: {source.format}`")
     needed |= dict.fromkeys(sorted(extra), "an indicator of the profile")
     if missing := next((column for column in needed if column not in found), None):
-        names = list(found | dict.fromkeys(declared_columns(path) if path else ()))
+        names = list(found | {column: None for path in files for column in declared_columns(path)})
         if names:  # else no row was one: each says why in quarantine
             raise SourceError(_no_column(name, place, missing, names, needed[missing]))
     columns = [c if c != "output" or not source.outputs else "outputs" for c in ROW_COLUMNS]
-    columns += (*extra, *(VERIFIABLE if verifiable else ()))
-    frames = pd.DataFrame(rows, columns=columns), pd.DataFrame(rejected, columns=REJECTED_COLUMNS)
+    columns += ("file", *extra, *(VERIFIABLE if verifiable else ()))
+    frames = (
+        pd.DataFrame(rows, columns=columns),
+        pd.DataFrame(rejected, columns=[*REJECTED_COLUMNS, "file"]),
+    )
     kinds = {c: "float64" if kind == "number" else "object" for c, kind in extra.items()}
     return frames[0].astype({"line": "int64"} | kinds), frames[1].astype({"line": "int64"})
 
@@ -115,6 +122,16 @@ def _no_column(name: str, place: str, column: str, names: list[str], by: str) ->
         f"{by} reads{hint} (columns found: {', '.join(names[:_SHOWN_COLUMNS])}{more}); correct "
         "`format`, `fields`, `outputs` or the indicator's options in the profile"
     )
+
+
+def _records(
+    source: DataSource, files: Mapping[Path, str], reader: RowReader
+) -> Iterator[tuple[str, Record]]:
+    """The rows of all files, or of the hub's dataset, each with the name of its file."""
+    if not files:
+        yield from zip(repeat(str(source.hub)), _hub_records(source))
+    for path, file in files.items():
+        yield from zip(repeat(file), read_records(path, reader.columns, source.max_line_mb))
 
 
 def _hub_records(source: DataSource) -> Iterator[Record]:

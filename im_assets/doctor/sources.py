@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from im_assets.candidates.files import SourceError, source_files
 from im_assets.doctor.findings import Finding
 from im_resources.study import (
     DataSource,
@@ -37,25 +38,26 @@ def data(study: Study) -> Iterator[Finding]:
     """Whether the files of every source are there and can be read."""
     sources = {f"candidates.{name}": source for name, source in study.data.candidates.items()}
     sources |= {f"unseen.{name}": source for name, source in study.data.unseen.items()}
-    sources["evaluation"] = study.data.evaluation
-    faults = [finding for name, s in sources.items() if (finding := _source(name, s))]
+    if study.data.evaluation is not None:
+        sources["evaluation"] = study.data.evaluation
+    faults = [finding for name, s in sources.items() for finding in _source(name, s)]
     yield from faults
     if not faults:
         yield Finding("ok", "data", f"the files of {len(sources)} sources are there")
 
 
-def _source(name: str, source: DataSource) -> Finding | None:
-    setting = f"data.{name}"
+def _source(name: str, source: DataSource) -> Iterator[Finding]:
+    setting, remedy = f"data.{name}", "put the file there, or mend its path"
     if source.path is None:
-        return Finding("note", "data", f"{setting}: {source.hub} {NETWORK}")
+        yield Finding("note", "data", f"{setting}: {source.hub} {NETWORK}")
     try:
-        path = resolve_path(source.path)
+        for path in source_files(source):
+            if fault := unreadable(path):
+                yield Finding("error", "data", f"{setting}: {fault}", remedy)
     except ProfileError as error:
-        return Finding("error", "data", f"{setting}: {error}", "export it")
-    fault = unreadable(path)
-    if fault is None:
-        return None
-    return Finding("error", "data", f"{setting}: {fault}", "put the file there, or mend its path")
+        yield Finding("error", "data", f"{setting}: {error}", "export it")
+    except SourceError as error:
+        yield Finding("error", "data", f"{setting}: {error}", remedy)
 
 
 def unreadable(path: Path) -> str | None:

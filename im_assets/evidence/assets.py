@@ -147,7 +147,9 @@ def agreement(
 
 def definitions(study: Study) -> dg.Definitions:
     """The assets of this room: evidence is of a fitted rule, transfer of a study that names one,
-    agreement of one that measures several things."""
+    agreement of one that measures several things; none where nothing is fitted."""
+    if study.fits_nothing:
+        return dg.Definitions()
     assets: list[dg.AssetsDefinition] = [agreement] if beside_target(study) else []
     if study.rule.source == "fitted":
         assets.append(rule_evidence)

@@ -158,7 +158,9 @@ def seed_design(
 
 
 def definitions(study: Study) -> dg.Definitions:
-    """The assets and checks of this room."""
+    """The assets and checks of this room; none where no rule is fitted."""
+    if study.fits_nothing:
+        return dg.Definitions()
     return dg.Definitions.merge(
         definitions_of(mixture_experiment(study), study),
         dg.Definitions(assets=[mixture_seeds, seed_design]),

@@ -28,6 +28,10 @@ ALWAYS = (
 def report_dependencies(study: Study) -> list[str]:
     """The assets that the report of this study shows."""
     validation = study.validation
+    if study.fits_nothing:
+        measured = ["eval_set"] if study.data.evaluation is not None else []
+        pools = [f"{pool}_{kind}" for pool in study.pools for kind in POOL_TABLES]
+        return ["quality_rule", *measured, *pools]
     parts = [
         (study.rule.source == "fitted", ("rule_evidence",)),
         (study.univariate is not None, ("univariate_study", "univariate_bins")),

@@ -128,7 +128,9 @@ class Gathered:
 
     @property
     def indicators(self) -> list[str]:
-        """The study's indicators that the mixtures have values of."""
+        """The study's indicators that the mixtures have values of; without mixtures, all."""
+        if self.study.fits_nothing:
+            return list(self.study.scoring.indicators)
         frame = self.get("indicator_table")
         known = () if frame is None else frame.columns
         return [name for name in self.study.scoring.indicators if name in known]
@@ -153,6 +155,8 @@ def gather(study: Study, warehouse: Warehouse, with_rows: bool) -> Gathered:
     tables: dict[str, pd.DataFrame] = {}
     known = Gathered(study, tables)
     for name, columns in COLUMNS.items():
+        if study.fits_nothing and name != "quality_rule":
+            continue  # of a study of that name that fitted a rule before
         frame = _table(warehouse, name, known.columns(columns), with_rows)
         if frame is not None:
             tables[name] = frame

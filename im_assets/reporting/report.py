@@ -20,6 +20,7 @@ from im_assets.reporting.sections import (
     judge,
     measures,
     mixtures,
+    ready,
     rule,
     settings,
     size_search,
@@ -66,6 +67,8 @@ def make_report(
         versions: of what ran, by name.
         made: a date to show; without, equal tables give equal bytes.
     """
+    if found.study.fits_nothing:
+        return Report(found.study, _of_ready_rule(found, with_rows, versions), made)
     sections = (
         answer.section(found),
         data.section(found),
@@ -82,6 +85,19 @@ def make_report(
         settings.section(found, versions),
     )
     return Report(found.study, sections, made)
+
+
+def _of_ready_rule(
+    found: Gathered, with_rows: bool, versions: Mapping[str, str]
+) -> tuple[Section, ...]:
+    """The sections of a study that only applies a ready rule."""
+    return (
+        ready.answer(found),
+        ready.data(found),
+        ready.rule(found),
+        examples.section(found, with_rows),
+        settings.section(found, versions),
+    )
 
 
 def write_report(report: Report, folder: Path) -> Path:

@@ -8,9 +8,9 @@ import pandas as pd
 
 from im_assets.common.charts.drawing import png_markdown
 from im_assets.common.presentation import markdown, presentation, preview, table
-from im_assets.common.versions import content_version
+from im_assets.common.versions import content_version, with_version
 from im_assets.experiments.checks import parts_agree_check
-from im_assets.experiments.points import Parts, points_of
+from im_assets.experiments.points import Parts, points_of, values_fingerprint
 from im_assets.mixtures.experiment import SERIES
 from im_assets.rule.checks import (
     HOLDS,
@@ -19,7 +19,7 @@ from im_assets.rule.checks import (
     made_with,
     still_holds,
 )
-from im_assets.rule.document import coefficient_table, write_rule
+from im_assets.rule.document import RULE_FILE, coefficient_table, write_rule
 from im_assets.rule.figures import coefficient_figure, fit_figure, indicator_figure
 from im_assets.rule.fitting import fit_rule, rank_correlation
 from im_assets.rule.model import Rule
@@ -30,7 +30,9 @@ from im_assets.rule.points import (
     selections_measured,
     still_valid,
 )
-from im_assets.rule.published import published_rule
+from im_assets.rule.provenance import provenance
+from im_assets.rule.ready import applied_rule, ready_rule
+from im_assets.rule.ready_assets import applied_as_fitted, ready_rule_asset
 from im_assets.rule.target import Target
 from im_assets.scoring.batch import Models
 from im_assets.scoring.registry import chosen
@@ -39,7 +41,6 @@ from im_resources.gpu import GpuResource
 from im_resources.study import Study
 from im_resources.warehouse import Warehouse
 
-RULE_FILE = "quality_rule.json"
 MEASURING = ("evaluation.weighting", "evaluation.measures", "rule.target")
 # Of `rule`, all but what only the points (rule.points) or the evidence (resamples) depend on.
 FITTING = (
@@ -56,7 +57,7 @@ COLUMNS = {
     "ci_low": ("double", "Lower end of the confidence interval"),
     "ci_high": ("double", "Upper end of the confidence interval"),
     "vif": ("double", "Variance inflation factor; null for the constant"),
-    "source": ("text", "fitted, published_v1 or published_v2"),
+    "source": ("text", "fitted (here, or by another study), published_v1 or published_v2"),
     "n": ("bigint", "Mixtures that the rule was fitted on"),
     "r2": ("double", "Share of the variance of log loss explained"),
     "adj_r2": ("double", "r2, adjusted for the number of indicators"),
@@ -161,7 +162,7 @@ def measured_asset(study: Study) -> dg.AssetsDefinition:
         "rule",
         {"python", "duckdb", "statsmodels"},
         COLUMNS,
-        code_version="3",
+        code_version="4",
         reads=(*FITTING, "scoring.indicators"),
     )
 )
@@ -170,28 +171,34 @@ def quality_rule(
     indicator_table: pd.DataFrame,
     mixture_seeds: pd.DataFrame,
     study: dg.ResourceParam[Study],
+    gpu: GpuResource,
 ) -> dg.Output[pd.DataFrame]:
     """The linear rule that predicts log evaluation loss (or `rule.target`) from indicators, one row
     a term.
 
     Fitted by least squares on the study's points, its indicators chosen as `rule.choose` says, or
-    one of the paper's published rules (`rule.source`). Also written as JSON to `quality_rule.json`
+    a ready one (`rule.source`). Also written as JSON to `quality_rule.json`
     in the study's folder.
     """
-    indicators = list(study.scoring.indicators)
+    indicators, models = list(study.scoring.indicators), Models.of(study, gpu)
     if study.rule.source == "fitted":
         require_points(indicator_table, study, {SERIES: mixture_seeds})
         rule = fit_rule(indicator_table, indicators, study.rule, Target.of(study))
+        values_id = str(indicator_table["values_id"].iloc[0])
+        found = chosen(study.scoring)
+        as_now = values_id == values_fingerprint(found, study, models)
         rule = rule.model_copy(
             update={
                 "points_id": content_version(indicator_table),
-                "values_id": str(indicator_table["values_id"].iloc[0]),
+                "values_id": values_id,
                 "trials": tuple(indicator_table["trial_id"].astype(str)),
                 "made_with": made_with(indicator_table),
+                # Of other versions than the profile's nobody knows what they were.
+                **(provenance(found, models) if as_now else {}),
             }
         )
     else:
-        rule = published_rule(study.rule.source)
+        rule = applied_rule(study, models)
     for warning in rule.warnings:
         context.log.warning(warning.note)
     path = study.folder / RULE_FILE
@@ -210,12 +217,22 @@ def quality_rule(
 
 def definitions(study: Study) -> dg.Definitions:
     """The assets and checks of this room."""
+    ready = [] if study.rule.source == "fitted" else [applied_as_fitted]
+    if study.fits_nothing:
+        return dg.Definitions(
+            assets=[ready_rule_asset(study, COLUMNS)],
+            asset_checks=[indicators_are_not_collinear, *ready],
+        )
     measured = [measured_asset(study)] if "validation" in study.rule.points else []
+    rule = quality_rule
+    if study.rule.source == "file":  # another rule in it is another version
+        rule = with_version(rule, ready_rule(study.rule).id)
     return dg.Definitions(
-        assets=[*measured, points_asset(study), quality_rule],
+        assets=[*measured, points_asset(study), rule],
         asset_checks=[
             indicator_table_is_finite,
             indicators_are_not_collinear,
+            *ready,
             *(parts_agree_check(e, "indicator_table") for e in point_experiments(study)),
         ],
     )

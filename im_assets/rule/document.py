@@ -16,9 +16,12 @@ from pydantic import ValidationError
 
 from im_assets.rule.model import Coefficient, Rule
 
+RULE_FILE = "quality_rule.json"  # in the folder of each study
 FORMAT = "instruction-mining/rule"
-VERSION = 2  # 1 held its warnings as sentences, without their kind
-READABLE = (1, 2)
+# 1 held its warnings as sentences, without their kind; 2 did not say with which indicators and
+# models it was fitted.
+VERSION = 3
+READABLE = (1, 2, 3)
 
 TERM_NUMBERS = [f for f in Coefficient.model_fields if f != "name"]
 RULE_NUMBERS = [
@@ -49,19 +52,20 @@ def from_json(text: str) -> Rule:
     """
     try:
         document = json.loads(text, parse_constant=_refuse)
-    except json.JSONDecodeError as error:
+    except (json.JSONDecodeError, RecursionError) as error:
         raise ValueError(f"not a JSON document: {error}") from error
     if not isinstance(document, dict) or document.get("format") != FORMAT:
         raise ValueError(f"not a rule document: expected `format` to be {FORMAT!r}")
     if document.get("version") not in READABLE:
         raise ValueError(
             f"a rule document of version {document.get('version')!r}; this platform reads "
-            f"{' and '.join(map(str, READABLE))}"
+            f"{', '.join(map(str, READABLE))}"
         )
     try:
         return Rule.model_validate(document.get("rule"))
     except ValidationError as error:
-        raise ValueError(f"a damaged rule document: {error}") from error
+        faults = (f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()[:5])
+        raise ValueError(f"a damaged rule document: {'; '.join(faults)}") from error
 
 
 def _refuse(constant: str) -> Any:

@@ -65,7 +65,7 @@ def fit_rule(
         target=target.measure,
         scale=target.scale,
         direction=target.direction,
-        reference=f"least squares on {len(table)} mixtures of this study",
+        reference=f"least squares on {len(table)} mixtures",
         constant=terms[0],
         coefficients=tuple(terms[1:]),
         choose=settings.choose,

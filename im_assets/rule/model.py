@@ -73,14 +73,41 @@ class Step(Record):
 
 
 class Caution(Record):
-    """A reason to distrust a rule: its ``kind``, the indicator that it is about, and a sentence."""
+    """A reason to distrust a rule: its ``kind``, the indicator that it is about, and a sentence.
+
+    The last two are of a ready rule where it is applied (see provenance).
+    """
 
     kind: Literal[
         "dropped", "no_indicator", "selection_ignored", "few_mixtures", "collinear",
-        "unstable_selection", "published", "unspecified",
+        "unstable_selection", "published", "unspecified", "unproven", "not_as_fitted",
     ]  # fmt: skip
     indicator: str | None = None
     note: str
+
+
+class UsedModel(Record):
+    """A model that the numbers of a rule came from."""
+
+    role: Literal["base", "embedding", "reward", "unieval"]
+    name: str = Field(description="As a profile names it")
+    weights: str = Field("", description="Fingerprint of its weights; '' where not known")
+    prompt: str = Field("", description="Of a base: the prompt template that it was read with")
+    max_length: int | None = Field(None, description="Of a base: tokens of prompt and response")
+    precision: str = Field("", description="Of a base: its number format")
+
+
+class UsedIndicator(Record):
+    """How an indicator of a rule was computed."""
+
+    name: str
+    backend: str
+    version: int | None = Field(None, description="Of the backend; None where not known")
+    options: Mapping[str, Any] = Field(default_factory=dict)
+    weights: str = Field(
+        "", description="SHA-256 of the backend's own weights; '' where it has none"
+    )
+    uses: tuple[str, ...] = Field((), description="The models that it reads")
 
 
 class Rule(Record):
@@ -111,6 +138,11 @@ class Rule(Record):
     values_id: str = Field("", description="Fingerprint of the indicators' versions and measures")
     trials: tuple[str, ...] = Field((), description="The trials that it was fitted on")
     made_with: str = Field("", description="Fingerprint of their settings, base and evaluation set")
+    # Not in documents before version 3, nor where the points were made with other models.
+    fitted_by: str = Field("", description="The study that it was fitted by")
+    indicators_used: tuple[UsedIndicator, ...] = ()
+    models_used: tuple[UsedModel, ...] = ()
+    set_size: int | None = Field(None, description="Examples of the mixtures it was fitted on")
     confidence: Number | None = Field(None, description="Level of the confidence intervals")
     r2: Number | None = None
     adj_r2: Number | None = None

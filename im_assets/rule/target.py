@@ -42,7 +42,7 @@ class Target:
         target = cls(
             known.name, asked.scale or known.scale, asked.direction or known.direction
         )  # fmt: skip
-        if study.rule.source != "fitted" and target != cls():
+        if study.rule.source.startswith("published") and target != cls():
             raise MeasureError(
                 f"rule.target: {study.rule.source} predicts the log loss, and cannot predict the "
                 f"{target.label}; leave rule.target out, or set rule.source: fitted"

@@ -109,6 +109,5 @@ def _score(
 def definitions(study: Study) -> dg.Definitions:
     """The assets of this room; an unknown indicator is an error here, not hours into a run."""
     chosen(study.scoring)
-    return dg.Definitions(
-        assets=[example_scores_asset(study), *map(pool_scores_asset, study.pools)]
-    )
+    candidates = [] if study.fits_nothing else [example_scores_asset(study)]
+    return dg.Definitions(assets=[*candidates, *map(pool_scores_asset, study.pools)])

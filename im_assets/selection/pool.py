@@ -11,6 +11,7 @@ from im_assets.experiments.experiment import Drawing
 from im_assets.experiments.points import values_fingerprint
 from im_assets.rule.document import load_rule
 from im_assets.rule.model import Rule
+from im_assets.rule.ready import set_size
 from im_assets.scoring.batch import Models
 from im_assets.scoring.registry import chosen, set_level
 from im_assets.scoring.scorer import embeddings_of
@@ -73,28 +74,37 @@ def pool_of(name: str, drawing: Drawing) -> Pool:
     now = {i.name: i.fingerprint(models) for i in indicators}
     scores = scores[scores["fingerprint"] == scores["indicator"].map(now)]
     rule = load_rule(drawing.tables["quality_rule"])
-    if rule.values_id not in ("", values_fingerprint(indicators, study, models)):
+    if study.rule.source == "fitted" and rule.values_id not in (
+        "",
+        values_fingerprint(indicators, study, models),
+    ):
         raise SelectionError(
             f"the rule {rule.id} was fitted on indicators or measures of another version than the "
             "profile's; materialize indicator_table and quality_rule first"
         )
+    size = set_size(rule, study)
     return Pool(
         examples=dataset.reset_index(drop=True),
-        indicators=pool_indicators(ids, scores, study, models, warehouse),
+        indicators=pool_indicators(ids, scores, study, models, warehouse, size),
         rule=rule,
         embeddings=cache(lambda: embeddings_of(ids, models, warehouse)),
-        set_size=study.mixtures.size,
+        set_size=size,
         set_level=frozenset(indicator.name for indicator in set_level(study.scoring)),
     )
 
 
 def pool_indicators(
-    ids: list[str], scores: pd.DataFrame, study: Study, models: Models, warehouse: Warehouse
+    ids: list[str],
+    scores: pd.DataFrame,
+    study: Study,
+    models: Models,
+    warehouse: Warehouse,
+    size: int | None = None,
 ) -> pd.DataFrame:
     """Every indicator of the examples ``ids``: index example_id, one column an indicator.
 
-    A set-level indicator is what the example would have in a random mixture of the study's size
-    (see Indicator.expected), the scale on which the rule was fitted.
+    A set-level indicator is what the example would have in a random mixture of ``size`` (default:
+    the study's; see Indicator.expected), the scale on which the rule was fitted.
 
     Raises SelectionError when an example lacks a score.
     """
@@ -112,5 +122,5 @@ def pool_indicators(
             columns[indicator.name] = values.to_numpy()
         else:
             vectors = embeddings_of(ids, models, warehouse)
-            columns[indicator.name] = indicator.expected(vectors, study.mixtures.size)
+            columns[indicator.name] = indicator.expected(vectors, size or study.mixtures.size)
     return pd.DataFrame(columns, index=wide.index).astype(np.float64)

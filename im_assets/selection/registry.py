@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from im_assets.rule.published import published_rule
 from im_assets.selection.selecting import SelectionError
 from im_resources.registry import Registry
 from im_resources.study import StrategySettings, Study, did_you_mean
@@ -71,20 +70,13 @@ def check_strategies(study: Study) -> None:
     """Check the strategies of ``selection`` and ``validation`` when the profile is read.
 
     Raises SelectionError when one is unknown, has wrong options, or reads an indicator that the
-    profile does not compute; or when a published rule does.
+    profile does not compute.
     """
     places: dict[str, StrategySettings] = {"selection": study.selection}
     if study.validation is not None:
         arms = study.validation.strategies
         places |= {f"validation.strategies.{name}": arm for name, arm in arms.items()}
     known = list(study.scoring.indicators)
-    if study.rule.source != "fitted":
-        lacking = [n for n in published_rule(study.rule.source).indicators if n not in known]
-        if lacking:
-            raise SelectionError(
-                f"rule.source: {study.rule.source} reads {', '.join(lacking)}, which the profile "
-                f"does not compute; scoring.indicators has: {', '.join(known)}"
-            )
     for place, settings in places.items():
         found, options = strategy_of(settings, place)
         read = [(f"{place}.strategy", name) for name in found.needs]

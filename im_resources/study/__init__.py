@@ -6,6 +6,7 @@ from im_resources.study.places import (
     PROJECT_ROOT,
     ProfileError,
     expand_variables,
+    resolve_files,
     resolve_path,
     state_home,
 )
@@ -69,6 +70,7 @@ __all__ = [
     "expand_variables",
     "fingerprint",
     "load_study",
+    "resolve_files",
     "resolve_path",
     "state_home",
 ]

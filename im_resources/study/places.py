@@ -1,5 +1,6 @@
 """Where things lie: the project, its profiles, and the folder of everything that is written."""
 
+import glob
 import os
 import re
 from pathlib import Path
@@ -28,6 +29,19 @@ def resolve_path(text: str) -> Path:
         return (PROJECT_ROOT / Path(expanded).expanduser()).resolve()
     except (OSError, RuntimeError, ValueError) as error:  # each by another version of Python
         raise ProfileError(f"path {text!r} cannot be used: {error}") from error
+
+
+def resolve_files(text: str) -> list[Path]:
+    """The files that a path with ``*``, ``**``, ``?`` or ``[…]`` in it means, sorted; of any other
+    path, and of a file that is named so itself, this one, there or not.
+
+    Raises ProfileError as `resolve_path` does.
+    """
+    path = resolve_path(text)
+    if not glob.has_magic(str(path)) or path.exists():
+        return [path]
+    found = map(Path, glob.glob(str(path), recursive=True))
+    return sorted(file for file in found if file.is_file())
 
 
 def expand_variables(text: str) -> str:

@@ -54,7 +54,7 @@ def study(tmp_path: Path, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 def grow(study: Study) -> None:
     """New rows for the pool's next version."""
-    with Path(study.data.candidates["food"].path or "").open("a", encoding="utf-8") as file:
+    with Path(str(study.data.candidates["food"].path)).open("a", encoding="utf-8") as file:
         file.writelines(json.dumps(row) + "\n" for row in valleys(6))
 
 

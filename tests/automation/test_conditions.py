@@ -61,7 +61,7 @@ def ticks(platform: Platform) -> Ticks:
 
 def new_rows(platform: Platform, source: str = "food") -> set[str]:
     """A new version of the pool; its new seeds, which nothing is finetuned on yet."""
-    path = Path(platform.study.data.candidates[source].path or "")
+    path = Path(str(platform.study.data.candidates[source].path))
     with path.open("a", encoding="utf-8") as file:
         file.writelines(json.dumps(row) + "\n" for row in valleys(6))
     assert platform.run("data").success
@@ -164,7 +164,7 @@ def test_a_run_that_failed_is_not_tried_for_ever(platform: Platform, ticks: Tick
 def test_new_scores_of_an_unseen_pool_lead_to_a_selection_of_the_same_rule(
     platform: Platform, ticks: Ticks
 ) -> None:
-    unseen = Path(platform.study.data.unseen["dolly"].path or "")
+    unseen = Path(str(platform.study.data.unseen["dolly"].path))
     row = {"instruction": "Why one more?", "context": "", "response": "Because it landed."}
     with unseen.open("a", encoding="utf-8") as file:
         file.write(json.dumps(row) + "\n")

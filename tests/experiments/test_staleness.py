@@ -76,7 +76,7 @@ def test_a_change_and_back_marks_nothing(platform: Platform) -> None:
 
 
 def test_a_file_written_again_with_the_same_rows_marks_nothing(platform: Platform) -> None:
-    source = Path(platform.study.data.candidates["weather"].path or "")
+    source = Path(str(platform.study.data.candidates["weather"].path))
     source.write_text(source.read_text(encoding="utf-8") + "\n", encoding="utf-8")
     assert platform.materialize("candidate_datasets").success
     assert platform.stale() == set()
@@ -90,7 +90,7 @@ def test_seeds_made_again_mark_nothing(platform: Platform) -> None:
 
 
 def test_a_row_more_marks_what_is_made_from_it(platform: Platform) -> None:
-    source = Path(platform.study.data.unseen["dolly"].path or "")
+    source = Path(str(platform.study.data.unseen["dolly"].path))
     text = source.read_text(encoding="utf-8")
     row = '{"instruction": "Why not?", "context": "", "response": "For no reason at all."}\n'
     source.write_text(text + row, encoding="utf-8")

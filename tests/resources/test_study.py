@@ -169,7 +169,6 @@ def test_a_missing_field_is_named(tmp_path: Path, field: str) -> None:
         ("mixtures.seeds", 3, "greater than or equal to 4"),
         ("finetuning.learning_rate", 1.5, "less than 1"),
         ("models.precision", "fp8", "'fp32', 'bf16'"),
-        ("data.candidates", {}, "at least 1"),
         ("data.candidates", ["a.jsonl"], "valid dictionary"),
         ("name", "../elsewhere", "pattern"),
     ],
@@ -344,3 +343,39 @@ def test_an_indicator_whose_column_would_be_anothers_is_refused(load: Load, name
     with pytest.raises(ProfileError, match=rf"(?i)scoring\.indicators: '{name}'") as caught:
         load(**{"scoring.indicators": {"len_in": "instruction_length", name: "mtld"}})
     assert "embedding" not in str(caught.value)  # the fault, and not the whole profile
+
+
+# -- a ready rule --------------------------------------------------------------------------------
+
+READY: dict[str, Any] = {"data": {"unseen": {"path": "b.jsonl"}}, "rule.source": "published_v1"}
+
+
+def test_a_ready_rule_needs_neither_candidates_nor_an_evaluation_set(load: Load) -> None:
+    study = load(**READY)
+    assert study.fits_nothing
+    assert study.data.evaluation is None
+    assert not load().fits_nothing
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"rule.source": "fitted"}, r"data\.candidates is missing: .*1 source.*ready rule"),
+        ({"data": {"candidates": {"a": {"path": "a"}}, "unseen": {"path": "b"}}},
+         r"data\.evaluation is missing"),
+        ({"validation": {}}, "validation: needs finetunes"),
+        ({"univariate": {}, "selection.size": "searched"},
+         r"univariate and selection\.size: searched: needs finetunes"),
+        ({"rule.source": "file"}, r"`path`, of a quality_rule\.json, goes with `source: file`"),
+        ({"rule.path": "rule.json"}, "goes with `source: file` and only with it"),
+        ({"rule": {"source": "file", "path": 7}}, r"rule\.path: Input should be a valid string"),
+        ({"rule.source": "published_v3"}, "published_v2"),
+        ({"data": {"unseen": {"path": []}}}, r"data\.unseen\.dolly\.path: .*at least 1 item"),
+        ({"data": {"unseen": {"path": ["a.jsonl", 7]}}}, r"data\.unseen\.dolly\.path"),
+    ],
+)  # fmt: skip
+def test_what_a_ready_rule_cannot_have_is_refused(
+    load: Load, changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ProfileError, match=message):
+        load(**READY | changes)

@@ -22,6 +22,7 @@ from im_assets.rule.figures import coefficient_figure, fit_figure, indicator_fig
 from im_assets.rule.fitting import fit_rule
 from im_assets.rule.published import published_rule
 from im_assets.rule.target import Target
+from im_resources.gpu import GpuResource
 from im_resources.study import RuleSettings, Study
 from tests.rule.data import random_study
 
@@ -38,7 +39,7 @@ def make_study(seeds: int | list[int] = 24, **rule: Any) -> Study:
             "data": {"candidates": {"a": source}, "unseen": source, "evaluation": source},
             "models": {"base": model, "embedding": model},
             "mixtures": {"seeds": seeds},
-            "scoring": {"indicators": dict.fromkeys(NAMES, "response_length")},
+            "scoring": {"indicators": dict.fromkeys(NAMES, "mtld")},
             "rule": rule,
         }
     )
@@ -64,7 +65,11 @@ def materialize(table: pd.DataFrame, study: Study) -> dg.ExecuteInProcessResult:
             checks.indicator_table_is_finite,
             checks.indicators_are_not_collinear,
         ],
-        resources={"study": study, "io_manager": dg.mem_io_manager},
+        resources={
+            "study": study,
+            "gpu": GpuResource(device="cpu"),
+            "io_manager": dg.mem_io_manager,
+        },
         raise_on_error=False,
     )
 
@@ -113,16 +118,23 @@ def test_a_rule_without_indicators_materializes() -> None:
     assert "ranks nothing" in str(event.metadata["warnings"].value)
 
 
-def test_a_published_rule_needs_its_indicators() -> None:
+def test_a_published_rule_needs_its_indicators_and_tells_what_differs(tmp_path: Path) -> None:
     study = make_study(source="published_v1")
     assert not materialize(random_study(), study).success
-    scoring = {"indicators": dict.fromkeys(["reward", "len_out", "knn_6"], "response_length")}
+    (tmp_path / "model.safetensors").write_bytes(b"only hashed")
+    model = {"path": str(tmp_path)}
+    scoring = {"indicators": dict.fromkeys(["reward", "len_out", "knn_6"], "mtld")}
     named = random_study().rename(columns={"x0": "reward", "x1": "len_out", "x2": "knn_6"})
-    study = Study.model_validate(study.model_dump() | {"scoring": scoring})
+    study = Study.model_validate(
+        study.model_dump() | {"scoring": scoring, "models": {"base": model, "embedding": model}}
+    )
     result = materialize(named, study)
     assert result.success
     rule = load_rule(result.output_for_node("quality_rule"))
-    assert rule == published_rule("published_v1")
+    own, *more = rule.warnings
+    assert rule.model_copy(update={"warnings": (own,)}) == published_rule("published_v1")
+    assert [w.indicator for w in more] == ["reward", "len_out", "knn_6", None]
+    assert {w.kind for w in more} == {"unproven"}
 
 
 @pytest.mark.parametrize(

@@ -43,7 +43,7 @@ def test_a_size_searched_for_an_earlier_rule_is_not_taken(own: Platform) -> None
 def test_arms_drawn_from_a_pool_that_grew_in_between_are_not_compared(own: Platform) -> None:
     pool = own.study.pools[0]
     key = own.table("validation_runs")["arm"].iloc[0]
-    path = Path(own.study.data.unseen[pool].path or "")
+    path = Path(str(own.study.data.unseen[pool].path))
     row = {"instruction": "Why not?", "context": "", "response": "For no reason at all, it is so."}
     path.write_text(path.read_text("utf-8") + json.dumps(row) + "\n", encoding="utf-8")
     assert own.materialize(f"{pool}_dataset", f"{pool}_scores").success

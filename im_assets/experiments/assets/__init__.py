@@ -35,6 +35,8 @@ def definitions_of(experiment: Experiment, study: Study) -> dg.Definitions:
 
 def definitions(study: Study) -> dg.Definitions:
     """What all experiments share: the base model's own losses, and answers where needed."""
+    if study.fits_nothing:
+        return dg.Definitions()
     answers = [base_answers] if rows_read(study) else []
     return dg.Definitions(
         assets=[base_losses, *answers], asset_checks=[finite_losses_check("base_losses")]

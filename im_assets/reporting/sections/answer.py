@@ -6,6 +6,7 @@ from im_assets.common.formatting import shown
 from im_assets.reporting.blocks import Fact, Facts, Section, Text
 from im_assets.reporting.gather import Gathered
 from im_assets.reporting.sections.validation import verdict_sentence
+from im_assets.rule.model import Rule
 
 KEY, TITLE = "answer", "The question, and the answer"
 # Sets so small say how the platform works, and nothing about data (the paper's hold 2000).
@@ -41,26 +42,37 @@ def rule_sentence(found: Gathered) -> str:
     if not rule.indicators:
         return f"{basis} found no indicator that tells better data from worse."
     target = rule.predicts
-    more = [c.name for c in rule.coefficients if target.sign * c.estimate < 0]
-    less = [c.name for c in rule.coefficients if target.sign * c.estimate > 0]
-    parts = [f"higher {_listed(more)}" if more else "", f"lower {_listed(less)}" if less else ""]
-    prefers = " and ".join(filter(None, parts))
+    prefers = preference(rule)
     if rule.source != "fitted":
         return f"The study uses a published rule, which prefers data with {prefers}."
     rank = rule.loo_spearman
     if rank is None:
         tail = f"how well it ranks {sets} that it has not seen is not defined"
     else:
-        how = (
-            "well" if rank >= 0.7 else "fairly" if rank >= 0.4
-            else "weakly" if rank > 0.15 else "no better than chance"
-        )  # fmt: skip
-        tail = f"it ranks {sets} that it has not seen {how} (Spearman {shown(rank, 'two')})"
+        tail = f"it ranks {sets} that it has not seen {how_well(rank)}"
     better = f"{target.direction} {target.measure_label}"
     evidence = found.evidence("permutation")
     chance = (evidence.loc[evidence["item"] == "r2", "verdict"] == "chance").any()
     doubt = ", and its fit is not distinguishable from chance" if chance else ""
     return f"{basis} finds {better} with {prefers}; {tail}{doubt}."
+
+
+def preference(rule: Rule) -> str:
+    """What a rule with indicators prefers: ``higher reward and lower ppl``."""
+    sign = rule.predicts.sign
+    more = [c.name for c in rule.coefficients if sign * c.estimate < 0]
+    less = [c.name for c in rule.coefficients if sign * c.estimate > 0]
+    parts = [f"higher {_listed(more)}" if more else "", f"lower {_listed(less)}" if less else ""]
+    return " and ".join(filter(None, parts))
+
+
+def how_well(rank: float) -> str:
+    """A rank correlation on unseen sets in words, with its number."""
+    how = (
+        "well" if rank >= 0.7 else "fairly" if rank >= 0.4
+        else "weakly" if rank > 0.15 else "no better than chance"
+    )  # fmt: skip
+    return f"{how} (Spearman {shown(rank, 'two')})"
 
 
 def selected_arms(found: Gathered) -> pd.DataFrame:

@@ -12,13 +12,10 @@ def section(found: Gathered) -> Section:
     sources = found.get("sources")
     if sources is None:
         return not_made(KEY, TITLE, "candidate_datasets", "mixed_samples")
-    facts = [Fact("candidates", "candidate examples kept", int(sources["kept"].sum()), "int")]
-    for name, pool in found.pools.items():
-        if pool.examples is not None:
-            several = len(found.pools) > 1
-            key = f"pool_{name}" if several else "pool"
-            label = "unseen examples to choose from" + (f" ({name})" if several else "")
-            facts.append(Fact(key, label, pool.examples, "int"))
+    facts = [
+        Fact("candidates", "candidate examples kept", int(sources["kept"].sum()), "int"),
+        *unseen(found),
+    ]
     if (evaluation := found.get("evaluation")) is not None:
         facts += [
             Fact("eval_instructions", "instructions to measure on",
@@ -46,11 +43,24 @@ def section(found: Gathered) -> Section:
             sources,
         )
     )
-    blocks.append(_quarantine(found))
+    blocks.append(quarantine(found))
     return Section(KEY, TITLE, tuple(blocks))
 
 
-def _quarantine(found: Gathered) -> Block:
+def unseen(found: Gathered) -> list[Fact]:
+    """How many examples there are to choose from."""
+    facts = []
+    for name, pool in found.pools.items():
+        if pool.examples is not None:
+            several = len(found.pools) > 1
+            key = f"pool_{name}" if several else "pool"
+            label = "unseen examples to choose from" + (f" ({name})" if several else "")
+            facts.append(Fact(key, label, pool.examples, "int"))
+    return facts
+
+
+def quarantine(found: Gathered) -> Block:
+    """How many rows were put aside, by table and reason."""
     frame = found.get("quarantined")
     if frame is None:
         return Text("No row was put into quarantine.")

@@ -27,8 +27,8 @@ def section(found: Gathered) -> Section:
             f"Source: {rule.reference}. {rule.predicts.direction.capitalize()} predicted "
             f"{rule.predicts.label} means better data."
         ),
-        Facts(_facts(rule)),
-        _coefficients(rule),
+        Facts(facts_of(rule)),
+        coefficients(rule),
         *(Text(warning.note, "warning") for warning in rule.warnings),
     ]
     if found.rule_of_other_points:
@@ -46,7 +46,8 @@ def section(found: Gathered) -> Section:
     return Section(KEY, TITLE, tuple(blocks))
 
 
-def _facts(rule: Rule) -> tuple[Fact, ...]:
+def facts_of(rule: Rule) -> tuple[Fact, ...]:
+    """What is known of the rule's fit."""
     facts = (
         Fact("n", "points behind it", rule.n, "int"),
         Fact("r2", "R²", rule.r2, "two"),
@@ -59,7 +60,8 @@ def _facts(rule: Rule) -> tuple[Fact, ...]:
     return facts if rule.source == "fitted" else facts[-1:]
 
 
-def _coefficients(rule: Rule) -> Table:
+def coefficients(rule: Rule) -> Table:
+    """The table of the rule's terms."""
     terms = pd.DataFrame([t.model_dump() for t in (rule.constant, *rule.coefficients)])
     level = f"{rule.confidence:.0%} " if rule.confidence else ""
     columns = (

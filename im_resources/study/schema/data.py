@@ -13,10 +13,11 @@ class DataSource(Settings):
 
     ADDED: ClassVar[Mapping[str, Any]] = {"max_line_mb": 10.0}
 
-    path: str | None = Field(
+    path: str | Annotated[tuple[str, ...], Field(min_length=1)] | None = Field(
         None,
-        description="Local file: .json, .jsonl, .parquet or .csv, each also .gz; relative to the "
-        "project, ${VARIABLES} expand. Give this or `hub`",
+        description="Local file: .json, .jsonl, .parquet or .csv, each also .gz; or a pattern with "
+        "*, ** or ? for several, or a list of these. Relative to the project, ${VARIABLES} expand. "
+        "Give this or `hub`",
     )
     hub: str | None = Field(None, description="Hugging Face dataset id, instead of `path`")
     config: str | None = Field(None, description="Hugging Face dataset configuration")
@@ -84,9 +85,10 @@ class DataSettings(Settings):
     ADDED: ClassVar[Mapping[str, Any]] = {"withdrawn": None}
 
     candidates: dict[Name, DataSource] = Field(
-        min_length=1,
+        default_factory=dict,
         description="The sources that mixtures are drawn from, each under a name of your own "
-        "(paper: Alpaca, OpenAssistant, StackExchange, WikiHow)",
+        "(paper: Alpaca, OpenAssistant, StackExchange, WikiHow). None, where a ready rule is "
+        "applied and nothing is finetuned (`rule.source`)",
     )
     unseen: dict[PoolName, DataSource] = Field(
         min_length=1,
@@ -94,9 +96,11 @@ class DataSettings(Settings):
         "with; a single source without a name is called dolly. Nothing of them is finetuned on "
         "before the rule stands (paper: databricks-dolly-15k)",
     )
-    evaluation: DataSource = Field(
+    evaluation: DataSource | None = Field(
+        None,
         description="Instructions with reference outputs that every finetune is measured on "
-        "(paper: 252 of Self-Instruct and 80 of Vicuna-bench)"
+        "(paper: 252 of Self-Instruct and 80 of Vicuna-bench). Without candidates it may be left "
+        "out; given, whatever would leak it is left out of the selection",
     )
 
     withdrawn: WithdrawnSettings | None = Field(

@@ -1,6 +1,7 @@
 """The regression, and what it predicts."""
 
-from typing import Annotated, Any, Literal, Self
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -20,12 +21,20 @@ class TargetSettings(Settings):
 
 
 class RuleSettings(Settings):
-    """How the rule is fitted (paper: stepwise least squares), or which published one is used."""
+    """How the rule is fitted (paper: stepwise least squares), or which ready one is applied."""
 
-    source: Literal["fitted", "published_v1", "published_v2"] = Field(
+    ADDED: ClassVar[Mapping[str, Any]] = {"path": None}
+
+    source: Literal["fitted", "published_v1", "published_v2", "file"] = Field(
         "fitted",
         description="fitted: on this study's mixtures; published_v1, published_v2: the paper's "
-        "coefficients, which hold only for its base and reward model",
+        "coefficients, which hold only for its base and reward model; file: the rule in `path`. A "
+        "rule that is not fitted here needs no `data.candidates` (docs/rule.md)",
+    )
+    path: str | None = Field(
+        None,
+        description="For `source: file`: the quality_rule.json of another study; ${VARIABLES} "
+        "expand",
     )
     target: TargetSettings = Field(
         TargetSettings(),
@@ -77,6 +86,14 @@ class RuleSettings(Settings):
     @classmethod
     def _short_form(cls, value: Any) -> Any:
         return {"measure": value} if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _file_of_the_rule(self) -> Self:
+        if (self.source == "file") != (self.path is not None):
+            raise ValueError(
+                "`path`, of a quality_rule.json, goes with `source: file` and only with it"
+            )
+        return self
 
     @model_validator(mode="after")
     def _no_cycle(self) -> Self:

@@ -104,6 +104,29 @@ class Study(Settings):
         return self
 
     @model_validator(mode="after")
+    def _ready_rule(self) -> Self:
+        """Without candidates nothing is finetuned: the rule is a ready one, and no part of the
+        study needs finetunes."""
+        if not self.fits_nothing:
+            if self.data.evaluation is None:
+                raise ValueError("data.evaluation is missing: what every finetune is measured on")
+            return self
+        if self.rule.source == "fitted":
+            raise ValueError(
+                "data.candidates is missing: a rule is fitted on them; give at least 1 source, or "
+                "apply a ready rule (rule.source: published_v1, published_v2 or file)"
+            )
+        parts = ("univariate", "validation", "judge", "transfer")
+        asked = [name for name in parts if getattr(self, name) is not None]
+        asked += ["selection.size: searched"] if self.selection.size == "searched" else []
+        if asked:
+            raise ValueError(
+                f"{' and '.join(asked)}: needs finetunes, and a study without data.candidates "
+                "makes none; leave it out, or give candidates"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _measured_points(self) -> Self:
         if self.rule.points[0] != "mixtures" or len(set(self.rule.points)) < len(self.rule.points):
             raise ValueError("`rule.points` has to begin with mixtures and name each once")
@@ -155,6 +178,11 @@ class Study(Settings):
     def folder(self) -> Path:
         """Where this study keeps its state: ``$IM_HOME/<name>`` (default ``var/<name>``)."""
         return state_home() / self.name
+
+    @property
+    def fits_nothing(self) -> bool:
+        """Whether the study only applies a ready rule to its pools, without any finetune."""
+        return not self.data.candidates
 
     @property
     def pools(self) -> tuple[str, ...]:
