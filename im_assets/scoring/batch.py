@@ -141,9 +141,8 @@ class ScoringBatch:
         """Each example as a unit vector, float32 [examples, 2 × dimensions].
 
         An example is the pair of its prompt and its response (of a conversation, the last ones):
-        the two unit sentence embeddings
-        side by side, scaled by 1/√2. The distance of two examples is thus the root mean square of
-        the distances of their prompts and of their responses.
+        the two unit sentence embeddings side by side, scaled by 1/√2. The distance of two examples
+        is thus the root mean square of the distances of their prompts and of their responses.
         """
         return self._once("embeddings", self._embeddings)
 
