@@ -175,5 +175,5 @@ def test_trl_reads_it_and_learns_the_replies(
     batch = trainer.data_collator([trainer.train_dataset[i] for i in range(len(data))])
     learned = [tokenizer.decode(row[row != -100]) for row in batch["labels"]]
     replies = ["你好.<|im_end|>So it is.<|im_end|>", "Five.<|im_end|>", "Yes.<|im_end|>"]
-    assert [text.strip() for text in learned] == (replies if shape else replies[1:2])
+    assert [str(text).strip() for text in learned] == (replies if shape else replies[1:2])
     assert trainer.train().training_loss > 0
