@@ -41,6 +41,7 @@ from im_resources.plugins import load_plugins
 from im_resources.runs import dead_runs_sensor, one_process_executor
 from im_resources.study import Study, load_study
 from im_resources.study.environment import check_history
+from im_resources.study.fingerprints import settings_content
 from im_resources.study.resource import StudyResource
 from im_resources.warehouse import WarehouseResource
 from im_resources.warehouse_io_manager import WarehouseIOManager
@@ -55,6 +56,7 @@ ROOMS = (
 KEYS: dict[str, Callable[[Study], Any]] = {
     "finetuning": lambda study: trainer_key(study.finetuning),
     "models": lambda study: (study.models, template_key(study.models.prompt)),
+    "models.loss_turns": lambda study: settings_content(study.models).get("loss_turns"),
     "models.prompt": lambda study: template_key(study.models.prompt),
     "evaluation.measures": lambda study: [(m.name, m.version) for m in measures_of(study)],
     "rule.target": lambda study: (study.rule.target, target_measure(study).version),

@@ -1,4 +1,8 @@
-"""What somebody else wrote, for showing: rows of data, answers of models, replies of servers."""
+"""What somebody else wrote: rows of data, answers of models, replies of servers."""
+
+import unicodedata
+
+SEPARATOR = "\x1f"  # stands between the texts of an example where it is hashed
 
 
 def printable(text: str) -> str:
@@ -20,3 +24,8 @@ def one_line(text: str, most: int) -> str:
     # An escape has up to ten characters, so that no more than these can be seen.
     line = printable(" ".join(text[: 10 * most].split()))
     return line if len(line) <= most else line[: most - 1].rstrip() + "…"
+
+
+def normalize(text: str) -> str:
+    """NFC, without outer white space and without the separator that ids rely on."""
+    return unicodedata.normalize("NFC", text.replace(SEPARATOR, "")).strip()

@@ -1,5 +1,6 @@
 """The data of a study as assets: the evaluation set, the candidates, and the unseen pool."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -8,6 +9,7 @@ import pandas as pd
 
 from im_assets.candidates.cleaning import clean
 from im_assets.candidates.forgetting import erase
+from im_assets.candidates.format_registry import NOT_TEXT
 from im_assets.candidates.reading import SourceError, read_source
 from im_assets.candidates.references import references
 from im_assets.candidates.versions import (
@@ -28,14 +30,20 @@ from im_assets.landing.ledger import admitted, source_of, target_source
 from im_assets.scoring.registry import columns_read
 from im_resources.adapter_store import AdapterStore
 from im_resources.study import DataSource, Study
+from im_resources.turns import TURNS, turns_in
 from im_resources.warehouse import Warehouse
 
 _TEXTS = {
     "source": ("VARCHAR", "Name of the source in the profile"),
     "line": ("BIGINT", "1-based line (JSONL, CSV) or row in that file"),
-    "instruction": ("VARCHAR", "What is asked"),
+    "instruction": ("VARCHAR", "What is asked; of a conversation, its last user turn"),
     "input": ("VARCHAR", "Context of the instruction; '' where none"),
-    "output": ("VARCHAR", "The response"),
+    "output": ("VARCHAR", "The response; of a conversation, its last reply"),
+    TURNS: (
+        "VARCHAR",
+        "Of a conversation, all turns before the response, as JSON; NULL of an instruction alone, "
+        "and no column where all are",
+    ),
     "category": ("VARCHAR", "The source's own category; '' where none"),
 }
 _EXAMPLES = {
@@ -68,7 +76,7 @@ def eval_set(
     own = study.data.evaluation
     assert own is not None
     rows = read_source("evaluation", own, verifiable=True)
-    return _store("eval_set", {"evaluation": own}, references(*rows), warehouse)
+    return _store("eval_set", {"evaluation": own}, references(*rows), warehouse, rows[0])
 
 
 def candidates_asset(made_from: Sequence[str] = ()) -> dg.AssetsDefinition:
@@ -108,7 +116,7 @@ def _candidate_datasets(
     added, withdrawn = changes(history, version - 1)
     return table(
         kept,
-        _metadata(sources, kept, quarantined)
+        _metadata(sources, kept, quarantined, rows[0])
         | {"pool version": version, "added": added, "withdrawn": withdrawn},
     )
 
@@ -155,7 +163,7 @@ def pool_asset(
         sources = {name: study.data.unseen[pool]}
         rows = _read({name: pool}, study, warehouse)
         cleaned = clean(*rows, study.cleaning, tables.get("eval_set"), withdrawn_ids(study))
-        return _store(f"{pool}_dataset", sources, cleaned, warehouse)
+        return _store(f"{pool}_dataset", sources, cleaned, warehouse, rows[0])
 
     return pool_dataset
 
@@ -187,11 +195,12 @@ def _store(
     sources: Mapping[str, DataSource],
     cleaned: tuple[pd.DataFrame, pd.DataFrame],
     warehouse: Warehouse,
+    rows: pd.DataFrame,
 ) -> dg.Output[pd.DataFrame]:
     """Writes the quarantine and wraps the kept rows with what the catalog shows of them."""
     kept, quarantined = cleaned
     _quarantine(asset, sources, kept, quarantined, warehouse)
-    return table(kept, _metadata(sources, kept, quarantined))
+    return table(kept, _metadata(sources, kept, quarantined, rows))
 
 
 def _quarantine(
@@ -216,18 +225,38 @@ def _quarantine(
 
 
 def _metadata(
-    sources: Mapping[str, DataSource], kept: pd.DataFrame, quarantined: pd.DataFrame
+    sources: Mapping[str, DataSource],
+    kept: pd.DataFrame,
+    quarantined: pd.DataFrame,
+    rows: pd.DataFrame,
 ) -> dict[str, Any]:
-    """What the catalog shows of a pool."""
+    """What the catalog shows of a pool, made of the ``rows`` that were read."""
     counts = kept["source"].value_counts()
+    talks = pd.Series([turns is not None for turns in turns_in(kept)], kept.index, dtype=bool)
+    conversations = kept["source"][talks].value_counts()
     return {
         "dagster/row_count": len(kept),
         "rows_by_source": dg.MetadataValue.json({s: int(counts[s]) for s in sources}),
+        "conversations_by_source": dg.MetadataValue.json(
+            {str(source): int(count) for source, count in conversations.items()}
+        ),
+        "not_text_by_source": dg.MetadataValue.json(not_text_by_source(rows)),
         "quarantined": len(quarantined),
         "quarantined_by_reason": dg.MetadataValue.json(_by_kind(quarantined)),
         "preview": preview(kept),
         "quarantine_preview": preview(quarantined),
     }
+
+
+def not_text_by_source(rows: pd.DataFrame) -> dict[str, dict[str, int]]:
+    """What readable rows hold that is left out, since it is no text or nothing learns from it: how
+    much of each kind, by source."""
+    found: dict[str, Counter[str]] = {}
+    if NOT_TEXT in rows:
+        for source, kinds in zip(rows["source"], rows[NOT_TEXT], strict=True):
+            if isinstance(kinds, dict):
+                found.setdefault(str(source), Counter()).update(kinds)
+    return {source: dict(kinds.most_common()) for source, kinds in found.items()}
 
 
 def forgotten_asset(study: Study) -> dg.AssetsDefinition:

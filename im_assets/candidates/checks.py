@@ -6,6 +6,7 @@ import pandas as pd
 from im_assets.candidates.assets import eval_set
 from im_assets.candidates.ngrams import words_of
 from im_resources.study import Study
+from im_resources.turns import asked
 
 
 @dg.asset_check(
@@ -103,7 +104,7 @@ def _leak_result(pool: pd.DataFrame, evaluation: pd.DataFrame, n: int) -> dg.Ass
 
 
 def _texts(frame: pd.DataFrame) -> list[tuple[str, str]]:
-    prompts = frame["instruction"] + " " + frame["input"]
+    prompts = map(asked, frame.to_dict("records"))
     return list(zip(prompts, frame["output"], strict=True))
 
 

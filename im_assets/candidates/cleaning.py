@@ -13,23 +13,25 @@ The tests are applied in this order, and the first that holds gives the reason:
 """
 
 import hashlib
-import unicodedata
-from collections.abc import Collection, Iterator
-from typing import Literal, NamedTuple
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
 
+from im_assets.candidates.format_registry import NOT_TEXT
 from im_assets.candidates.near_duplicates import NearDuplicates
 from im_assets.candidates.ngrams import Hashes, WordHashes, ngrams
 from im_assets.candidates.reading import ROW_COLUMNS, excerpt_of
 from im_resources.study import CleaningSettings
+from im_resources.texts import SEPARATOR, normalize
+from im_resources.turns import TURNS, asked, read_turns, turns_columns, write_turns
 
 KEPT_COLUMNS = [
     "example_id", "source", "line", "instruction", "input", "output", "category", "file",
 ]  # fmt: skip
+_TEXTS = ("instruction", "input", "output")
 QUARANTINED_COLUMNS = ["dataset", "source", "file", "line", "kind", "reason", "excerpt"]
-_SEPARATOR = "\x1f"
 
 
 class Reason(NamedTuple):
@@ -48,15 +50,22 @@ class Reason(NamedTuple):
     words: str
 
 
-def normalize(text: str) -> str:
-    """NFC, without outer white space and without the separator that `example_id` relies on."""
-    return unicodedata.normalize("NFC", text.replace(_SEPARATOR, "")).strip()
-
-
 def example_id(*texts: str) -> str:
     """The identity of an example: 16 hex digits of SHA-256 over its normalized texts."""
-    joined = _SEPARATOR.join(map(normalize, texts))
+    joined = SEPARATOR.join(map(normalize, texts))
     return hashlib.sha256(joined.encode()).hexdigest()[:16]
+
+
+def normalized(row: Mapping[Any, Any], *fields: str) -> dict[str, str]:
+    """A row's texts as they are stored and hashed: the fields, and ``turns`` where it has some."""
+    texts = {field: normalize(row[field]) for field in fields}
+    turns = read_turns(row.get(TURNS))
+    return texts if turns is None else texts | {TURNS: write_turns(turns)}
+
+
+def identity_of(row: Mapping[Any, Any]) -> str:
+    """The example_id of a row as it was read. Of a conversation, all of it counts."""
+    return example_id(*normalized(row, *_TEXTS).values())
 
 
 def clean(
@@ -71,7 +80,8 @@ def clean(
     Args:
         rows: as from `read_source`, with ``file`` where it is known, the sources in order, each in
             the order of its lines: of duplicates, the first row here stays. Further columns are
-            carried through.
+            carried through; of a conversation, all ``turns`` but the
+            system's are its prompt.
         rejected: rows that the readers could not use; they join the quarantine.
         settings: thresholds.
         evaluation: with columns eval_id, instruction, input, output; None skips the leak test.
@@ -87,25 +97,28 @@ def clean(
     first_with: dict[str, int] = {}
     rows = rows if "file" in rows else rows.assign(file="")
     places = [_place(*where) for where in rows[["source", "file", "line"]].itertuples(index=False)]
-    extra = [column for column in rows.columns if column not in (*ROW_COLUMNS, "file")]
+    extra = [c for c in rows.columns if c not in (*ROW_COLUMNS, "file", NOT_TEXT)]
     kept: list[tuple[object, ...]] = []
     dropped: list[tuple[object, ...]] = []
 
-    def fault(
-        number: int, instruction: str, input_: str, output: str, identity: str
-    ) -> Reason | None:
+    def fault(number: int, texts: Mapping[str, str], identity: str) -> Reason | None:
+        instruction, output = texts["instruction"], texts["output"]
+        turns = read_turns(texts.get(TURNS))
+        before = [turn.content for turn in turns] if turns else [instruction, texts["input"]]
         if not instruction or not output:
             return Reason("empty", f"empty {'output' if instruction else 'instruction'}")
-        if (length := len(instruction) + len(input_) + len(output)) > settings.max_chars:
+        if turns and not all(before):
+            return Reason("empty", f"empty turn {before.index('') + 1} of {len(before) + 1}")
+        if (length := sum(map(len, before)) + len(output)) > settings.max_chars:
             said = f"too long: {length} characters, max_chars is {settings.max_chars}"
             return Reason("too long", said)
-        prompt, response = hashes.of(f"{instruction} {input_}"), hashes.of(output)
+        prompt, response = hashes.of(asked(texts)), hashes.of(output)
         if leaks is not None and (leaked := leaks.find(prompt, response)):
             return Reason("leaks", f"leaks evaluation row {leaked}")
         if (first := first_with.setdefault(identity, number)) != number:
             return Reason("exact duplicate", f"exact duplicate of {places[first]}")
         words = np.concatenate([prompt, response])
-        core = np.concatenate([hashes.of(instruction), response])
+        core = words if turns else np.concatenate([hashes.of(instruction), response])
         if (first_like := near.find_or_add(number, words, core)) is not None:
             return Reason("near duplicate", f"near duplicate of {places[first_like]}")
         if identity in withdrawn:
@@ -113,19 +126,24 @@ def clean(
         return None
 
     for number, row in enumerate(rows.to_dict("records")):
-        texts = normalize(row["instruction"]), normalize(row["input"]), normalize(row["output"])
-        identity = example_id(*texts)
-        reason = fault(number, *texts, identity)
+        texts = normalized(row, *_TEXTS)
+        identity = example_id(*texts.values())
+        reason = fault(number, texts, identity)
+        own = [texts[field] for field in _TEXTS]
         if reason is None:
+            row |= {TURNS: texts.get(TURNS)}
             further = (row[column] for column in extra)
             place = row["source"], row["line"]
-            kept.append((identity, *place, *texts, row["category"], row["file"], *further))
+            kept.append((identity, *place, *own, row["category"], row["file"], *further))
         else:
-            shown = () if identity in withdrawn else texts
+            shown = () if identity in withdrawn else own
             excerpt = excerpt_of(" → ".join(filter(None, shown)))
             dropped.append(("", row["source"], row["file"], row["line"], *reason, excerpt))
     frame = pd.DataFrame(kept, columns=[*KEPT_COLUMNS, *extra])
-    return frame.astype({c: rows[c].dtype for c in extra}), quarantine(dropped, rejected)
+    frame = frame.astype({c: rows[c].dtype for c in extra})
+    if TURNS in frame and not turns_columns(frame):
+        frame = frame.drop(columns=TURNS)
+    return frame, quarantine(dropped, rejected)
 
 
 def _place(source: str, file: str, line: int) -> str:
@@ -149,7 +167,7 @@ class _Leaks:
         grams: list[Hashes] = []
         owners: list[str] = []
         for row in evaluation.to_dict("records"):
-            prompt = hashes.of(f"{row['instruction']} {row['input']}")
+            prompt = hashes.of(asked(row))
             for part in self._grams(prompt, hashes.of(row["output"])):
                 grams.append(part)
                 owners += [row["eval_id"]] * len(part)

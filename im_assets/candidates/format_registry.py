@@ -1,12 +1,14 @@
 """The registry of data formats: one raw row of a source becomes instruction, input and output.
 
+Of a conversation these are its last exchange, and ``turns`` beside them are all of it.
+
 A format is a function under the ``@data_format`` decorator: in a module of
 ``im_assets/candidates/formats/``, or in one that the profile names as a plugin. A source's line
 ``format: <name>`` puts it to use (docs/extending.md).
 """
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -14,10 +16,13 @@ from im_assets.candidates.records import BadValue
 from im_assets.candidates.rows import RowError, checked_text, label, listed, number_or_nan
 from im_resources.registry import Registry
 from im_resources.study import DataSettings, DataSource
+from im_resources.turns import TURNS, Turn, write_turns
 
-Read = Callable[..., Mapping[str, str]]
+Read = Callable[..., Mapping[str, Any]]
+Write = Callable[[Sequence[Turn]], dict[str, Any]]
 Registered = TypeVar("Registered", bound=Read)
 FIELDS = ("instruction", "input", "output", "category")
+NOT_TEXT = "not_text"  # what of a row is left out, as counts by kind
 # What is right, in an evaluation row: read where it is there, whatever the format.
 VERIFIABLE = ("answer", "pattern")
 
@@ -32,26 +37,35 @@ class DataFormat:
 
     Attributes:
         read: gives the fields of one raw row, a dict: ``instruction``, ``output``, and where there
-            are ``input`` and ``category``. It raises RowError for a row that it cannot use. If it
-            has a parameter ``needs_output``, it is told whether the source brings its reference
-            outputs in a column of their own; if it has ``fields``, it is given the profile's.
+            are ``input`` and ``category``; of a conversation also ``turns``, a list of Turn (all
+            that the output answers), and ``not_text``, counts by kind of what it leaves out. It
+            raises RowError for a row that it cannot use. If it has a parameter ``needs_output``, it
+            is told whether the source brings its reference outputs in a column of their own; if it
+            has ``fields``, it is given the profile's.
         columns: the column that each field is read from, of those without which no row can be used:
             a source none of whose rows has one of them is an error.
         optional: the columns that it reads beside these, where they are there; None where that is
             not known, and it is given all of them.
+        write: gives a row of this shape, of all turns of a conversation: a selection of such a pool
+            is exported with it. None: as instruction, input and output.
     """
 
     name: str
     read: Read
     columns: Mapping[str, str]
     optional: tuple[str, ...] | None = None
+    write: Write | None = None
 
 
 FORMATS = Registry[DataFormat]("data format", "im_assets.candidates.formats", FormatError)
 
 
 def data_format(
-    name: str, *, columns: Mapping[str, str], optional: tuple[str, ...] | None = None
+    name: str,
+    *,
+    columns: Mapping[str, str],
+    optional: tuple[str, ...] | None = None,
+    write: Write | None = None,
 ) -> Callable[[Registered], Registered]:
     """Register the decorated function as the format ``name`` (see DataFormat).
 
@@ -59,7 +73,7 @@ def data_format(
     """
 
     def register(read: Registered) -> Registered:
-        FORMATS.add(name, DataFormat(name, read, columns, optional), read)
+        FORMATS.add(name, DataFormat(name, read, columns, optional, write), read)
         return read
 
     return register
@@ -113,7 +127,8 @@ class RowReader:
 
     def parse(self, row: Any) -> dict[str, Any]:
         """The fields of a row: ``instruction``, ``input``, ``category`` and ``output``, or
-        ``outputs`` (a list of str) for an evaluation set; and the extra columns.
+        ``outputs`` (a list of str) for an evaluation set; the extra columns; and where there are
+        some, ``turns`` (JSON) and ``not_text`` (counts by kind).
 
         Raises:
             RowError: a field is missing, not text, or not valid Unicode.
@@ -125,6 +140,7 @@ class RowReader:
         if isinstance(row.get("category"), str | BadValue):  # else it only has this name by chance
             fields["category"] = row["category"]
         fields |= self._read(row)
+        turns, not_text = fields.pop(TURNS, None), fields.pop(NOT_TEXT, None)
         if self._outputs:
             fields.pop("output", None)
         wanted = [field for field in FIELDS if field != "output" or not self._outputs]
@@ -136,6 +152,11 @@ class RowReader:
             parsed[field] = "" if place is None else self._right(row, place)
         for column, kind in self._extra.items():
             parsed[column] = number_or_nan(row, column) if kind == "number" else label(row, column)
+        if turns:
+            checked = [Turn(role, checked_text(content, TURNS)) for role, content in turns]
+            parsed[TURNS] = write_turns(checked)
+        if not_text:
+            parsed[NOT_TEXT] = not_text
         return parsed
 
     def _right(self, row: dict[str, Any], column: str) -> str:
@@ -143,7 +164,7 @@ class RowReader:
         known = isinstance(row.get(column), str | int)
         return (label(row, column) or "") if known or column in self.required else ""
 
-    def _read(self, row: dict[str, Any]) -> Mapping[str, str]:
+    def _read(self, row: dict[str, Any]) -> Mapping[str, Any]:
         try:
             fields = self._format.read(row, **self._given)
         except RowError:
@@ -153,9 +174,9 @@ class RowReader:
                 f"format {self._format.name!r} failed with {type(error).__name__}: {error}; for a "
                 "row that cannot be used it has to raise RowError"
             ) from error
-        if not isinstance(fields, Mapping) or not set(fields) <= set(FIELDS):
+        if not isinstance(fields, Mapping) or not set(fields) <= {*FIELDS, TURNS, NOT_TEXT}:
             raise FormatError(
                 f"format {self._format.name!r} gave {fields!r}; expected a dict with "
-                f"{', '.join(FIELDS)}"
+                f"{', '.join(FIELDS)} (of a conversation also {TURNS} and {NOT_TEXT})"
             )
         return fields

@@ -20,9 +20,10 @@ from im_assets.candidates.files import (
     read_records,
     source_files,
 )
-from im_assets.candidates.format_registry import VERIFIABLE, FormatError, RowReader
+from im_assets.candidates.format_registry import NOT_TEXT, VERIFIABLE, FormatError, RowReader
 from im_assets.candidates.rows import RowError
 from im_resources.study import DataSource, did_you_mean
+from im_resources.turns import TURNS
 
 __all__ = ["REJECTED_COLUMNS", "ROW_COLUMNS", "SourceError", "excerpt_of", "read_source"]
 
@@ -52,10 +53,11 @@ def read_source(
         (rows, rejected): rows has `ROW_COLUMNS` and ``file`` (see `source_files`; of the hub, the
         dataset's id), with ``outputs`` (a list of str) in place of
         ``output`` when ``source.outputs`` is set, and the extra columns (float64, nan where there
-        is no number; text, None where there is none); rejected has `REJECTED_COLUMNS` and
-        ``file``. Every row of the source that is not blank is in exactly one of them. ``line`` is
-        1-based: the line of JSONL, that which a row of CSV begins on, the position in JSON, Parquet
-        and hub datasets.
+        is no number; text, None where there is none). Where some row has them, also ``turns`` (JSON
+        of a conversation, NULL elsewhere) and ``not_text`` (counts by kind of what was left out).
+        rejected has `REJECTED_COLUMNS` and ``file``. Every row of the source that is not blank is
+        in exactly one of them. ``line`` is 1-based: the line of JSONL, that which a row of CSV
+        begins on, the position in JSON, Parquet and hub datasets.
 
     Raises:
         SourceError: missing or damaged file, a pattern that no file matches, unknown kind,
@@ -98,6 +100,7 @@ def read_source(
             raise SourceError(_no_column(name, place, missing, names, needed[missing]))
     columns = [c if c != "output" or not source.outputs else "outputs" for c in ROW_COLUMNS]
     columns += ("file", *extra, *(VERIFIABLE if verifiable else ()))
+    columns += [column for column in (TURNS, NOT_TEXT) if any(column in row for row in rows)]
     frames = (
         pd.DataFrame(rows, columns=columns),
         pd.DataFrame(rejected, columns=[*REJECTED_COLUMNS, "file"]),

@@ -6,10 +6,12 @@ cannot be measured (no instruction, no output) or would be counted twice goes in
 
 import pandas as pd
 
-from im_assets.candidates.cleaning import Reason, example_id, normalize, quarantine
+from im_assets.candidates.cleaning import Reason, example_id, normalized, quarantine
 from im_assets.candidates.format_registry import VERIFIABLE
 from im_assets.candidates.reading import excerpt_of
 from im_assets.common.patterns import pattern_fault
+from im_resources.texts import normalize
+from im_resources.turns import TURNS, turns_columns
 
 REFERENCE_COLUMNS = [
     "eval_id", "output_index", "source", "line", "instruction", "input", "output", "category",
@@ -26,7 +28,8 @@ def references(rows: pd.DataFrame, rejected: pd.DataFrame) -> tuple[pd.DataFrame
         rejected: rows that the reader could not use; they join the quarantine.
 
     Returns:
-        (references, quarantined). ``eval_id`` is a hash of the prompt, so the outputs of one prompt
+        (references, quarantined), with ``turns`` where some prompt is a conversation. ``eval_id``
+        is a hash of the prompt, so the outputs of one prompt
         count as one instruction's also when they stand on several lines; ``output_index`` numbers
         an instruction's outputs from 0. What is right, ``answer`` and ``pattern`` ('' where none),
         is the instruction's: the first that one of its rows gives. A quarantined row is one output,
@@ -39,8 +42,9 @@ def references(rows: pd.DataFrame, rejected: pd.DataFrame) -> tuple[pd.DataFrame
     right: dict[str, dict[str, str]] = {}
     for row in rows.to_dict("records"):
         source, line, category = row["source"], row["line"], row["category"]
-        prompt = normalize(row["instruction"]), normalize(row["input"])
-        identity = example_id(*prompt)
+        texts = normalized(row, "instruction", "input")
+        prompt, turns = (texts["instruction"], texts["input"]), texts.get(TURNS)
+        identity = example_id(*texts.values())
         outputs = row["outputs"] if "outputs" in row else [row["output"]]
         given = {field: str(row.get(field, "")).strip() for field in VERIFIABLE}
         known = right.setdefault(identity, dict.fromkeys(VERIFIABLE, ""))
@@ -62,9 +66,11 @@ def references(rows: pd.DataFrame, rejected: pd.DataFrame) -> tuple[pd.DataFrame
                 index = counts[identity] = counts.get(identity, -1) + 1
                 first_line[identity, output] = line
                 right[identity] = {field: known[field] or given[field] for field in VERIFIABLE}
-                kept.append((identity, index, source, line, *prompt, output, category))
+                kept.append((identity, index, source, line, *prompt, output, category, turns))
                 continue
             excerpt = excerpt_of(" → ".join(filter(None, (*prompt, output))))
             dropped.append(("", source, row.get("file", ""), line, *reason, excerpt))
-    whole = [(*values, *right[str(values[0])].values()) for values in kept]
-    return pd.DataFrame(whole, columns=REFERENCE_COLUMNS), quarantine(dropped, rejected)
+    whole = [(*values, *right[str(values[0])].values(), turns) for *values, turns in kept]
+    frame = pd.DataFrame(whole, columns=[*REFERENCE_COLUMNS, TURNS])
+    columns = [*REFERENCE_COLUMNS, *turns_columns(frame)]
+    return frame[columns], quarantine(dropped, rejected)

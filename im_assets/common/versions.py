@@ -73,7 +73,8 @@ def with_settings(
 
     Args:
         keys: what stands for a setting that names entries of a registry, by its path: the entries'
-            own versions with it.
+            own versions with it; None where it does not count, as one that was added later at its
+            first value.
     """
     specs = {spec.key: spec for asset in assets for spec in asset.specs}
     versioned = {key for key, spec in specs.items() if spec.code_version is not None}
@@ -85,6 +86,7 @@ def with_settings(
             paths = spec.metadata.get(READS, ())
             own = settings_read(study, paths)
             own |= {path: keys[path](study) for path in paths if path in keys}
+            own = {p: value for p, value in own.items() if value is not None or p not in keys}
             parents = {dep.asset_key for dep in spec.deps if dep.asset_key in versioned}
             made_from = sorted(version(parent) for parent in parents)
             hashed = fingerprint(own, made_from)[:8]

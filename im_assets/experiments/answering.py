@@ -13,6 +13,7 @@ from im_resources.adapter_store import AdapterStore
 from im_resources.gpu import GpuResource
 from im_resources.language_model.template_registry import template_key
 from im_resources.study import Study, fingerprint
+from im_resources.turns import TURNS, texts_of, turns_in
 from im_resources.usage import count
 from im_resources.warehouse import Warehouse
 
@@ -37,7 +38,7 @@ def answers_fingerprint(
     return fingerprint(
         CODE_VERSION,
         model,
-        instructions[["eval_id", "instruction", "input"]].to_numpy().tolist(),
+        texts_of(instructions, ["eval_id", "instruction", "input"]),
         template_key(models.prompt),
         models.max_length,
         new_tokens,
@@ -51,7 +52,7 @@ def instructions_fingerprint(instructions: pd.DataFrame, study: Study) -> str:
     Args:
         instructions: as ``asked_of`` gives them.
     """
-    texts = instructions.to_numpy().tolist()
+    texts = texts_of(instructions, [c for c in instructions.columns if c != TURNS])
     models, tokens = study.models, study.evaluation.answer_tokens
     prompt = template_key(models.prompt)
     return fingerprint(CODE_VERSION, texts, prompt, models.max_length, tokens)
@@ -86,7 +87,8 @@ def answered(
 
     Args:
         trials: the trial of each partition key.
-        instructions: eval_id, instruction, input, one row each.
+        instructions: eval_id, instruction, input, and turns where some are conversations, one row
+            each.
         new_tokens: longest answer.
 
     Returns:
@@ -176,8 +178,9 @@ def answer_all(
             str(row.input),
             [],
             study.models.max_length,
+            turns=turns,
         ).prompt
-        for row in instructions.itertuples()
+        for row, turns in zip(instructions.itertuples(), turns_in(instructions), strict=True)
     ]
 
     def one(model_id: str) -> pd.DataFrame:

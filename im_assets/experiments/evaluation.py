@@ -13,6 +13,7 @@ from im_resources.adapter_store import AdapterStore
 from im_resources.gpu import GpuResource
 from im_resources.language_model.template_registry import template_key
 from im_resources.study import EvaluationSettings, Study, fingerprint
+from im_resources.turns import texts_of, turns_in
 from im_resources.usage import count
 from im_resources.warehouse import Warehouse
 
@@ -34,7 +35,7 @@ def evaluation_rows(eval_set: pd.DataFrame, settings: EvaluationSettings) -> pd.
 
 def evaluation_fingerprint(rows: pd.DataFrame, study: Study) -> str:
     """Everything on the evaluation's side that changes a loss: texts, prompt, cuts, code."""
-    texts = rows[["eval_id", "output_index", "instruction", "input", "output"]].to_numpy().tolist()
+    texts = texts_of(rows, ["eval_id", "output_index", "instruction", "input", "output"])
     models, settings = study.models, study.evaluation
     return fingerprint(
         CODE_VERSION,
@@ -58,6 +59,7 @@ def encode_evaluation(rows: pd.DataFrame, tokenizer: Any, study: Study) -> list[
             group["output"].tolist(),
             study.models.max_length,
             study.evaluation.max_output_tokens,
+            turns_in(group)[0],
         )
         for _, group in rows.groupby("eval_id", sort=False)
     ]

@@ -17,8 +17,9 @@ from im_assets.experiments.lineage import LineageError, set_id_of
 from im_assets.experiments.trainers import TrainingJob, trainer_key, trainer_of
 from im_resources.adapter_store import AdapterStore, Busy
 from im_resources.gpu import GpuResource
-from im_resources.language_model.template_registry import template_key
+from im_resources.language_model.template_registry import learned_key
 from im_resources.study import Study, fingerprint
+from im_resources.turns import turns_columns
 from im_resources.usage import count
 
 # Changes when the same set and settings would train to another adapter.
@@ -48,7 +49,7 @@ class Finetune:
 
     partition: str
     seed: int
-    examples: pd.DataFrame  # example_id, instruction, input, output
+    examples: pd.DataFrame  # example_id, instruction, input, output; turns where some have them
 
     @property
     def set_id(self) -> str:
@@ -60,8 +61,7 @@ class Finetune:
         return fingerprint(
             CODE_VERSION,
             base,
-            template_key(study.models.prompt),
-            study.models.max_length,
+            *learned_key(study.models),
             trainer_key(study.finetuning),
             self.seed,
             self.examples["example_id"].tolist(),
@@ -81,13 +81,7 @@ class Trained:
 
 def training_settings_id(study: Study) -> str:
     """The fingerprint of what a trial depends on beside its set, base and seed."""
-    models = study.models
-    return fingerprint(
-        CODE_VERSION,
-        template_key(models.prompt),
-        models.max_length,
-        trainer_key(study.finetuning),
-    )
+    return fingerprint(CODE_VERSION, *learned_key(study.models), trainer_key(study.finetuning))
 
 
 def finetunes(
@@ -98,7 +92,8 @@ def finetunes(
     Raises LineageError when a set holds an example that the pool no longer has, or is not the set
     that was drawn: it would silently be finetuned on another one.
     """
-    texts = examples[["example_id", "instruction", "input", "output"]]
+    columns = ["example_id", "instruction", "input", "output", *turns_columns(examples)]
+    texts = examples[columns]
     found = {}
     for key, members in samples.sort_values("position").groupby(experiment.column):
         rows = members[["example_id"]].merge(

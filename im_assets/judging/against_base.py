@@ -9,6 +9,7 @@ from im_assets.judging.comparing import PROMPT_VERSION
 from im_assets.judging.verdicts import judged_pairs, orders
 from im_resources.judge import Endpoint, LocalJudge
 from im_resources.study import fingerprint
+from im_resources.turns import TURNS
 from im_resources.warehouse import Warehouse
 
 FINETUNED, BASE = "finetuned", "base"
@@ -27,8 +28,8 @@ def verdicts_against_base(
     which answer alike are judged once.
 
     Args:
-        answers: eval_id, instruction, input, response, fingerprint, of one finetune or of many;
-            further columns are kept.
+        answers: eval_id, instruction, input (and turns), response, fingerprint, of one finetune or
+            of many; further columns are kept.
         base_answers: eval_id, response, fingerprint.
         judge: who is asked.
         on_verdict: called after each new verdict with how many there are.
@@ -70,4 +71,4 @@ def verdicts_against_base(
         for mine, theirs in zip(table["fingerprint"], table["base_fingerprint"], strict=True)
     ]
     texts = ["instruction", "input", "first_answer", "second_answer", "base_fingerprint"]
-    return table.drop(columns=texts), asked
+    return table.drop(columns=[*texts, *table.columns.intersection([TURNS])]), asked

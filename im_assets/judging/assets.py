@@ -26,6 +26,7 @@ from im_resources.adapter_store import AdapterStore
 from im_resources.gpu import GpuResource
 from im_resources.judge import Endpoint, JudgeError, LocalJudge
 from im_resources.study import Study
+from im_resources.turns import turns_columns
 from im_resources.warehouse import Warehouse
 
 ANSWERS = {
@@ -110,7 +111,8 @@ def definitions(study: Study) -> dg.Definitions:
             ignore_index=True,
         )
         rule_id = rule_of(arms, selection_samples)
-        answers = answers.assign(rule_id=rule_id)[list(ANSWERS)]
+        answers = answers.assign(rule_id=rule_id)
+        answers = answers[[*ANSWERS, *turns_columns(answers)]]
         return table(answers, {"rule": rule_id, **_answer_metadata(answers, len(new))})
 
     @dg.asset(
@@ -201,8 +203,9 @@ def rule_of(arms: Mapping[str, str], samples: pd.DataFrame) -> str:
 
 
 def answer_pairs(answers: pd.DataFrame, first: str, second: str) -> pd.DataFrame:
-    """One row an instruction: eval_id, instruction, input, first_answer, second_answer."""
-    texts = ["eval_id", "instruction", "input"]
+    """One row an instruction: eval_id, instruction, input (and turns), first_answer,
+    second_answer."""
+    texts = ["eval_id", "instruction", "input", *turns_columns(answers)]
     one = answers.loc[answers["arm"] == first, [*texts, "answer"]]
     two = answers.loc[answers["arm"] == second, ["eval_id", "answer"]]
     return one.rename(columns={"answer": "first_answer"}).merge(

@@ -11,6 +11,7 @@ from typing import Literal
 import pandas as pd
 
 from im_resources.study import JudgeSettings, fingerprint
+from im_resources.turns import turns_columns
 
 Letter = Literal["A", "B", "tie"]
 
@@ -38,9 +39,10 @@ _VERDICT = re.compile(
 
 
 def asked_instructions(eval_set: pd.DataFrame, settings: JudgeSettings) -> pd.DataFrame:
-    """The first instructions of the evaluation set: eval_id, instruction, input, one row each."""
+    """The first instructions of the evaluation set: eval_id, instruction, input, and turns where
+    some are conversations, one row each."""
     rows = eval_set.drop_duplicates("eval_id").head(settings.instructions)
-    return rows[["eval_id", "instruction", "input"]].reset_index(drop=True)
+    return rows[["eval_id", "instruction", "input", *turns_columns(rows)]].reset_index(drop=True)
 
 
 @dataclass(frozen=True)

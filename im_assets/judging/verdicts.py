@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from im_assets.judging.comparing import Comparison, Letter
+from im_resources.turns import TURNS, read_turns, transcript
 
 Outcome = Literal["win", "tie", "lose"]
 OUTCOMES: tuple[Outcome, ...] = ("win", "tie", "lose")
@@ -45,12 +46,15 @@ class Verdict:
     problem: str | None = None
 
 
-def orders(pair: Mapping[Any, str]) -> tuple[Comparison, Comparison]:
-    """A pair (instruction, input, first_answer, second_answer) in both orders."""
+def orders(pair: Mapping[Any, Any]) -> tuple[Comparison, Comparison]:
+    """A pair (instruction, input, first_answer, second_answer, and turns of a conversation) in both
+    orders."""
     first, second = pair["first_answer"], pair["second_answer"]
+    turns = read_turns(pair.get(TURNS))
+    context = pair["input"] if turns is None else transcript(turns)
     return (
-        Comparison(pair["instruction"], pair["input"], first, second),
-        Comparison(pair["instruction"], pair["input"], second, first),
+        Comparison(pair["instruction"], context, first, second),
+        Comparison(pair["instruction"], context, second, first),
     )
 
 

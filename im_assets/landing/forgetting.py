@@ -9,7 +9,7 @@ from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 
-from im_assets.candidates.cleaning import example_id
+from im_assets.candidates.cleaning import identity_of
 from im_assets.candidates.files import Fault, read_records
 from im_assets.candidates.reading import read_source
 from im_assets.landing.ledger import ADMITTED, entries, record, source_of, store_of
@@ -29,12 +29,7 @@ def forget_landed(ids: Collection[str], study: Study, warehouse: Warehouse) -> l
         for entry in entries(warehouse, status=ADMITTED):
             source = source_of(entry, study)
             rows, _ = read_source(entry.target, source)
-            texts = rows[["instruction", "input", "output"]].itertuples(index=False)
-            hit = {
-                int(line)
-                for line, words in zip(rows["line"], texts, strict=True)
-                if example_id(*words) in ids
-            }
+            hit = {int(r["line"]) for r in rows.to_dict("records") if identity_of(r) in ids}
             if not hit:
                 continue
             old = store.root / entry.file

@@ -23,6 +23,7 @@ COLUMNS = {
 }
 
 
+READ = {"exchange": "the last exchange", "conversation": "all turns"}
 MODELS = ("models", "scoring.indicators")
 
 
@@ -101,6 +102,7 @@ def _score(
         "examples": len(examples),
         "scored in this run": new,
         "backends": {i.name: i.backend.name for i in indicators},
+        "read of a conversation": {i.name: READ[i.backend.text] for i in indicators},
         "summary": preview(summary, rows=len(summary)),
     }
     return table(scores, metadata)

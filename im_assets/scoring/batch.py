@@ -5,7 +5,7 @@ KNN-i read the same embeddings. They are computed when the first indicator asks 
 """
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,8 +13,9 @@ import numpy as np
 import pandas as pd
 
 from im_resources.gpu import GpuResource
-from im_resources.language_model.template_registry import template_key
+from im_resources.language_model.template_registry import learned_key
 from im_resources.study import Study, fingerprint
+from im_resources.turns import Turn, turns_in
 
 # Changes when ScoringBatch.embeddings makes another vector of the same example.
 PAIR_VERSION = 1
@@ -47,8 +48,7 @@ class Models:
 
         models = self.study.models
         if name == "base":
-            base, prompt = self.gpu.base_fingerprint(self.study), template_key(models.prompt)
-            return fingerprint(base, prompt, models.max_length)
+            return fingerprint(self.gpu.base_fingerprint(self.study), *learned_key(models))
         source = getattr(models, "base" if name == "tokenizer" else name)
         if source is None:
             raise ValueError(f"an indicator needs models.{name}, which the profile does not set")
@@ -79,7 +79,12 @@ class Models:
 
 @dataclass(frozen=True)
 class ScoringBatch:
-    """Examples (columns example_id, instruction, input, output) and what models say of them."""
+    """Examples (columns example_id, instruction, input, output; turns where some are
+    conversations) and what models say of them.
+
+    An indicator reads the last exchange of a conversation (``prompts`` and the column ``output``)
+    or all of it (``all_prompts``, ``all_responses``, ``base_pass``).
+    """
 
     examples: pd.DataFrame
     models: Models
@@ -107,19 +112,37 @@ class ScoringBatch:
 
     @property
     def prompts(self) -> list[str]:
-        """Instruction and input of each example as one text."""
+        """Instruction and input of each example as one text; of a conversation, the last ones."""
         pairs = zip(self.examples["instruction"], self.examples["input"], strict=True)
         return [
             f"{instruction}\n\n{given}" if given else instruction for instruction, given in pairs
         ]
 
     @property
+    def all_prompts(self) -> list[str]:
+        """All that is no reply: of a conversation, every turn of others than the assistant."""
+        return [
+            prompt if turns is None else _joined(t for t in turns if t.role != "assistant")
+            for prompt, turns in zip(self.prompts, turns_in(self.examples), strict=True)
+        ]
+
+    @property
+    def all_responses(self) -> list[str]:
+        """The response; of a conversation, every reply."""
+        return [
+            output
+            if turns is None
+            else _joined([*(t for t in turns if t.role == "assistant"), Turn("assistant", output)])
+            for output, turns in zip(self.examples["output"], turns_in(self.examples), strict=True)
+        ]
+
+    @property
     def embeddings(self) -> np.ndarray:
         """Each example as a unit vector, float32 [examples, 2 × dimensions].
 
-        An example is the pair of its prompt and its response: the two unit sentence embeddings
-        side by side, scaled by 1/√2. The distance of two examples is thus the root mean square of
-        the distances of their prompts and of their responses.
+        An example is the pair of its prompt and its response (of a conversation, the last ones):
+        the two unit sentence embeddings side by side, scaled by 1/√2. The distance of two examples
+        is thus the root mean square of the distances of their prompts and of their responses.
         """
         return self._once("embeddings", self._embeddings)
 
@@ -132,3 +155,7 @@ class ScoringBatch:
         if name not in self._done:
             self._done[name] = compute()
         return self._done[name]
+
+
+def _joined(turns: Iterable[Turn]) -> str:
+    return "\n\n".join(turn.content for turn in turns)

@@ -22,12 +22,13 @@ from im_resources.study import ScoringSettings, fingerprint
 Score = Callable[..., np.ndarray | float]
 Registered = TypeVar("Registered", bound=Score)
 Scope = Literal["example", "set"]
+Text = Literal["exchange", "conversation"]
 Column = Literal["number", "text"]
 Columns = Callable[[Mapping[str, Any]], dict[str, Column]]
 # What the tables of examples have already.
 TAKEN = (
     "example_id", "source", "line", "instruction", "input", "output", "category", "since_version",
-    "file",
+    "file", "turns", "not_text",
 )  # fmt: skip
 
 
@@ -58,6 +59,7 @@ class Backend:
         columns: gives the columns of the source's rows that it reads, from its options.
         content: gives a hash of the files that its options name, which enters the cache key too.
         cached: whether scores are kept in the score cache. Off where they are read, not computed.
+        text: what of a conversation it reads: the last exchange, or all turns.
     """
 
     name: str
@@ -71,6 +73,7 @@ class Backend:
     columns: Columns | None = None
     content: Callable[[Mapping[str, Any]], str] | None = None
     cached: bool = True
+    text: Text = "exchange"
 
 
 BACKENDS = Registry[Backend]("indicator backend", "im_assets.scoring.indicators", IndicatorError)
@@ -177,6 +180,7 @@ def indicator(
     columns: Columns | None = None,
     content: Callable[[Mapping[str, Any]], str] | None = None,
     cached: bool = True,
+    text: Text = "exchange",
 ) -> Callable[[Registered], Registered]:
     """Register the decorated function as the backend ``name`` (see Backend for the arguments).
 
@@ -189,8 +193,9 @@ def indicator(
 
     def register(score: Registered) -> Registered:
         backend = Backend(
-            name, score, version, uses, layer, scope, weights, expected, columns, content, cached
-        )
+            name, score, version, uses, layer, scope, weights, expected, columns, content, cached,
+            text,
+        )  # fmt: skip
         BACKENDS.add(name, backend, score)
         return score
 

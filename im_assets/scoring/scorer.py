@@ -14,6 +14,7 @@ from im_assets.scoring.batch import Models, ScoringBatch
 from im_assets.scoring.registry import Indicator
 from im_resources.language_model.memory import enough_memory
 from im_resources.language_model.side_by_side import run_side_by_side, stop_point
+from im_resources.turns import turns_in
 from im_resources.usage import count
 from im_resources.warehouse import Warehouse
 
@@ -31,7 +32,8 @@ def score_missing(
     """Complete the caches for ``examples`` and return their scores.
 
     Args:
-        examples: columns example_id, instruction, input, output; each example_id once.
+        examples: columns example_id, instruction, input, output, and turns where some are
+            conversations; each example_id once.
         on_chunk: called with (examples done, examples to do) after each chunk.
 
     Returns:
@@ -106,6 +108,7 @@ def _score(
     # Longest first and alike in length inside a chunk: little padding, and the time left is an
     # upper bound.
     size = todo["instruction"].str.len() + todo["input"].str.len() + todo["output"].str.len()
+    size += [sum(len(t.content) for t in turns or ()) for turns in turns_in(todo)]
     todo = todo.iloc[np.argsort(-size.to_numpy(), kind="stable")]
     missing = todo["example_id"].map(wanted)
     chunk = models.study.scoring.chunk

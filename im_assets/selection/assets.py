@@ -9,6 +9,7 @@ import dagster as dg
 import numpy as np
 import pandas as pd
 
+from im_assets.candidates.format_registry import FORMATS
 from im_assets.common.charts.drawing import png_markdown
 from im_assets.common.presentation import presentation, preview, table
 from im_assets.experiments.assets import definitions_of
@@ -34,9 +35,10 @@ SELECTION_FILE = "selection.jsonl"
 COLUMNS = {
     "rank": ("bigint", "1 = first in the strategy's order"),
     "example_id": ("text", "Content hash of the example"),
-    "instruction": ("text", "What is asked"),
+    "instruction": ("text", "What is asked; of a conversation, its last user turn"),
     "input": ("text", "Context of the instruction"),
-    "output": ("text", "The response"),
+    "output": ("text", "The response; of a conversation, its last reply"),
+    "turns": ("text", "Of a conversation, all turns before the response, as JSON; else NULL"),
     "category": ("text", "The pool's own category"),
 }
 SIZE_COLUMNS = {
@@ -65,8 +67,8 @@ def selection_asset(pool_name: str, study: Study) -> dg.AssetsDefinition:
     @dg.asset(
         name=f"{pool_name}_selection",
         description="The examples of the unseen pool that the profile's strategy selects, with "
-        f"rank, predicted {target.label} and every indicator; also exported as JSONL, ready to "
-        "finetune on.",
+        f"rank, predicted {target.label} and every indicator; also exported as JSONL, in the "
+        "shape of its source and ready to finetune on.",
         ins={name: dg.AssetIn(name) for name in (*made_from, *["size_search"][: int(searched)])},
         **presentation(
             "selection",
@@ -94,7 +96,8 @@ def selection_asset(pool_name: str, study: Study) -> dg.AssetsDefinition:
         selection = ranked_table(pool.examples, pool.indicators, pool.rule, positions.tolist())
         selection = selection.assign(strategy=settings.strategy, rule_id=pool.rule.id)
         path = selection_file(study, pool_name)
-        export_jsonl(selection, path, pool.rule.predicts.predicted_column)
+        write = FORMATS.get(study.data.unseen[pool_name].format, "format").write
+        export_jsonl(selection, path, pool.rule.predicts.predicted_column, write)
         return table(selection, _selection_metadata(pool, positions, whole, selection, study, path))
 
     return pool_selection

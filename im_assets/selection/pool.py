@@ -25,8 +25,8 @@ class Pool:
     """The pool that is selected from.
 
     Attributes:
-        examples: example_id, instruction, input, output, and source and category where known; each
-            example_id once.
+        examples: example_id, instruction, input, output, turns where some are conversations, and
+            source and category where known; each example_id once.
         indicators: index example_id in the order of ``examples``; one column an indicator. A
             set-level one (KNN-i) is here what the example would have in a random mixture.
         rule: the fitted or published rule that quality_rule holds.

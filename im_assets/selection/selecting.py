@@ -2,14 +2,18 @@
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from im_assets.candidates.format_registry import Write
+from im_assets.candidates.formats.turns import write_messages
 from im_assets.rule.model import Rule
 from im_assets.rule.target import PAPER
+from im_resources.turns import Turn, turns_in
 
 
 class SelectionError(ValueError):
@@ -74,17 +78,43 @@ def compare_with_random(
     )
 
 
+def shaped(selection: pd.DataFrame, write: Write | None) -> list[dict[str, Any]]:
+    """The examples as rows to train on: all in one shape, which is that of their source.
+
+    Args:
+        selection: instruction, input, output, and turns where some are conversations.
+        write: of the source's data format. None: as instruction, input and output, or, where one is
+            a conversation all the same, as ``messages``.
+    """
+    texts, turns = ["instruction", "input", "output"], turns_in(selection)
+    rows = selection[texts].to_dict("records")
+    if write is None and not any(turns):
+        return [{str(name): text for name, text in row.items()} for row in rows]
+    shape = write or write_messages
+    return [
+        shape([*(before or _one_turn(row)), Turn("assistant", row["output"])])
+        for row, before in zip(rows, turns, strict=True)
+    ]
+
+
+def _one_turn(row: Mapping[Any, str]) -> list[Turn]:
+    return [Turn("user", "\n\n".join(filter(None, (row["instruction"], row["input"]))))]
+
+
 def export_jsonl(
-    selection: pd.DataFrame, path: Path, predicted: str = PAPER.predicted_column
+    selection: pd.DataFrame,
+    path: Path,
+    predicted: str = PAPER.predicted_column,
+    write: Write | None = None,
 ) -> None:
-    """Write instruction, input, output (and rank, and the column ``predicted``) as JSONL, by
-    rename."""
+    """Write the examples, ``shaped`` by ``write`` (and example_id, rank, and the column
+    ``predicted``) as JSONL, by rename."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".writing")
-    columns = ["instruction", "input", "output", "example_id", "rank", predicted]
+    facts = selection[["example_id", "rank", predicted]].to_dict("records")
     with temporary.open("w", encoding="utf-8") as file:
-        for row in selection[columns].to_dict("records"):
-            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+        for texts, row in zip(shaped(selection, write), facts, strict=True):
+            file.write(json.dumps(texts | row, ensure_ascii=False) + "\n")
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)

@@ -8,6 +8,7 @@ while the prompt is computed once.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import compress
 
 import torch
 
@@ -70,10 +71,12 @@ def collate(items: Sequence[int], encoded: Sequence[Encoded], device: torch.devi
                 mask[k, 0, start:stop, start:stop] = torch.ones(
                     len(out), len(out), dtype=torch.bool
                 ).tril()
-            rows += [k] * len(out)
-            predictors += [cut - 1, *range(start, stop - 1)][: len(out)]
-            targets += out
-            outputs += [j] * len(out)
+            said = [True] * len(out) if e.learned is None else e.learned
+            before = [cut - 1, *range(start, stop - 1)][: len(out)]
+            rows += [k] * sum(said)
+            predictors += compress(before, said)
+            targets += compress(out, said)
+            outputs += [j] * sum(said)
             start = stop
         positions[k, start:] = torch.arange(width - start)
     return Batch(

@@ -1,17 +1,21 @@
 """How an example becomes tokens: prompt template, response, and where a long one is cut.
 
 All templates (``models.prompt``) end where the response starts, and the loss is taken over response
-tokens only.
+tokens only: of a conversation, over those of all its replies, or of the last (``loss_turns``).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 import pandas as pd
 
+from im_resources.language_model.conversations import cues_of, fitting_context
 from im_resources.language_model.template_registry import template_of, write_prompt
 from im_resources.study import ModelSettings
+from im_resources.turns import Turn, turns_in
 
 # What is kept of a prompt's end when its middle is cut: enough for every template's response cue.
 PROMPT_TAIL = 12
@@ -19,15 +23,31 @@ PROMPT_TAIL = 12
 
 @dataclass(frozen=True)
 class Encoded:
-    """One instruction as token ids: the prompt, and one or more responses to it."""
+    """One instruction as token ids: the prompt, and one or more responses to it.
+
+    Of a conversation whose every reply is learned, the only output begins with the first reply and
+    holds the user's turns between them too; ``learned`` says which of its tokens are replies'.
+    """
 
     prompt: tuple[int, ...]
     outputs: tuple[tuple[int, ...], ...]
+    learned: tuple[bool, ...] | None = None
 
     @property
     def length(self) -> int:
         """Tokens of the prompt and all its responses."""
         return len(self.prompt) + sum(map(len, self.outputs))
+
+
+def replies_of(encoded: Encoded) -> Iterator[tuple[int, ...]]:
+    """The outputs; of a conversation whose every reply is learned, its replies."""
+    if encoded.learned is None:
+        yield from encoded.outputs
+        return
+    [said] = encoded.outputs
+    for learned, part in groupby(zip(said, encoded.learned, strict=True), key=itemgetter(1)):
+        if learned:
+            yield tuple(token for token, _ in part)
 
 
 def encode(
@@ -38,36 +58,96 @@ def encode(
     outputs: Sequence[str],
     max_length: int,
     max_output_tokens: int | None = None,
+    turns: Sequence[Turn] | None = None,
 ) -> Encoded:
-    """Tokenize one instruction with its responses.
+    """Tokenize one instruction, or the ``turns`` of a conversation, with its responses.
 
     Each prompt + response is at most ``max_length`` tokens. A prompt gives way first, down to half
-    of that (its middle is cut, so that the question's start and the response cue stay); then the
-    response loses its end. Only an uncut response closes with the end-of-sequence token.
+    of that: of a conversation its oldest exchanges, then of the prompt that is left the middle (so
+    that the question's start and the response cue stay). Then the response loses its end. Only an
+    uncut response closes with the end-of-sequence token.
 
-    Raises TemplateError when there is no such template.
+    Raises TemplateError when there is no such template, or it cannot write these turns.
     """
     found = template_of(template)
+    if turns is not None:
+        return _encode_turns(tokenizer, template, turns, outputs, max_length, max_output_tokens)[0]
     text, lead = write_prompt(found, instruction, context, tokenizer)
     prompt = list(tokenizer(text, add_special_tokens=found.special_tokens)["input_ids"])
+    bodies = _bodies(tokenizer, lead, outputs, max_output_tokens)
+    room = _room(bodies, max_length)
+    prompt = [prompt[i] for i in _kept(len(prompt), room)]
+    return Encoded(tuple(prompt), tuple(tuple(b[: max_length - len(prompt)]) for b in bodies))
+
+
+def _encode_turns(
+    tokenizer: Any,
+    template: str,
+    turns: Sequence[Turn],
+    outputs: Sequence[str],
+    max_length: int,
+    max_output_tokens: int | None = None,
+) -> tuple[Encoded, list[bool]]:
+    """The conversation, and which tokens of its prompt are of earlier replies."""
+    found = template_of(template)
+    # What stands before the last reply does not depend on how much of the conversation is kept.
+    lead = cues_of(found, turns, tokenizer)[-1].lead
+    bodies = _bodies(tokenizer, lead, outputs, max_output_tokens)
+    room = _room(bodies, max_length)
+    context = fitting_context(found, turns, tokenizer, room)
+    kept = _kept(len(context.ids), room)
+    encoded = Encoded(
+        tuple(context.ids[i] for i in kept),
+        tuple(tuple(body[: max_length - len(kept)]) for body in bodies),
+    )
+    return encoded, [context.learned[i] for i in kept]
+
+
+def _bodies(tokenizer: Any, lead: str, outputs: Sequence[str], most: int | None) -> list[list[int]]:
+    """The responses as token ids, each closed, of at most so many tokens."""
     bodies = [
         tokenizer(lead + output, add_special_tokens=False)["input_ids"] + [tokenizer.eos_token_id]
         for output in outputs
     ]
-    if max_output_tokens is not None:
-        bodies = [body[:max_output_tokens] for body in bodies]
+    return bodies if most is None else [body[:most] for body in bodies]
+
+
+def _room(bodies: list[list[int]], max_length: int) -> int:
+    """Tokens of the longest prompt that is kept whole."""
     longest = max(map(len, bodies), default=0)
-    room = max(max_length // 2, max_length - longest)
-    if len(prompt) > room:
-        tail = min(PROMPT_TAIL, room * 3 // 4)
-        prompt = prompt[: room - tail] + prompt[-tail:]
-    return Encoded(tuple(prompt), tuple(tuple(b[: max_length - len(prompt)]) for b in bodies))
+    return max(max_length // 2, max_length - longest)
+
+
+def _kept(length: int, room: int) -> Sequence[int]:
+    """Which tokens of a prompt stay: all, or those around its middle."""
+    if length <= room:
+        return range(length)
+    tail = min(PROMPT_TAIL, room * 3 // 4)
+    return [*range(room - tail), *range(length - tail, length)]
 
 
 def encode_examples(tokenizer: Any, models: ModelSettings, examples: pd.DataFrame) -> list[Encoded]:
-    """Tokenize examples (columns instruction, input, output) by the study's template and length."""
+    """Tokenize examples (columns instruction, input, output, and turns where some have them) by the
+    study's template and length, with the responses that the loss is over."""
     columns = (examples[name].tolist() for name in ("instruction", "input", "output"))
     return [
         encode(tokenizer, models.prompt, instruction, context, [output], models.max_length)
-        for instruction, context, output in zip(*columns, strict=True)
+        if turns is None
+        else encode_conversation(tokenizer, models, turns, output)
+        for instruction, context, output, turns in zip(*columns, turns_in(examples), strict=True)
     ]
+
+
+def encode_conversation(
+    tokenizer: Any, models: ModelSettings, turns: Sequence[Turn], output: str
+) -> Encoded:
+    """Tokenize a conversation with the replies that the loss is over: all, or the last."""
+    encoded, earlier = _encode_turns(tokenizer, models.prompt, turns, [output], models.max_length)
+    if models.loss_turns == "last" or True not in earlier:
+        return encoded
+    first, [last] = earlier.index(True), encoded.outputs
+    return Encoded(
+        encoded.prompt[:first],
+        ((*encoded.prompt[first:], *last),),
+        (*earlier[first:], *[True] * len(last)),
+    )

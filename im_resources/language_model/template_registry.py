@@ -6,12 +6,13 @@ A template is a function under the ``@prompt_template`` decorator: in a module o
 """
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, TypeVar
 
 from im_resources.registry import Registry
+from im_resources.study import ModelSettings
 
 Write = Callable[..., tuple[str, str]]
 Registered = TypeVar("Registered", bound=Write)
@@ -19,6 +20,24 @@ Registered = TypeVar("Registered", bound=Write)
 
 class TemplateError(ValueError):
     """A prompt template that there is not, or that gives something else than texts."""
+
+
+@dataclass(frozen=True)
+class Cue:
+    """What stands in a conversation before one of its replies, and right behind it.
+
+    Attributes:
+        prompt: from the reply before to where this one starts.
+        lead: between the prompt and the reply; tokenized with the reply.
+        end: what closes the reply, learned with it; None: the end-of-sequence token.
+    """
+
+    prompt: str
+    lead: str = ""
+    end: str | None = None
+
+
+WriteTurns = Callable[..., Sequence[Cue]]
 
 
 @dataclass(frozen=True)
@@ -33,12 +52,16 @@ class PromptTemplate:
         version: changes when the same instruction would get another prompt.
         special_tokens: whether the tokenizer adds what it begins a text with; off where the
             template writes these tokens itself.
+        turns: gives, of the turns that a reply follows, and the tokenizer, a Cue for each reply
+            among them and for the one that follows. None: each exchange is written as ``write``
+            does it (see ``conversations.cues_of``).
     """
 
     name: str
     write: Write
     version: int
     special_tokens: bool
+    turns: WriteTurns | None = None
 
 
 TEMPLATES = Registry[PromptTemplate](
@@ -47,7 +70,7 @@ TEMPLATES = Registry[PromptTemplate](
 
 
 def prompt_template(
-    name: str, *, version: int, special_tokens: bool = True
+    name: str, *, version: int, special_tokens: bool = True, turns: WriteTurns | None = None
 ) -> Callable[[Registered], Registered]:
     """Register the decorated function as the template ``name`` (see PromptTemplate).
 
@@ -55,7 +78,7 @@ def prompt_template(
     """
 
     def register(write: Registered) -> Registered:
-        TEMPLATES.add(name, PromptTemplate(name, write, version, special_tokens), write)
+        TEMPLATES.add(name, PromptTemplate(name, write, version, special_tokens, turns), write)
         return write
 
     return register
@@ -73,6 +96,15 @@ def template_key(name: str) -> str:
     """
     version = template_of(name).version
     return name if version == 1 else f"{name}@{version}"
+
+
+def learned_key(models: ModelSettings) -> list[Any]:
+    """What of the settings decides which tokens an example is, and which of them are learned.
+
+    Raises TemplateError when there is no such template.
+    """
+    key: list[Any] = [template_key(models.prompt), models.max_length]
+    return key if models.loss_turns == "all" else [*key, models.loss_turns]
 
 
 def write_prompt(

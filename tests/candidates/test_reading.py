@@ -17,8 +17,8 @@ ROWS = [
 
 def _turns(row: dict[str, str], names: tuple[str, str, str, str]) -> list[dict[str, str]]:
     role, content, user, assistant = names
-    said = [("system", "Be kind."), (user, row["instruction"]), (assistant, row["output"])]
-    said += [(user, "Another?"), (assistant, "No.")]
+    said = [("system", "Be kind."), (user, "Hello?"), (assistant, "Hello.")]
+    said += [(user, row["instruction"]), (assistant, row["output"])]
     return [{role: who, content: what} for who, what in said]
 
 
@@ -61,7 +61,9 @@ def test_round_trip(tmp_path: Path, kind: str, shape: str) -> None:
     assert set(rows["source"]) == {"mine"}
     assert rows["instruction"].tolist() == [row["instruction"] for row in ROWS]
     assert rows["output"].tolist() == [row["output"] for row in ROWS]
-    if shape in ("alpaca", "dolly", "fields"):
+    if shape in ("messages", "sharegpt"):
+        assert [turns.count('{"role"') for turns in rows["turns"]] == [4, 4]
+    else:
         assert rows["input"].tolist() == [row["input"] for row in ROWS]
         assert rows["category"].tolist() == [row["category"] for row in ROWS]
     if not kind.startswith("csv"):

@@ -16,6 +16,7 @@ from im_assets.judging.against_base import verdicts_against_base
 from im_resources.adapter_store import AdapterStore
 from im_resources.judge import Endpoint
 from im_resources.study import JudgeSettings, Study, load_study
+from im_resources.turns import Turn, write_turns
 from im_resources.warehouse import Warehouse
 from tests.experiments.small_study import gpu, mixtures, write_profile
 from tests.judging.endpoint_for_tests import KEY, longer_wins, serving
@@ -138,3 +139,18 @@ def test_an_instruction_that_the_base_did_not_answer_is_named(warehouse: Warehou
     judge: Any = NeverAsked()
     with pytest.raises(ValueError, match="no answer of the base model to e8"):
         verdicts_against_base(_answers("x", "a", "b"), _answers("base", "a"), judge, warehouse)
+
+
+def test_a_conversation_is_answered_as_a_whole(ask: Ask, trials: dict[str, str]) -> None:
+    def after(reply: str) -> pd.DataFrame:
+        talk = [Turn("user", "Say x."), Turn("assistant", reply), Turn("user", "Say a.")]
+        cells = pd.Series([write_turns(talk), *[None] * 3], dtype=object)
+        return INSTRUCTIONS.assign(turns=cells)
+
+    plain, _ = ask(trials, INSTRUCTIONS, new_tokens=TOKENS)
+    talked, new = ask(trials, after("Xylophone xylophone."), new_tokens=TOKENS)
+    assert len(new) == len(set(trials.values()))
+    assert set(talked[KEYS[0]]["fingerprint"]).isdisjoint(plain[KEYS[0]]["fingerprint"])
+    assert talked[KEYS[0]]["answer"][1:].tolist() == plain[KEYS[0]]["answer"][1:].tolist()
+    _, again = ask(trials, after("Xylophone xylophone."), new_tokens=TOKENS)
+    assert again == set()

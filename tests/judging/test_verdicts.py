@@ -20,6 +20,7 @@ from im_assets.judging.verdicts import (
     rate,
     tally,
 )
+from im_resources.turns import Turn, write_turns
 
 LETTERS: list[Letter] = ["A", "B", "tie"]
 LETTER = st.sampled_from(LETTERS)
@@ -156,3 +157,13 @@ def test_the_figure_shows_every_share_with_its_interval(outcomes: list[str]) -> 
     assert list(rows) == ["rule wins", "tie", "random wins"]
     assert rows["rule wins"]["value"] == outcomes.count("win") / len(outcomes)
     assert rows["tie"]["high"] == counts.shares["tie"].high
+
+
+def test_a_judge_sees_the_conversation_that_both_answers_follow() -> None:
+    pair = {"instruction": "And now?", "input": "", "first_answer": "Yes.", "second_answer": "No."}
+    turns = write_turns([Turn("user", "Hi"), Turn("assistant", "Hello."), Turn("user", "And now?")])
+    one, two = orders(pair | {"turns": turns})
+    assert "user: Hi\n\nassistant: Hello.\n\nuser: And now?" in one.prompt()
+    assert (two.a, two.b) == ("No.", "Yes.")
+    alone, _ = orders(pair | {"turns": None})
+    assert alone == orders(pair)[0]

@@ -197,8 +197,9 @@ def verdicts_asset(experiment: Experiment, study: Study) -> dg.AssetsDefinition:
         assert study.judge is not None
         require_base_answers(base_answers, asked_of(study, eval_set), study, gpu)
         rows = asked_instructions(evaluation_rows(eval_set, study.evaluation), study.judge)
-        kept = [experiment.column, *rows.columns, "response", "fingerprint", *TRIAL_COLUMNS]
+        kept = [experiment.column, "eval_id", "response", "fingerprint", *TRIAL_COLUMNS]
         mine = answers.loc[answers["eval_id"].isin(rows["eval_id"]), kept]
+        mine = mine.merge(rows, on="eval_id", validate="many_to_one")
         progress = Progress(context, "judging", 2 * len(mine), "verdicts")
         with judge_of(study, gpu) as judge:
             verdicts, _ = verdicts_against_base(

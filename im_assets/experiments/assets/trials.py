@@ -158,7 +158,7 @@ def adapters_asset(experiment: Experiment) -> dg.AssetsDefinition:
             {"pytorch", "huggingface"},
             {experiment.column: ("text", "Partition key"), **ADAPTERS},
             code_version=str(TRAINING_VERSION),
-            reads=("finetuning", *BASE),
+            reads=("finetuning", "models.loss_turns", *BASE),
             partition_column=experiment.column,
             gpu=True,
         ),

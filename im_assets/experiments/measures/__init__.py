@@ -23,6 +23,7 @@ import pandas as pd
 
 from im_resources.registry import Registry
 from im_resources.study import EvaluationSettings, JudgeSettings, Study
+from im_resources.turns import turns_columns
 
 Reads: TypeAlias = Literal["losses", "answers", "verdicts"]
 Scale: TypeAlias = Literal["log", "logit", "identity"]
@@ -164,7 +165,7 @@ def instructions_for(
     measures: Iterable[Measure], rows: pd.DataFrame, judge: JudgeSettings | None
 ) -> pd.DataFrame:
     """The instructions that have to be answered for the measures, in the set's order, one row each:
-    eval_id, instruction, input, category, answer, pattern.
+    eval_id, instruction, input, category, answer, pattern, and turns where some are conversations.
 
     Those that carry what a measure needs; the first `judge.instructions` for one that reads
     verdicts; all for one that reads answers and needs nothing of them.
@@ -185,6 +186,7 @@ def instructions_for(
         elif m.reads == "answers":
             wanted |= _carrying(each, m)
     columns = ["eval_id", "instruction", "input", "category", "answer", "pattern"]
+    columns += turns_columns(each)
     return each.loc[wanted, columns].reset_index(drop=True)
 
 

@@ -13,10 +13,11 @@ from im_assets.scoring.registry import indicator
 PUNCTUATION = re.compile(f"[{re.escape(string.punctuation)}]")
 
 
-@indicator("mtld", version=2)
+@indicator("mtld", version=2, text="conversation")
 def mtld(batch: ScoringBatch, threshold: float = 0.72) -> np.ndarray:
-    """Measure of textual lexical diversity of each response; 0 for a response without words."""
-    return np.array([text_mtld(text, threshold) for text in batch.examples["output"]])
+    """Measure of textual lexical diversity of each response (of a conversation, all its replies);
+    0 for a response without words."""
+    return np.array([text_mtld(text, threshold) for text in batch.all_responses])
 
 
 def text_mtld(text: str, threshold: float = 0.72) -> float:

@@ -44,19 +44,35 @@ def probe(batch: ScoringBatch, name: str) -> np.ndarray:
     return 1 / (1 + np.exp(-logit))
 
 
-@indicator("naturalness_proxy", version=1, uses=("base",), layer=LAYER, weights=WEIGHTS)
+@indicator(
+    "naturalness_proxy",
+    version=1,
+    uses=("base",),
+    layer=LAYER,
+    weights=WEIGHTS,
+    text="conversation",
+)
 def naturalness(batch: ScoringBatch) -> np.ndarray:
     """Do the words stand in a natural order?"""
     return probe(batch, "naturalness")
 
 
-@indicator("coherence_proxy", version=1, uses=("base",), layer=LAYER, weights=WEIGHTS)
+@indicator(
+    "coherence_proxy", version=1, uses=("base",), layer=LAYER, weights=WEIGHTS, text="conversation"
+)
 def coherence(batch: ScoringBatch) -> np.ndarray:
     """Does the response answer this instruction?"""
     return probe(batch, "coherence")
 
 
-@indicator("understandability_proxy", version=1, uses=("base",), layer=LAYER, weights=WEIGHTS)
+@indicator(
+    "understandability_proxy",
+    version=1,
+    uses=("base",),
+    layer=LAYER,
+    weights=WEIGHTS,
+    text="conversation",
+)
 def understandability(batch: ScoringBatch) -> np.ndarray:
     """Is the response complete enough to be understood?"""
     return probe(batch, "understandability")

@@ -26,8 +26,8 @@ class DataSource(Settings):
     format: str = Field(
         "alpaca",
         description="Shape of a row. alpaca: instruction, input, output; dolly: instruction, "
-        "context, response; messages, sharegpt: the first user turn of a conversation and the "
-        "reply to it; fields: columns as `fields` names them; or a format of a plugin",
+        "context, response; messages, sharegpt: conversations, all turns "
+        "(docs/conversations.md); fields: columns as `fields` names them; or a format of a plugin",
     )
     fields: (
         dict[Literal["instruction", "input", "output", "category", "answer", "pattern"], str] | None

@@ -1,6 +1,7 @@
 """Which models, and how they read a prompt."""
 
-from typing import Annotated, Literal, Self
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -31,6 +32,8 @@ class ModelSource(Settings):
 
 class ModelSettings(Settings):
     """The models that a study uses, and how a prompt is written for the base model."""
+
+    ADDED: ClassVar[Mapping[str, Any]] = {"loss_turns": "all"}
 
     base: ModelSource = Field(
         description="The model that is finetuned, and whose tokenizer and losses the indicators "
@@ -64,4 +67,9 @@ class ModelSettings(Settings):
         512,
         description="Tokens of prompt and response together, in training and in measuring; longer "
         "ones are cut (not printed in the paper)",
+    )
+    loss_turns: Literal["all", "last"] = Field(
+        "all",
+        description="Which replies of a conversation are trained on, and read by the indicators of "
+        "the base model: all, or the last. The evaluation loss is over the last always",
     )
