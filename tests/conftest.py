@@ -11,6 +11,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# A busy machine is no fault: hypothesis' own deadline for an example is an assertion of time.
+settings.register_profile("no deadline", deadline=None)
+settings.load_profile("no deadline")
 
 _HOME = tempfile.mkdtemp(prefix="im-tests-")
 os.environ["IM_HOME"] = f"{_HOME}/var"

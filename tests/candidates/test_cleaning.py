@@ -54,7 +54,7 @@ def test_identity_is_the_same_for_ever() -> None:
     assert example_id("Name a colour.", "", "Blue.") == "e15f8121ef23388f"
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.tuples(TEXT, TEXT, TEXT), max_size=12), st.integers(0, 3))
 def test_every_row_is_kept_or_quarantined(texts: list[tuple[str, str, str]], bad: int) -> None:
     rejected = pd.DataFrame(
@@ -67,7 +67,7 @@ def test_every_row_is_kept_or_quarantined(texts: list[tuple[str, str, str]], bad
     assert kept["example_id"].is_unique
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.tuples(TEXT, TEXT, TEXT), max_size=12), st.randoms(use_true_random=False))
 def test_order_does_not_change_what_survives_exact_duplicates(texts, random) -> None:  # type: ignore[no-untyped-def]
     shuffled = random.sample(texts, len(texts))

@@ -1,7 +1,7 @@
 """Versions of the pool: every row knows which hold it, and no version is ever edited."""
 
 import pandas as pd
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from im_assets.candidates.versions import (
@@ -31,7 +31,6 @@ def held(history: pd.DataFrame, version: int) -> Pool:
     return dict(zip(rows["example_id"], rows["source"], strict=True))
 
 
-@settings(deadline=None)
 @given(POOLS)
 def test_every_version_stays_what_it_was(pools: list[Pool]) -> None:
     history, versions = None, {}

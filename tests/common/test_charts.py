@@ -43,7 +43,7 @@ def hostile_charts() -> list[Chart]:
     return [points, rows, bars, densities_chart({HOSTILE: [1, 2, 3], "b": [2, 3]}, HOSTILE)]
 
 
-@settings(max_examples=15, deadline=None)  # the first loads Vega
+@settings(max_examples=15)
 @given(st.lists(st.tuples(values, values), min_size=1, max_size=8), WIDTHS)
 def test_every_point_lies_inside_the_picture(points: list[tuple[float, float]], w: float) -> None:
     x, y = zip(*points, strict=True)
