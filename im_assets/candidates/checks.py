@@ -4,7 +4,7 @@ import dagster as dg
 import pandas as pd
 
 from im_assets.candidates.assets import eval_set
-from im_assets.candidates.ngrams import words_of
+from im_assets.common.words import words_of
 from im_resources.study import Study
 
 

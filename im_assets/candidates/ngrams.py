@@ -1,6 +1,6 @@
 """Word n-grams as 64-bit hashes: the common ground of near-duplicate search and the leak check.
 
-Words are runs of letters, digits and underscores, lower-cased, so punctuation and layout do not
+Words are lower-cased and without punctuation (``im_assets/common/words.py``), so layout does not
 count. Each distinct word is hashed once (BLAKE2b); an n-gram is a polynomial over its words'
 hashes, computed for a whole text at once. Hashes are the same on every platform and in every
 process, and 64 bits make a chance collision negligible (about 1e-7 for ten million n-grams against
@@ -8,20 +8,15 @@ two hundred thousand).
 """
 
 import hashlib
-import re
 
 import numpy as np
 import numpy.typing as npt
 
+from im_assets.common.words import words_of
+
 Hashes = npt.NDArray[np.uint64]
 
-_WORD = re.compile(r"\w+")
 _MULTIPLIER = 0x9E3779B97F4A7C15  # odd, so that no word's hash loses bits
-
-
-def words_of(text: str) -> list[str]:
-    """The words of a text: lower-cased, without punctuation."""
-    return _WORD.findall(text.lower())
 
 
 class WordHashes(dict[str, int]):
