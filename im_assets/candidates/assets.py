@@ -9,6 +9,7 @@ import pandas as pd
 
 from im_assets.candidates.cleaning import clean
 from im_assets.candidates.forgetting import erase
+from im_assets.candidates.languages import LANGUAGE, by_source, with_language
 from im_assets.candidates.reading import SourceError, read_source
 from im_assets.candidates.references import references
 from im_assets.candidates.versions import (
@@ -43,6 +44,8 @@ _EXAMPLES = {
     "example_id": ("VARCHAR", "Hash of the normalized content"),
     **_TEXTS,
     "file": ("VARCHAR", "Name of the file, or id of the hub dataset, that it was read from"),
+    "language": ("VARCHAR", "ISO 639-1 code; zxx: no language; und: undetermined"),
+    "language_confidence": ("DOUBLE", "Probability of the likeliest language, 0 to 1"),
 }
 _CANDIDATES = _EXAMPLES | {SINCE: ("BIGINT", "The first version of the pool that holds it")}
 _REFERENCES = {
@@ -85,6 +88,7 @@ def candidates_asset(made_from: Sequence[str] = ()) -> dg.AssetsDefinition:
             "candidates",
             KINDS,
             _CANDIDATES,
+            code_version="2",
             reads=("data.candidates", "data.withdrawn", "cleaning"),
         ),
     )(_candidate_datasets)
@@ -99,6 +103,7 @@ def _candidate_datasets(
     sources = study.data.candidates
     rows = _read({name: name for name in sources}, study, warehouse)
     kept, quarantined = clean(*rows, study.cleaning, eval_set, withdrawn_ids(study))
+    kept = with_language(kept)
     name = "candidate_datasets"
     _quarantine(name, sources, kept, quarantined, warehouse)
     history = next_history(_history(name, warehouse), kept)
@@ -135,6 +140,7 @@ def pool_asset(pool: str, made_from: Sequence[str] = ()) -> dg.AssetsDefinition:
             "candidates",
             KINDS,
             _EXAMPLES,
+            code_version="2",
             reads=(f"data.unseen.{pool}", "data.withdrawn", "cleaning"),
         ),
     )
@@ -148,7 +154,8 @@ def pool_asset(pool: str, made_from: Sequence[str] = ()) -> dg.AssetsDefinition:
         name = pool if pool != "dolly" else "unseen"
         sources = {name: study.data.unseen[pool]}
         rows = _read({name: pool}, study, warehouse)
-        cleaned = clean(*rows, study.cleaning, eval_set, withdrawn_ids(study))
+        kept, quarantined = clean(*rows, study.cleaning, eval_set, withdrawn_ids(study))
+        cleaned = with_language(kept), quarantined
         return _store(f"{pool}_dataset", sources, cleaned, warehouse)
 
     return pool_dataset
@@ -226,9 +233,11 @@ def _metadata(
 ) -> dict[str, Any]:
     """What the catalog shows of a pool."""
     counts = kept["source"].value_counts()
+    languages = {} if LANGUAGE not in kept else by_source(kept)  # the evaluation set has none
     return {
         "dagster/row_count": len(kept),
         "rows_by_source": dg.MetadataValue.json({s: int(counts[s]) for s in sources}),
+        **({"languages_by_source": dg.MetadataValue.json(languages)} if languages else {}),
         "quarantined": len(quarantined),
         "quarantined_by_reason": dg.MetadataValue.json(_by_kind(quarantined)),
         "preview": preview(kept),
