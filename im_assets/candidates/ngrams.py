@@ -34,10 +34,15 @@ class WordHashes(dict[str, int]):
 
 def ngrams(words: Hashes, n: int) -> Hashes:
     """The distinct n-grams of a text's word hashes, sorted; none if there are fewer words."""
+    return np.unique(ngrams_at(words, n))
+
+
+def ngrams_at(words: Hashes, n: int) -> Hashes:
+    """The n-gram that begins at each word, [words - n + 1]; none if there are fewer words."""
     count = len(words) - n + 1
     if n < 1 or count < 1:
         return np.empty(0, dtype=np.uint64)
     total = np.zeros(count, dtype=np.uint64)
     for offset in range(n):  # integer arithmetic of numpy wraps, which is the modulus 2**64
         total = total * np.uint64(_MULTIPLIER) + words[offset : offset + count]
-    return np.unique(total)
+    return total
