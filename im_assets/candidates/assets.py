@@ -10,6 +10,7 @@ import pandas as pd
 from im_assets.candidates.cleaning import clean
 from im_assets.candidates.forgetting import erase
 from im_assets.candidates.format_registry import NOT_TEXT
+from im_assets.candidates.languages import LANGUAGE, by_source, with_language
 from im_assets.candidates.reading import SourceError, read_source
 from im_assets.candidates.references import references
 from im_assets.candidates.versions import (
@@ -50,6 +51,8 @@ _EXAMPLES = {
     "example_id": ("VARCHAR", "Hash of the normalized content"),
     **_TEXTS,
     "file": ("VARCHAR", "Name of the file, or id of the hub dataset, that it was read from"),
+    "language": ("VARCHAR", "ISO 639-1 code; zxx: no language; und: undetermined"),
+    "language_confidence": ("DOUBLE", "Probability of the likeliest language, 0 to 1"),
 }
 _CANDIDATES = _EXAMPLES | {SINCE: ("BIGINT", "The first version of the pool that holds it")}
 _REFERENCES = {
@@ -92,6 +95,7 @@ def candidates_asset(made_from: Sequence[str] = ()) -> dg.AssetsDefinition:
             "candidates",
             KINDS,
             _CANDIDATES,
+            code_version="2",
             reads=("data.candidates", "data.withdrawn", "cleaning"),
         ),
     )(_candidate_datasets)
@@ -106,6 +110,7 @@ def _candidate_datasets(
     sources = study.data.candidates
     rows = _read({name: name for name in sources}, study, warehouse)
     kept, quarantined = clean(*rows, study.cleaning, eval_set, withdrawn_ids(study))
+    kept = with_language(kept)
     name = "candidate_datasets"
     _quarantine(name, sources, kept, quarantined, warehouse)
     history = next_history(_history(name, warehouse), kept)
@@ -149,6 +154,7 @@ def pool_asset(
             "candidates",
             KINDS,
             _EXAMPLES,
+            code_version="2",
             reads=(f"data.unseen.{pool}", "data.withdrawn", "cleaning"),
         ),
     )
@@ -162,7 +168,10 @@ def pool_asset(
         name = pool if pool != "dolly" else "unseen"
         sources = {name: study.data.unseen[pool]}
         rows = _read({name: pool}, study, warehouse)
-        cleaned = clean(*rows, study.cleaning, tables.get("eval_set"), withdrawn_ids(study))
+        kept, quarantined = clean(
+            *rows, study.cleaning, tables.get("eval_set"), withdrawn_ids(study)
+        )
+        cleaned = with_language(kept), quarantined
         return _store(f"{pool}_dataset", sources, cleaned, warehouse, rows[0])
 
     return pool_dataset
@@ -234,9 +243,11 @@ def _metadata(
     counts = kept["source"].value_counts()
     talks = pd.Series([turns is not None for turns in turns_in(kept)], kept.index, dtype=bool)
     conversations = kept["source"][talks].value_counts()
+    languages = {} if LANGUAGE not in kept else by_source(kept)  # the evaluation set has none
     return {
         "dagster/row_count": len(kept),
         "rows_by_source": dg.MetadataValue.json({s: int(counts[s]) for s in sources}),
+        **({"languages_by_source": dg.MetadataValue.json(languages)} if languages else {}),
         "conversations_by_source": dg.MetadataValue.json(
             {str(source): int(count) for source, count in conversations.items()}
         ),

@@ -4,7 +4,8 @@ import dagster as dg
 import pandas as pd
 
 from im_assets.candidates.assets import eval_set
-from im_assets.candidates.ngrams import words_of
+from im_assets.candidates.leaks import COPY, SHORT
+from im_assets.common.words import words_of
 from im_resources.study import Study
 from im_resources.turns import asked
 
@@ -53,12 +54,12 @@ def eval_set_usable(eval_set: pd.DataFrame) -> dg.AssetCheckResult:
     asset="candidate_datasets",
     additional_ins={"eval_set": dg.AssetIn("eval_set")},
     blocking=True,
-    description="No candidate shares a run of words with the evaluation set",
+    description="No candidate holds a whole text of the evaluation set",
 )
 def candidates_do_not_leak(
     candidate_datasets: pd.DataFrame, eval_set: pd.DataFrame, study: dg.ResourceParam[Study]
 ) -> dg.AssetCheckResult:
-    """Fails when an example that mixtures draw from shares an n-gram with the evaluation set."""
+    """Fails when an example that mixtures draw from holds an evaluation text."""
     return _leak_result(candidate_datasets, eval_set, study.cleaning.leak_ngram)
 
 
@@ -71,27 +72,42 @@ def pool_does_not_leak(pool: str) -> dg.AssetChecksDefinition:
         name="unseen_does_not_leak",
         additional_ins={"eval_set": dg.AssetIn("eval_set")},
         blocking=True,
-        description="No unseen example shares a run of words with the evaluation set",
+        description="No unseen example holds a whole text of the evaluation set",
     )
     def check(
         examples: pd.DataFrame, eval_set: pd.DataFrame, study: dg.ResourceParam[Study]
     ) -> dg.AssetCheckResult:
-        """Fails when an example that could be selected shares an n-gram with the evaluation set."""
+        """Fails when an example that could be selected holds an evaluation text."""
         return _leak_result(examples, eval_set, study.cleaning.leak_ngram)
 
     return check
 
 
 def leaking_examples(pool: pd.DataFrame, evaluation: pd.DataFrame, n: int) -> list[str]:
-    """The example_ids that share n consecutive words with the evaluation set.
+    """The example_ids that hold a whole evaluation text, or nearly: ``COPY`` of its words, in runs
+    of n, or the whole of a short prompt.
 
     Independent of the cleaning: it compares the words themselves, not their hashes.
     """
-    known = {gram for row in _texts(evaluation) for text in row for gram in _runs(text, n)}
+    texts = [words_of(text) for row in _texts(evaluation) for text in row]
+    least = max(SHORT, n)
+    short = {tuple(words) for words in texts[::2] if 0 < len(words) < least}  # of the prompts
+    known: dict[tuple[str, ...], list[tuple[int, int]]] = {}
+    for number, words in enumerate(texts):
+        for start, run in enumerate(_runs(words, n) if len(words) >= least else []):
+            known.setdefault(run, []).append((number, start))
+
+    def copies(words: list[str]) -> bool:
+        covered: dict[int, set[int]] = {}
+        for run in set(_runs(words, n)) & known.keys():
+            for number, start in known[run]:
+                covered.setdefault(number, set()).update(range(start, start + n))
+        return any(len(places) >= COPY * len(texts[k]) for k, places in covered.items())
+
     return [
         example
         for example, row in zip(pool["example_id"], _texts(pool), strict=True)
-        if any(gram in known for text in row for gram in _runs(text, n))
+        if tuple(words_of(row[0])) in short or any(copies(words_of(text)) for text in row)
     ]
 
 
@@ -108,6 +124,5 @@ def _texts(frame: pd.DataFrame) -> list[tuple[str, str]]:
     return list(zip(prompts, frame["output"], strict=True))
 
 
-def _runs(text: str, n: int) -> list[tuple[str, ...]]:
-    words = words_of(text)
+def _runs(words: list[str], n: int) -> list[tuple[str, ...]]:
     return [tuple(words[i : i + n]) for i in range(len(words) - n + 1)]

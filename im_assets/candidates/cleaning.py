@@ -3,25 +3,23 @@
 The tests are applied in this order, and the first that holds gives the reason:
 
 1. empty instruction or output; longer than ``max_chars``;
-2. leak: the prompt (instruction and input) or the output shares ``leak_ngram`` consecutive words
-   with any text, prompt or reference output, of the evaluation set. Words are lower-cased and
-   stripped of punctuation. A phrase that only belongs to a common instruction template counts too:
-   what the losses are measured on must not be trained on in any part. A prompt shorter than that
-   leaks when it is the whole prompt of an evaluation row;
+2. leak: the prompt (instruction and input) or the output holds much of a text, prompt or reference
+   output, of the evaluation set (``leaks.py``);
 3. exact duplicate, then near duplicate, of an earlier row that is kept;
 4. withdrawn by its id. It comes last, so that what resembles a withdrawn row stays out with it.
 """
 
 import hashlib
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from im_assets.candidates.format_registry import NOT_TEXT
+from im_assets.candidates.leaks import Leak, Leaks
 from im_assets.candidates.near_duplicates import NearDuplicates
-from im_assets.candidates.ngrams import Hashes, WordHashes, ngrams
+from im_assets.candidates.ngrams import WordHashes
 from im_assets.candidates.reading import ROW_COLUMNS, excerpt_of
 from im_resources.study import CleaningSettings
 from im_resources.texts import SEPARATOR, normalize
@@ -92,7 +90,6 @@ def clean(
         (``dataset`` is ''); every row given is in exactly one of them.
     """
     hashes = WordHashes()
-    leaks = None if evaluation is None else _Leaks(evaluation, settings.leak_ngram, hashes)
     near = NearDuplicates(settings.near_duplicate_similarity)
     first_with: dict[str, int] = {}
     rows = rows if "file" in rows else rows.assign(file="")
@@ -101,23 +98,33 @@ def clean(
     kept: list[tuple[object, ...]] = []
     dropped: list[tuple[object, ...]] = []
 
+    whole = [normalized(row, *_TEXTS) for row in rows.to_dict("records")]
+    leaks: dict[int, Leak] = {}
+    if evaluation is not None:
+        found = Leaks(evaluation, settings.leak_ngram, settings.leak_coverage, hashes)
+        leaks = found.find(
+            (number, asked(texts), texts["output"])
+            for number, texts in enumerate(whole)
+            if _length(texts) <= settings.max_chars
+        )
+
     def fault(number: int, texts: Mapping[str, str], identity: str) -> Reason | None:
         instruction, output = texts["instruction"], texts["output"]
         turns = read_turns(texts.get(TURNS))
-        before = [turn.content for turn in turns] if turns else [instruction, texts["input"]]
+        before = _before(texts)
         if not instruction or not output:
             return Reason("empty", f"empty {'output' if instruction else 'instruction'}")
         if turns and not all(before):
             return Reason("empty", f"empty turn {before.index('') + 1} of {len(before) + 1}")
-        if (length := sum(map(len, before)) + len(output)) > settings.max_chars:
+        if (length := _length(texts)) > settings.max_chars:
             said = f"too long: {length} characters, max_chars is {settings.max_chars}"
             return Reason("too long", said)
-        prompt, response = hashes.of(asked(texts)), hashes.of(output)
-        if leaks is not None and (leaked := leaks.find(prompt, response)):
-            return Reason("leaks", f"leaks evaluation row {leaked}")
+        if (leak := leaks.get(number)) is not None:
+            return Reason("leaks", str(leak))
         if (first := first_with.setdefault(identity, number)) != number:
             return Reason("exact duplicate", f"exact duplicate of {places[first]}")
-        words = np.concatenate([prompt, response])
+        response = hashes.of(output)
+        words = np.concatenate([hashes.of(asked(texts)), response])
         core = words if turns else np.concatenate([hashes.of(instruction), response])
         if (first_like := near.find_or_add(number, words, core)) is not None:
             return Reason("near duplicate", f"near duplicate of {places[first_like]}")
@@ -126,7 +133,7 @@ def clean(
         return None
 
     for number, row in enumerate(rows.to_dict("records")):
-        texts = normalized(row, *_TEXTS)
+        texts = whole[number]
         identity = example_id(*texts.values())
         reason = fault(number, texts, identity)
         own = [texts[field] for field in _TEXTS]
@@ -146,6 +153,16 @@ def clean(
     return frame, quarantine(dropped, rejected)
 
 
+def _before(texts: Mapping[str, str]) -> list[str]:
+    """What comes before the response: instruction and input, or the turns of a conversation."""
+    turns = read_turns(texts.get(TURNS))
+    return [turn.content for turn in turns] if turns else [texts["instruction"], texts["input"]]
+
+
+def _length(texts: Mapping[str, str]) -> int:
+    return sum(map(len, _before(texts))) + len(texts["output"])
+
+
 def _place(source: str, file: str, line: int) -> str:
     return f"{source} ({file}) line {line}" if file else f"{source} line {line}"
 
@@ -157,34 +174,3 @@ def quarantine(dropped: list[tuple[object, ...]], rejected: pd.DataFrame) -> pd.
     parts = [part for part in (rejected.assign(dataset=""), frame) if len(part)]
     whole = pd.concat(parts, ignore_index=True)[QUARANTINED_COLUMNS] if parts else frame
     return whole.astype({c: "int64" if c == "line" else "string" for c in QUARANTINED_COLUMNS})
-
-
-class _Leaks:
-    """Finds the evaluation row that a text shares an n-gram with."""
-
-    def __init__(self, evaluation: pd.DataFrame, n: int, hashes: WordHashes) -> None:
-        self._n = n
-        grams: list[Hashes] = []
-        owners: list[str] = []
-        for row in evaluation.to_dict("records"):
-            prompt = hashes.of(asked(row))
-            for part in self._grams(prompt, hashes.of(row["output"])):
-                grams.append(part)
-                owners += [row["eval_id"]] * len(part)
-        merged = np.concatenate([*grams, np.empty(0, dtype=np.uint64)])
-        self._known, first = np.unique(merged, return_index=True)
-        self._owners = [owners[i] for i in first]
-
-    def find(self, prompt: Hashes, output: Hashes) -> str | None:
-        """The eval_id of a row that the prompt or the output shares an n-gram with, else None."""
-        for part in self._grams(prompt, output):
-            at = np.searchsorted(self._known, part)
-            hits = at[at < len(self._known)]
-            hits = hits[self._known[hits] == part[: len(hits)]]  # part is sorted, and so is `at`
-            if len(hits):
-                return self._owners[hits[0]]
-        return None
-
-    def _grams(self, prompt: Hashes, output: Hashes) -> Iterator[Hashes]:
-        yield ngrams(prompt, min(self._n, len(prompt)))
-        yield ngrams(output, self._n)

@@ -1,6 +1,6 @@
 """Word n-grams as 64-bit hashes: the common ground of near-duplicate search and the leak check.
 
-Words are runs of letters, digits and underscores, lower-cased, so punctuation and layout do not
+Words are lower-cased and without punctuation (``im_assets/common/words.py``), so layout does not
 count. Each distinct word is hashed once (BLAKE2b); an n-gram is a polynomial over its words'
 hashes, computed for a whole text at once. Hashes are the same on every platform and in every
 process, and 64 bits make a chance collision negligible (about 1e-7 for ten million n-grams against
@@ -8,20 +8,15 @@ two hundred thousand).
 """
 
 import hashlib
-import re
 
 import numpy as np
 import numpy.typing as npt
 
+from im_assets.common.words import words_of
+
 Hashes = npt.NDArray[np.uint64]
 
-_WORD = re.compile(r"\w+")
 _MULTIPLIER = 0x9E3779B97F4A7C15  # odd, so that no word's hash loses bits
-
-
-def words_of(text: str) -> list[str]:
-    """The words of a text: lower-cased, without punctuation."""
-    return _WORD.findall(text.lower())
 
 
 class WordHashes(dict[str, int]):
@@ -39,10 +34,15 @@ class WordHashes(dict[str, int]):
 
 def ngrams(words: Hashes, n: int) -> Hashes:
     """The distinct n-grams of a text's word hashes, sorted; none if there are fewer words."""
+    return np.unique(ngrams_at(words, n))
+
+
+def ngrams_at(words: Hashes, n: int) -> Hashes:
+    """The n-gram that begins at each word, [words - n + 1]; none if there are fewer words."""
     count = len(words) - n + 1
     if n < 1 or count < 1:
         return np.empty(0, dtype=np.uint64)
     total = np.zeros(count, dtype=np.uint64)
     for offset in range(n):  # integer arithmetic of numpy wraps, which is the modulus 2**64
         total = total * np.uint64(_MULTIPLIER) + words[offset : offset + count]
-    return np.unique(total)
+    return total

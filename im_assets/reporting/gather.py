@@ -6,10 +6,12 @@ from functools import cached_property
 
 import pandas as pd
 
+from im_assets.candidates.languages import CONFIDENCE, LANGUAGE
 from im_assets.common.versions import content_version
 from im_assets.rule.document import load_rule
 from im_assets.rule.model import Rule
 from im_assets.rule.target import Target, target_measure
+from im_assets.selection.composition import Composition, compositions
 from im_resources.study import Study, fingerprint
 from im_resources.warehouse import Warehouse
 
@@ -67,6 +69,7 @@ class PoolTables:
     examples: int | None = None
     selection: pd.DataFrame | None = field(default=None, repr=False)
     means: pd.DataFrame | None = field(default=None, repr=False)
+    compositions: tuple[Composition, ...] = ()
     worst: pd.DataFrame | None = field(default=None, repr=False)
 
 
@@ -165,6 +168,8 @@ def gather(study: Study, warehouse: Warehouse, with_rows: bool) -> Gathered:
             if name == "quarantined":
                 _columns(warehouse, "quarantined_examples", ("kind",), "candidate_datasets")
             tables[name] = warehouse.query(statement)
+    if (languages := _languages(known, warehouse)) is not None:
+        tables["languages"] = languages
     found = Gathered(study, tables)
     pools = {pool: _pool(found, pool, warehouse, with_rows) for pool in study.pools}
     points = warehouse.read_table("indicator_table") if "indicator_table" in tables else None
@@ -216,11 +221,28 @@ def _pool(found: Gathered, pool: str, warehouse: Warehouse, with_rows: bool) -> 
         examples = int(warehouse.query("report_pool.sql", {"dataset": dataset})["examples"][0])
     columns = found.columns(SELECTION)
     selected, means = _table(warehouse, selection, columns, with_rows), None
+    composed: list[Composition] = []
+    if selected is not None and examples is not None:
+        _columns(warehouse, dataset, (LANGUAGE,), dataset)
+        kinds = warehouse.query("composition.sql", {"dataset": dataset})
+        composed = compositions(kinds, selected["example_id"])
     if selected is not None and warehouse.has_table(scores):
         names = {"scores": scores, "selection": selection}
         means = warehouse.query("report_selected_means.sql", names)
     worst = _worst_of_pool(found, pool, warehouse) if with_rows else None
-    return PoolTables(examples, selected, means, worst)
+    return PoolTables(examples, selected, means, tuple(composed), worst)
+
+
+def _languages(found: Gathered, warehouse: Warehouse) -> pd.DataFrame | None:
+    """The languages of every pool that there is, by source."""
+    names = ("candidate_datasets", *(f"{pool}_dataset" for pool in found.study.pools))
+    parts = []
+    for name in filter(warehouse.has_table, names):
+        _columns(warehouse, name, (LANGUAGE, CONFIDENCE), name)
+        rows = warehouse.query("languages.sql", {"dataset": name})
+        rows["share"] = rows["examples"] / rows.groupby("source")["examples"].transform("sum")
+        parts.append(rows.assign(dataset=name))
+    return pd.concat(parts, ignore_index=True) if parts else None
 
 
 def _worst_of_pool(

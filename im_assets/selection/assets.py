@@ -21,6 +21,7 @@ from im_assets.rule.checks import drawn_by_this_rule_check
 from im_assets.rule.target import Target, target_measure
 from im_assets.scoring.batch import Models
 from im_assets.scoring.registry import Indicator, SetTooSmall, set_level
+from im_assets.selection.checks import composition_check
 from im_assets.selection.choosing import choose, resolve_size
 from im_assets.selection.experiment import size_experiment, size_key
 from im_assets.selection.figures import distribution_figure, size_figure
@@ -40,6 +41,7 @@ COLUMNS = {
     "output": ("text", "The response; of a conversation, its last reply"),
     "turns": ("text", "Of a conversation, all turns before the response, as JSON; else NULL"),
     "category": ("text", "The pool's own category"),
+    "language": ("text", "ISO 639-1 code; zxx: no language; und: undetermined"),
 }
 SIZE_COLUMNS = {
     "method": ("text", "blend_search, or grid: geometrically spaced sizes"),
@@ -164,8 +166,11 @@ def size_search_assets(study: Study) -> dg.Definitions:
 
 def definitions(study: Study) -> dg.Definitions:
     """The assets and checks of this room."""
-    selections = [selection_asset(pool, study) for pool in study.pools]
-    return dg.Definitions.merge(size_search_assets(study), dg.Definitions(assets=selections))
+    room = dg.Definitions(
+        assets=[selection_asset(pool, study) for pool in study.pools],
+        asset_checks=list(map(composition_check, study.pools)),
+    )
+    return dg.Definitions.merge(size_search_assets(study), room)
 
 
 def selection_file(study: Study, pool: str) -> Path:

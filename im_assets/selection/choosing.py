@@ -1,4 +1,4 @@
-"""Make a selection: a strategy's order, thinned by the profile's limits (quotas, duplicates)."""
+"""Make a selection: a strategy's order, thinned by the profile's quotas, strata and duplicates."""
 
 import numpy as np
 
@@ -57,7 +57,7 @@ def choose(
             raise SelectionError(
                 f"the limits of the selection leave {len(kept)} of the {size} examples wanted "
                 f"(pool: {len(pool)}); lower selection.size, or raise selection.max_share or "
-                "selection.near_duplicate_similarity"
+                "selection.near_duplicate_similarity, or leave out selection.stratify"
             )
         asked = min(2 * asked, len(pool))
 

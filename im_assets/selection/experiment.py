@@ -35,6 +35,7 @@ def size_experiment(study: Study) -> Experiment:
             "selection.strategy",
             "selection.options",
             "selection.max_share",
+            "selection.stratify",
             "selection.near_duplicate_similarity",
             "mixtures.size",
             "scoring.indicators",

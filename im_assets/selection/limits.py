@@ -1,13 +1,15 @@
-"""Limits on a selection, whatever strategy ranks: quotas, and no near duplicates.
+"""Limits on a selection, whatever strategy ranks: quotas, strata, and no near duplicates.
 
-One walk along the strategy's order keeps an example unless its source or category is full or it
-resembles one kept before; a strategy that turns out too short is asked for more (see choosing).
+One walk along the strategy's order keeps an example unless its source, category or language is full
+or it resembles one kept before; a strategy that turns out too short is asked for more (see
+choosing). Strata are quotas that sum to the selection's size, so that each is filled.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
 
+from im_assets.mixtures.drawing import allocate
 from im_assets.selection.pool import Pool
 from im_assets.selection.selecting import SelectionError
 from im_resources.study import SelectionSettings
@@ -21,11 +23,11 @@ class Limits:
     """What a selection of ``size`` may hold.
 
     ``groups`` holds, per quota, the number of each example's group [examples] and the most
-    examples that one group may have; ``vectors`` are unit vectors [examples, dimensions].
+    examples that each group may have [groups]; ``vectors`` are unit vectors [examples, dimensions].
     """
 
     size: int
-    groups: tuple[tuple[np.ndarray, int], ...]
+    groups: tuple[tuple[np.ndarray, np.ndarray], ...]
     vectors: np.ndarray | None
     similarity: float
 
@@ -35,28 +37,26 @@ class Limits:
 
         A share of ``size`` is rounded down, but one example of each group is always allowed.
 
-        Raises SelectionError when the pool has no such column as a quota counts.
+        Raises SelectionError when the pool has no such column as a quota or stratum counts.
         """
         threshold = settings.near_duplicate_similarity if settings else None
-        if settings is None or not (settings.max_share or threshold):
+        if settings is None or not (settings.max_share or settings.stratify or threshold):
             return None
         groups = []
         for column, share in settings.max_share.items():
-            if column not in pool.examples:
-                raise SelectionError(
-                    f"selection.max_share.{column}: the unseen pool has no column {column!r}; it "
-                    f"has: {', '.join(map(str, pool.examples.columns))}"
-                )
-            _, group = np.unique(
-                pool.examples[column].fillna("").astype(str).to_numpy(), return_inverse=True
-            )
-            groups.append((group, max(1, int(share * size + 1e-9))))
+            names, group = _grouped(pool, column, f"max_share.{column}")
+            groups.append((group, np.full(len(names), max(1, int(share * size + 1e-9)))))
+        if settings.stratify is not None:
+            names, group = _grouped(pool, settings.stratify, "stratify")
+            held = dict(zip(names, np.bincount(group).tolist(), strict=True))
+            parts = allocate(held, held, size)
+            groups.append((group, np.array([parts[name] for name in names])))
         vectors = pool.embeddings() if threshold else None
         return cls(size, tuple(groups), vectors, threshold or 1.0)
 
     def walk(self, order: np.ndarray) -> np.ndarray:
         """The first ``size`` positions of ``order`` that the limits allow; fewer if it ends."""
-        counts = [np.zeros(group.max(initial=0) + 1, dtype=int) for group, _ in self.groups]
+        counts = [np.zeros(len(most), dtype=int) for _, most in self.groups]
         kept: list[int] = []
         for start in range(0, len(order), BLOCK):
             block = order[start : start + BLOCK]
@@ -65,7 +65,7 @@ class Limits:
             twins = self._resembles(block, block)
             for row, position in enumerate(block.tolist()):
                 mine = [
-                    (count, group[position], most)
+                    (count, group[position], most[group[position]])
                     for count, (group, most) in zip(counts, self.groups, strict=True)
                 ]
                 if crowded[row] or any(count[number] >= most for count, number, most in mine):
@@ -84,3 +84,15 @@ class Limits:
             return np.zeros((len(some), len(others)), dtype=bool)
         resembling: np.ndarray = self.vectors[some] @ self.vectors[others].T > self.similarity
         return resembling
+
+
+def _grouped(pool: Pool, column: str, setting: str) -> tuple[list[str], np.ndarray]:
+    """The names of the column's groups, sorted, and the number of each example's, [examples]."""
+    if column not in pool.examples:
+        raise SelectionError(
+            f"selection.{setting}: the unseen pool has no column {column!r}; it has: "
+            f"{', '.join(map(str, pool.examples.columns))}"
+        )
+    values = pool.examples[column].fillna("").astype(str).to_numpy()
+    names, group = np.unique(values, return_inverse=True)
+    return names.tolist(), group

@@ -39,6 +39,7 @@ def validation_experiment(study: Study) -> Experiment:
             "validation.strategies",
             "validation.deciles",
             "selection.max_share",
+            "selection.stratify",
             "selection.near_duplicate_similarity",
             "mixtures.size",
             "scoring.indicators",

@@ -39,4 +39,22 @@ def test_dolly_is_cleaned_in_seconds_and_without_leaks(evaluation: pd.DataFrame)
     assert time.process_time() - start < 10
     assert len(kept) + len(quarantined) == 5000
     assert 4850 < len(kept) < 5000
-    assert leaking_examples(kept, evaluation, 8) == []
+    # Of Dolly's rows none is of the evaluation set: a phrase in common is no leak.
+    assert (quarantined["kind"] == "leaks").sum() <= 5
+    assert leaking_examples(kept, evaluation, CleaningSettings().leak_ngram) == []
+
+
+def test_rows_of_the_evaluation_set_are_found_among_others(evaluation: pd.DataFrame) -> None:
+    rows, rejected = read_source(
+        "unseen", DataSource(path=str(DATA / "unseen/dolly.jsonl.gz"), limit=1000)
+    )
+    long = evaluation[evaluation["output"].str.split().str.len() >= 12].iloc[::10]
+    copies = rows.head(len(long)).assign(
+        instruction=[f"Question {i}" for i in range(len(long))], output=long["output"].tolist()
+    )
+    mixed = pd.concat([rows, copies.assign(source="copied")], ignore_index=True)
+    kept, quarantined = clean(mixed, rejected, CleaningSettings(), evaluation)
+    assert "copied" not in set(kept["source"])
+    found = quarantined[quarantined["source"] == "copied"]
+    assert set(found["kind"]) == {"leaks"}
+    assert found["reason"].str.contains("evaluation line").all()

@@ -121,6 +121,8 @@ def pool(rows: int = 60) -> pd.DataFrame:
             "input": "",
             "output": [f"The river answer {i} is long. " * 40 for i in range(rows)],
             "category": "qa",
+            "language": ["en", "zh"] * (rows // 2),
+            "language_confidence": 0.9,
         }
     )
 
@@ -159,7 +161,9 @@ def tables(study: Study) -> Mapping[str, pd.DataFrame]:
         {"seed": ["seed-000"] * 3, "example_id": ["x", "y", "z"], "source": ["a", "a", "b"]}
     )
     found: dict[str, pd.DataFrame] = {
-        "candidate_datasets": pd.DataFrame({"source": ["a"] * 30 + ["b"] * 20}),
+        "candidate_datasets": pd.DataFrame({"source": ["a"] * 30 + ["b"] * 20}).assign(
+            language="en", language_confidence=0.9
+        ),
         "mixed_samples": drawn,
         "quarantined_examples": pd.DataFrame(
             {

@@ -238,3 +238,28 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
     with pytest.raises(FileExistsError, match=r"thesis\.txt"):
         write_report(report, folder)
     assert (folder / "thesis.txt").read_text() == "years of work"
+
+
+def test_a_collapsed_selection_is_told_in_the_first_paragraph(tmp_path: Path) -> None:
+    study = make_study()
+    warehouse = fill(tmp_path / "w.duckdb", study)
+    first = make_report(gather(study, warehouse, False), False, {}).section("answer").blocks[0]
+    assert isinstance(first, Text)
+    assert "Mind what it selects" not in first.text
+    pool = tables(study)["dolly_dataset"]
+    chinese = pool[pool["language"] == "zh"]["example_id"].head(20)
+    selection = tables(study)["dolly_selection"].assign(example_id=chinese.tolist())
+    warehouse.replace_table("dolly_selection", selection)
+    report = make_report(gather(study, warehouse, False), False, {})
+    first = report.section("answer").blocks[0]
+    assert isinstance(first, Text)
+    assert "100% of the selection is zh (language), and 50% of the pool" in first.text
+    document = report.document()["sections"]
+    [row] = [
+        r
+        for r in document["selection"]["tables"]["composition"]["rows"]
+        if (r["column"], r["group"]) == ("language", "zh")
+    ]
+    assert (row["selected"], row["pool"]) == (1.0, 0.5)
+    languages = document["data"]["tables"]["languages"]["rows"]
+    assert {(r["dataset"], r["language"]) for r in languages} >= {("dolly_dataset", "zh")}

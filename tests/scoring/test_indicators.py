@@ -15,6 +15,7 @@ from lexicalrichness import LexicalRichness
 from scipy.spatial.distance import cdist
 from sklearn.neighbors import NearestNeighbors
 
+from im_assets.common.words import words_of
 from im_assets.scoring.batch import ScoringBatch
 from im_assets.scoring.indicators.embedding_cosine import embedding_cosine
 from im_assets.scoring.indicators.length import instruction_length, response_length
@@ -22,6 +23,7 @@ from im_assets.scoring.indicators.mtld import mtld, text_mtld
 from im_assets.scoring.indicators.nearest_neighbour import expected_distance, nearest_neighbour
 from im_assets.scoring.indicators.perplexity import perplexity
 from im_resources.study import PROJECT_ROOT
+from tests.common.test_words import CLAUSES
 from tests.scoring.demo_models import demo_study, models_of, sample
 
 DATA = Path(os.environ.get("IM_DATA_DIR") or PROJECT_ROOT.parent / "shared" / "data")
@@ -62,6 +64,19 @@ def test_mtld_is_lexicalrichness_on_real_data() -> None:
 @given(st.lists(st.sampled_from(["the", "cat", "sat", "on-a", "mat.", "3", "Ω", "_"])))
 def test_mtld_is_lexicalrichness_on_repetitive_texts(words: list[str]) -> None:
     assert_mtld_is_the_references([" ".join(words)])
+
+
+@pytest.mark.parametrize("name", sorted(CLAUSES))
+def test_mtld_of_a_script_without_blanks_is_the_references_on_its_words(name: str) -> None:
+    text = CLAUSES[name] * 3
+    spaced = " ".join(words_of(text))
+    assert text_mtld(text) == pytest.approx(reference_mtld(spaced), abs=1e-9)
+    assert text_mtld(text) > 5  # as one word a clause: 1 for the first repetition
+
+
+def test_a_chinese_text_that_repeats_itself_is_less_diverse() -> None:
+    text = CLAUSES["chinese"]
+    assert text_mtld("我喜欢学习。" * 10) < 6 < text_mtld(text)
 
 
 @pytest.mark.parametrize("text", ["", "  \n", "42 - 17 = 25", "…?!"[1:], "—"])

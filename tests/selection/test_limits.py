@@ -123,3 +123,27 @@ def test_a_quota_on_a_column_that_is_not_there_is_named() -> None:
         SelectionError, match=r"max_share\.category: .*no column 'category'; it has"
     ):
         choose(SelectionSettings(max_share={"category": 0.5}), bare, 3, 0)
+
+
+@pytest.mark.parametrize("name", ["rule", "random", "set_aware"])
+def test_strata_have_the_shares_of_the_pool(name: str) -> None:
+    pool = small_pool(200)
+    languages = np.array(["en"] * 150 + ["zh"] * 40 + ["th"] * 10)
+    pool = small_pool(200, examples=pool.examples.assign(language=languages))
+    limit = SelectionSettings(strategy=name, stratify="language")
+    counts = pool.examples["language"].iloc[choose(limit, pool, 40, 0)].value_counts()
+    assert counts.to_dict() == {"en": 30, "zh": 8, "th": 2}
+    # Within a stratum, the strategy's own order.
+    if name == "rule":
+        order = choose(StrategySettings(strategy=name), pool, 200, 0)
+        best = order[languages[order] == "zh"][:8]
+        assert set(best) < set(choose(limit, pool, 40, 0))
+
+
+def test_a_language_has_a_quota() -> None:
+    languages = ["zh"] * 45 + ["en"] * 15
+    pool = small_pool(60, examples=small_pool(60).examples.assign(language=languages))
+    chosen = choose(SelectionSettings(max_share={"language": 0.5}), pool, 20, 0)
+    assert pool.examples["language"].iloc[chosen].value_counts().to_dict() == {"zh": 10, "en": 10}
+    with pytest.raises(SelectionError, match=r"selection\.stratify: .*no column 'language'"):
+        choose(SelectionSettings(stratify="language"), small_pool(9), 3, 0)

@@ -7,6 +7,7 @@ from im_assets.reporting.blocks import Fact, Facts, Section, Text
 from im_assets.reporting.gather import Gathered
 from im_assets.reporting.sections.validation import verdict_sentence
 from im_assets.rule.model import Rule
+from im_assets.selection.composition import concentration
 
 KEY, TITLE = "answer", "The question, and the answer"
 # Sets so small say how the platform works, and nothing about data (the paper's hold 2000).
@@ -17,7 +18,8 @@ QUESTION = "Which instruction data is worth finetuning on?"
 def section(found: Gathered) -> Section:
     """What the study says, how far it was checked, and at what scale."""
     sentences = [rule_sentence(found), *selection_sentences(found)]
-    blocks = [Text(f"{QUESTION} {sentences[0]}", "answer")]
+    first = " ".join([QUESTION, sentences[0], *collapse_sentences(found)])
+    blocks = [Text(first, "answer")]
     blocks += [Text(sentence, "answer") for sentence in sentences[1:]]
     if found.study.label:
         scale = f"Scale: {found.study.label}. A result holds for this model, data and size."
@@ -109,6 +111,16 @@ def selection_sentences(found: Gathered) -> list[str]:
         f"Checked by finetuning. {verdict_sentence(row, found.target)}"
         for _, row in largest.iterrows()
     ]
+
+
+def collapse_sentences(found: Gathered) -> list[str]:
+    """For each pool whose selection is of one kind of example, that it is, with the shares."""
+    sentences = []
+    for name, pool in found.pools.items():
+        if said := concentration(list(pool.compositions)):
+            of = f" of {name}" if len(found.pools) > 1 else ""
+            sentences.append(f"Mind what it selects{of}, which is much of one kind: {said}.")
+    return sentences
 
 
 def _numbers(found: Gathered) -> tuple[Facts, ...]:

@@ -5,6 +5,7 @@ from im_assets.reporting.gather import Gathered
 from im_assets.reporting.sections.absent import not_made
 
 KEY, TITLE = "data", "The data"
+LONG = 12  # rows of a table from which it is behind a click
 
 
 def section(found: Gathered) -> Section:
@@ -43,6 +44,23 @@ def section(found: Gathered) -> Section:
             sources,
         )
     )
+    if (languages := found.get("languages")) is not None:
+        blocks.append(
+            Table.of(
+                "languages",
+                "Languages, by source",
+                (
+                    Column("dataset", "Table", "text"),
+                    Column("source", "Source", "text"),
+                    Column("language", "Language", "text"),
+                    Column("examples", "Examples", "int"),
+                    Column("share", "Share of the source", "percent"),
+                    Column("confidence", "Mean confidence", "two"),
+                ),
+                languages,
+                folded=len(languages) > LONG,
+            )
+        )
     blocks.append(quarantine(found))
     return Section(KEY, TITLE, tuple(blocks))
 

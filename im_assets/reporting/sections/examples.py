@@ -1,5 +1,6 @@
 """The selection: how it differs from the pool, and examples from both ends."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
@@ -19,6 +20,7 @@ from im_assets.reporting.blocks import (
 )
 from im_assets.reporting.gather import Gathered, PoolTables
 from im_assets.reporting.sections.absent import not_made
+from im_assets.selection.composition import Composition, composition_table
 from im_assets.selection.figures import tilt_figure
 from im_resources.texts import one_line
 
@@ -61,6 +63,8 @@ def _of_pool(found: Gathered, name: str, pool: PoolTables, with_rows: bool) -> l
             Text(f"The selection{of} is of an earlier rule: materialize it again.", "warning")
         )
     blocks += [Facts(tuple(facts)), *_tilt(found, key, of, pool.means)]
+    if pool.compositions:
+        blocks.append(_composition(key, of, pool.compositions))
     if not with_rows:
         return blocks
     ordered = selection.sort_values("rank")
@@ -99,6 +103,19 @@ def _tilt(found: Gathered, key: str, of: str, means: pd.DataFrame | None) -> lis
             data=Table.of(f"{key}tilt", "Means of selection and pool", columns, means, True),
         )
     ]
+
+
+def _composition(key: str, of: str, compositions: Sequence[Composition]) -> Table:
+    columns = (
+        Column("column", "By", "text"),
+        Column("group", "Which", "text"),
+        Column("selected", "Share of the selection", "percent"),
+        Column("pool", "Share of the pool", "percent"),
+        Column("distance", "To exchange for the pool's shares", "percent"),
+        Column("concentrates_from", "Told from", "percent"),
+    )
+    caption = f"What the selection{of} is composed of, and the pool"
+    return Table.of(f"{key}composition", caption, columns, composition_table(list(compositions)))
 
 
 def _excerpts(key: str, caption: str, rows: pd.DataFrame, found: Gathered) -> Excerpts:

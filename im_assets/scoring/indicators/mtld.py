@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from im_assets.common.words import segmented
 from im_assets.scoring.batch import ScoringBatch
 from im_assets.scoring.registry import indicator
 
@@ -13,7 +14,7 @@ from im_assets.scoring.registry import indicator
 PUNCTUATION = re.compile(f"[{re.escape(string.punctuation)}]")
 
 
-@indicator("mtld", version=2, text="conversation")
+@indicator("mtld", version=3, text="conversation")
 def mtld(batch: ScoringBatch, threshold: float = 0.72) -> np.ndarray:
     """Measure of textual lexical diversity of each response (of a conversation, all its replies);
     0 for a response without words."""
@@ -25,9 +26,10 @@ def text_mtld(text: str, threshold: float = 0.72) -> float:
 
     Follows LexicalRichness 0.5.1: lower case; digits and hyphens removed, which joins what they
     part; other punctuation separates words; a factor ends where the ratio is at most the threshold;
-    the rest counts as (1 - TTR) / (1 - threshold).
+    the rest counts as (1 - TTR) / (1 - threshold). A script without blanks is cut into words, which
+    LexicalRichness does not do.
     """
-    words = PUNCTUATION.sub(" ", re.sub("[0-9–—-]", "", text.lower())).split()
+    words = segmented(text, PUNCTUATION.sub(" ", re.sub("[0-9–—-]", "", text.lower())).split())
     if not words:
         return 0.0
     return (_one_way(words, threshold) + _one_way(words[::-1], threshold)) / 2

@@ -153,7 +153,12 @@ class CleaningSettings(Settings):
         "near duplicate and is left out",
     )
     leak_ngram: Positive = Field(
-        8,
-        description="A row that shares so many consecutive words with the evaluation set leaks it "
-        "and is left out",
+        4,
+        description="Words of the shortest run, shared with a text of the evaluation set, by which "
+        "a row covers words of it",
+    )
+    leak_coverage: Annotated[float, Field(gt=0, le=1)] = Field(
+        0.6,
+        description="Share of an evaluation text's words, each counted by how rare the shared run "
+        "is among the rows, from which a row leaks it and is left out",
     )

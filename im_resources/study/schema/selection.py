@@ -1,10 +1,13 @@
 """What is selected from an unseen pool."""
 
-from typing import Annotated, Any, Literal, Self
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
 from im_resources.study.schema.base import Positive, Settings
+
+Stratum = Literal["source", "category", "language"]
 
 
 class StrategySettings(Settings):
@@ -34,6 +37,8 @@ class SearchSettings(Settings):
 class SelectionSettings(StrategySettings):
     """What is selected from the unseen pool, and how much of it."""
 
+    ADDED: ClassVar[Mapping[str, Any]] = {"stratify": None}
+
     strategy: str = Field("rule", description="Name of a selection strategy (docs/selection.md)")
     size: Positive | Annotated[float, Field(gt=0, lt=1)] | Literal["searched"] = Field(
         1000,
@@ -43,10 +48,15 @@ class SelectionSettings(StrategySettings):
     search: SearchSettings = Field(
         SearchSettings(), description="How the size is looked for, with `size: searched`"
     )
-    max_share: dict[Literal["source", "category"], Annotated[float, Field(gt=0, le=1)]] = Field(
+    max_share: dict[Stratum, Annotated[float, Field(gt=0, le=1)]] = Field(
         default_factory=dict,
-        description="Largest share of a selection that one source or category may have; default: "
-        "any",
+        description="Largest share of a selection that one source, category or language may have; "
+        "default: any",
+    )
+    stratify: Stratum | None = Field(
+        None,
+        description="Select within each source, category or language as large a share as it has "
+        "of the pool; default: over all of the pool",
     )
     near_duplicate_similarity: Annotated[float, Field(gt=0, le=1)] | None = Field(
         None,
