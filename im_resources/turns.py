@@ -52,7 +52,8 @@ def turns_columns(frame: pd.DataFrame) -> list[str]:
 
     Left out where there are none, so that results without conversations keep their keys.
     """
-    return [TURNS] if any(turns is not None for turns in turns_in(frame)) else []
+    # Without reading them: this is asked of every set and every scoring.
+    return [TURNS] if TURNS in frame and any(isinstance(v, str) for v in frame[TURNS]) else []
 
 
 def texts_of(frame: pd.DataFrame, columns: Sequence[str]) -> list[list[Any]]:

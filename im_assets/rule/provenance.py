@@ -26,7 +26,7 @@ def provenance(indicators: Sequence[Indicator], models: Models) -> dict[str, Any
     Raises ModelError when a model is not there.
     """
     used = tuple(map(_used, indicators))
-    roles = dict.fromkeys(["base", *(_role(use) for one in used for use in one.uses)])
+    roles = dict.fromkeys(["base", *(role_of(use) for one in used for use in one.uses)])
     study = models.study
     return {
         "fitted_by": f"{study.name} ({study.label})" if study.label else study.name,
@@ -61,7 +61,7 @@ def differences(rule: Rule, indicators: Sequence[Indicator], models: Models) -> 
         if not cautions:
             alike.append(one)
     for model in rule.models_used:
-        readers = [o.name for o in alike if model.role in map(_role, o.uses)]
+        readers = [o.name for o in alike if model.role in map(role_of, o.uses)]
         if readers or model.role == "base":
             passes = [o.name for o in alike if "base" in o.uses]
             found += _of_model(model, readers, passes if model.role == "base" else [], models)
@@ -92,7 +92,7 @@ def _used(indicator: Indicator) -> UsedIndicator:
     )
 
 
-def _role(use: str) -> str:
+def role_of(use: str) -> str:
     """Whose weights a backend reads: the tokenizer is the base model's."""
     return "base" if use == "tokenizer" else use
 

@@ -10,7 +10,7 @@ from im_assets.reporting.sections import rule as rule_section
 from im_assets.reporting.sections.absent import not_made
 from im_assets.reporting.sections.answer import KEY, QUESTION, TITLE, how_well, preference
 from im_assets.rule.model import Rule
-from im_assets.rule.provenance import BLOCKING, KINDS, named
+from im_assets.rule.provenance import BLOCKING, KINDS, named, role_of
 from im_assets.scoring.registry import set_level
 from im_resources.study import Study
 
@@ -37,7 +37,7 @@ def caveats(found: Gathered, rule: Rule) -> list[str]:
     """Sentences: what is not as it was when the rule was fitted, and what that means."""
     notes = [warning for warning in rule.warnings if warning.kind in KINDS]
     said = [warning.note for warning in notes]
-    said += [note for name in found.pools if (note := _small(found, rule, name))]
+    said += _small_pools(found, rule)
     if any(warning.kind == BLOCKING for warning in notes):
         head = "It reads other numbers here than those it was fitted on, and so selects nothing:"
     elif said:
@@ -89,8 +89,8 @@ def rule(found: Gathered) -> Section:
                 "in the mixtures that the rule was fitted on. Nothing of those mixtures is needed."
             )
         )
-    small = [note for name in found.pools if (note := _small(found, rule, name))]
-    blocks += [Text(note, "warning") for note in (*(w.note for w in rule.warnings), *small)]
+    notes = (*(warning.note for warning in rule.warnings), *_small_pools(found, rule))
+    blocks += [Text(note, "warning") for note in notes]
     return Section(rule_section.KEY, rule_section.TITLE, tuple(blocks))
 
 
@@ -102,6 +102,10 @@ def _origin(rule: Rule, study: Study) -> str:
     rank = rule.loo_spearman
     how = f", whose unseen mixtures it ranked {how_well(rank)}," if rank is not None else ""
     return f"The rule fitted{by} on {rule.n} mixtures{size}{how}"
+
+
+def _small_pools(found: Gathered, rule: Rule) -> list[str]:
+    return [note for name in found.pools if (note := _small(found, rule, name))]
 
 
 def _small(found: Gathered, rule: Rule, pool: str) -> str:
@@ -123,7 +127,7 @@ def _then_and_now(rule: Rule, study: Study) -> Table:
     rows = []
     for name in rule.indicators:
         one, now = used.get(name), study.scoring.indicators[name].backend
-        roles = ["base" if use == "tokenizer" else use for use in one.uses] if one else []
+        roles = list(map(role_of, one.uses)) if one else []
         sources = [source for role in roles if (source := getattr(study.models, role))]
         then = _listed(one.backend if one else "not recorded", [models.get(r, "") for r in roles])
         rows.append({"indicator": name, "then": then, "now": _listed(now, map(named, sources))})
