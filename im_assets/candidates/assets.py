@@ -7,12 +7,14 @@ from typing import Any
 import dagster as dg
 import pandas as pd
 
+from im_assets.candidates import tracing
 from im_assets.candidates.cleaning import clean
 from im_assets.candidates.forgetting import erase
 from im_assets.candidates.format_registry import NOT_TEXT
 from im_assets.candidates.languages import LANGUAGE, by_source, with_language
 from im_assets.candidates.reading import SourceError, read_source
 from im_assets.candidates.references import references
+from im_assets.candidates.tracing import version_of_rows
 from im_assets.candidates.versions import (
     HISTORY,
     KEY,
@@ -35,8 +37,7 @@ from im_resources.turns import TURNS, turns_in
 from im_resources.warehouse import Warehouse
 
 _TEXTS = {
-    "source": ("VARCHAR", "Name of the source in the profile"),
-    "line": ("BIGINT", "1-based line (JSONL, CSV) or row in that file"),
+    **{name: tracing.COLUMNS[name] for name in ("source", "line")},
     "instruction": ("VARCHAR", "What is asked; of a conversation, its last user turn"),
     "input": ("VARCHAR", "Context of the instruction; '' where none"),
     "output": ("VARCHAR", "The response; of a conversation, its last reply"),
@@ -46,11 +47,11 @@ _TEXTS = {
         "and no column where all are",
     ),
     "category": ("VARCHAR", "The source's own category; '' where none"),
+    **{name: tracing.COLUMNS[name] for name in ("file", tracing.OWN_ID)},
 }
 _EXAMPLES = {
     "example_id": ("VARCHAR", "Hash of the normalized content"),
     **_TEXTS,
-    "file": ("VARCHAR", "Name of the file, or id of the hub dataset, that it was read from"),
     "language": ("VARCHAR", "ISO 639-1 code; zxx: no language; und: undetermined"),
     "language_confidence": ("DOUBLE", "Probability of the likeliest language, 0 to 1"),
 }
@@ -79,7 +80,9 @@ def eval_set(
     own = study.data.evaluation
     assert own is not None
     rows = read_source("evaluation", own, verifiable=True)
-    return _store("eval_set", {"evaluation": own}, references(*rows), warehouse, rows[0])
+    cleaned = references(*rows)
+    version = version_of_rows(cleaned[0], ordered=True)
+    return _store("eval_set", {"evaluation": own}, cleaned, warehouse, rows[0], version)
 
 
 def candidates_asset(made_from: Sequence[str] = ()) -> dg.AssetsDefinition:
@@ -123,6 +126,7 @@ def _candidate_datasets(
         kept,
         _metadata(sources, kept, quarantined, rows[0])
         | {"pool version": version, "added": added, "withdrawn": withdrawn},
+        version_of_rows(kept),
     )
 
 
@@ -172,7 +176,8 @@ def pool_asset(
             *rows, study.cleaning, tables.get("eval_set"), withdrawn_ids(study)
         )
         cleaned = with_language(kept), quarantined
-        return _store(f"{pool}_dataset", sources, cleaned, warehouse, rows[0])
+        version = version_of_rows(cleaned[0])
+        return _store(f"{pool}_dataset", sources, cleaned, warehouse, rows[0], version)
 
     return pool_dataset
 
@@ -194,7 +199,7 @@ def _read(
     for name, target in targets.items():
         for landed in admitted(warehouse, target):
             found = read_source(name, source_of(landed, study), extra)
-            parts.append((found[0].assign(file=landed.name), found[1].assign(file=landed.name)))
+            parts.append((found[0].assign(file=landed.told), found[1].assign(file=landed.told)))
     rows, rejected = zip(*parts, strict=True)
     return pd.concat(rows, ignore_index=True), pd.concat(rejected, ignore_index=True)
 
@@ -205,11 +210,12 @@ def _store(
     cleaned: tuple[pd.DataFrame, pd.DataFrame],
     warehouse: Warehouse,
     rows: pd.DataFrame,
+    version: str,
 ) -> dg.Output[pd.DataFrame]:
     """Writes the quarantine and wraps the kept rows with what the catalog shows of them."""
     kept, quarantined = cleaned
     _quarantine(asset, sources, kept, quarantined, warehouse)
-    return table(kept, _metadata(sources, kept, quarantined, rows))
+    return table(kept, _metadata(sources, kept, quarantined, rows), version)
 
 
 def _quarantine(

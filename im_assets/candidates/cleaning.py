@@ -10,7 +10,7 @@ The tests are applied in this order, and the first that holds gives the reason:
 """
 
 import hashlib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -21,19 +21,22 @@ from im_assets.candidates.leaks import Leak, Leaks
 from im_assets.candidates.near_duplicates import NearDuplicates
 from im_assets.candidates.ngrams import WordHashes
 from im_assets.candidates.reading import ROW_COLUMNS, excerpt_of
+from im_assets.candidates.tracing import OWN_ID, PLACE, Place, with_place
 from im_resources.study import CleaningSettings
 from im_resources.texts import SEPARATOR, normalize
 from im_resources.turns import TURNS, asked, read_turns, turns_columns, write_turns
 
 KEPT_COLUMNS = [
-    "example_id", "source", "line", "instruction", "input", "output", "category", "file",
+    "example_id", "source", "line", "instruction", "input", "output", "category", "file", OWN_ID,
 ]  # fmt: skip
 _TEXTS = ("instruction", "input", "output")
-QUARANTINED_COLUMNS = ["dataset", "source", "file", "line", "kind", "reason", "excerpt"]
+OTHER = [f"other_{column}" for column in PLACE]  # the row that one resembles
+QUARANTINED_COLUMNS = ["dataset", *PLACE, "kind", "reason", "excerpt", *OTHER]
 
 
 class Reason(NamedTuple):
-    """Why a row is not used: its kind, for counting, and the whole reason in words."""
+    """Why a row is not used: its kind, for counting, the whole reason in words, and the place of
+    the row that it duplicates or leaks."""
 
     kind: Literal[
         "empty",
@@ -46,6 +49,7 @@ class Reason(NamedTuple):
         "withdrawn",
     ]
     words: str
+    other: Place | None = None
 
 
 def example_id(*texts: str) -> str:
@@ -87,18 +91,25 @@ def clean(
 
     Returns:
         (kept, quarantined) with `KEPT_COLUMNS` and the further ones, and `QUARANTINED_COLUMNS`
-        (``dataset`` is ''); every row given is in exactly one of them.
+        (``dataset`` is ''; ``other_…`` is the place of the row that is kept in the row's stead, or
+        of the evaluation row that it leaks; own ids of withdrawn rows are left out); every row
+        given is in exactly one of them.
     """
     hashes = WordHashes()
     near = NearDuplicates(settings.near_duplicate_similarity)
     first_with: dict[str, int] = {}
-    rows = rows if "file" in rows else rows.assign(file="")
-    places = [_place(*where) for where in rows[["source", "file", "line"]].itertuples(index=False)]
-    extra = [c for c in rows.columns if c not in (*ROW_COLUMNS, "file", NOT_TEXT)]
+    near_to: dict[int, int] = {}
+    extra = [c for c in rows.columns if c not in (*ROW_COLUMNS, *PLACE, NOT_TEXT)]
     kept: list[tuple[object, ...]] = []
     dropped: list[tuple[object, ...]] = []
 
-    whole = [normalized(row, *_TEXTS) for row in rows.to_dict("records")]
+    records = rows.to_dict("records")
+    whole = [normalized(row, *_TEXTS) for row in records]
+    identities = [example_id(*texts.values()) for texts in whole]
+    places = [
+        place._replace(own_id=None) if identity in withdrawn else place
+        for place, identity in zip(map(Place.of, records), identities, strict=True)
+    ]
     leaks: dict[int, Leak] = {}
     if evaluation is not None:
         found = Leaks(evaluation, settings.leak_ngram, settings.leak_coverage, hashes)
@@ -120,32 +131,34 @@ def clean(
             said = f"too long: {length} characters, max_chars is {settings.max_chars}"
             return Reason("too long", said)
         if (leak := leaks.get(number)) is not None:
-            return Reason("leaks", str(leak))
+            return Reason("leaks", str(leak), leak.place)
         if (first := first_with.setdefault(identity, number)) != number:
-            return Reason("exact duplicate", f"exact duplicate of {places[first]}")
+            said, kept_twin = f"exact duplicate of {places[first]}", near_to.get(first, first)
+            if kept_twin != first:
+                said += f", which is a near duplicate of {places[kept_twin]}"
+            return Reason("exact duplicate", said, places[kept_twin])
         response = hashes.of(output)
         words = np.concatenate([hashes.of(asked(texts)), response])
         core = words if turns else np.concatenate([hashes.of(instruction), response])
         if (first_like := near.find_or_add(number, words, core)) is not None:
-            return Reason("near duplicate", f"near duplicate of {places[first_like]}")
+            near_to[number] = first_like
+            twin = places[first_like]
+            return Reason("near duplicate", f"near duplicate of {twin}", twin)
         if identity in withdrawn:
             return Reason("withdrawn", f"withdrawn by its id, {identity}")
         return None
 
-    for number, row in enumerate(rows.to_dict("records")):
-        texts = whole[number]
-        identity = example_id(*texts.values())
+    for number, row in enumerate(records):
+        texts, identity, place = whole[number], identities[number], places[number]
         reason = fault(number, texts, identity)
         own = [texts[field] for field in _TEXTS]
         if reason is None:
             row |= {TURNS: texts.get(TURNS)}
-            further = (row[column] for column in extra)
-            place = row["source"], row["line"]
-            kept.append((identity, *place, *own, row["category"], row["file"], *further))
+            further = place.file, place.own_id, *(row[column] for column in extra)
+            start = identity, place.source, place.line
+            kept.append((*start, *own, row["category"], *further))
         else:
-            shown = () if identity in withdrawn else own
-            excerpt = excerpt_of(" → ".join(filter(None, shown)))
-            dropped.append(("", row["source"], row["file"], row["line"], *reason, excerpt))
+            dropped.append(dropped_row(place, reason, () if identity in withdrawn else own))
     frame = pd.DataFrame(kept, columns=[*KEPT_COLUMNS, *extra])
     frame = frame.astype({c: rows[c].dtype for c in extra})
     if TURNS in frame and not turns_columns(frame):
@@ -163,14 +176,18 @@ def _length(texts: Mapping[str, str]) -> int:
     return sum(map(len, _before(texts))) + len(texts["output"])
 
 
-def _place(source: str, file: str, line: int) -> str:
-    return f"{source} ({file}) line {line}" if file else f"{source} line {line}"
+def dropped_row(place: Place, reason: Reason, texts: Iterable[str]) -> tuple[object, ...]:
+    """A row of the quarantine, in the order of its columns."""
+    excerpt = excerpt_of(" → ".join(filter(None, texts)))
+    other = (None,) * len(OTHER) if reason.other is None else reason.other
+    return ("", *place, reason.kind, reason.words, excerpt, *other)
 
 
 def quarantine(dropped: list[tuple[object, ...]], rejected: pd.DataFrame) -> pd.DataFrame:
     """Rejected and dropped rows as one frame, typed even when it is empty (it becomes a table)."""
     frame = pd.DataFrame(dropped, columns=QUARANTINED_COLUMNS)
-    rejected = rejected if "file" in rejected else rejected.assign(file="")
-    parts = [part for part in (rejected.assign(dataset=""), frame) if len(part)]
-    whole = pd.concat(parts, ignore_index=True)[QUARANTINED_COLUMNS] if parts else frame
-    return whole.astype({c: "int64" if c == "line" else "string" for c in QUARANTINED_COLUMNS})
+    rejected = with_place(rejected).assign(dataset="", **dict.fromkeys(OTHER))
+    types = {"line": "int64", "other_line": "Int64"}
+    types = {column: types.get(column, "string") for column in QUARANTINED_COLUMNS}
+    parts = [part[QUARANTINED_COLUMNS].astype(types) for part in (rejected, frame)]
+    return pd.concat(parts, ignore_index=True)

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 from im_assets.candidates.records import BadValue
 from im_assets.candidates.rows import RowError, checked_text, label, listed, number_or_nan
+from im_assets.candidates.tracing import OWN_ID
 from im_resources.registry import Registry
 from im_resources.study import DataSettings, DataSource
 from im_resources.turns import TURNS, Turn, write_turns
@@ -22,6 +23,7 @@ Read = Callable[..., Mapping[str, Any]]
 Write = Callable[[Sequence[Turn]], dict[str, Any]]
 Registered = TypeVar("Registered", bound=Read)
 FIELDS = ("instruction", "input", "output", "category")
+ID = "id"  # the column that a row's own id is read from, unless the source's ``fields`` names one
 NOT_TEXT = "not_text"  # what of a row is left out, as counts by kind
 # What is right, in an evaluation row: read where it is there, whatever the format.
 VERIFIABLE = ("answer", "pattern")
@@ -109,6 +111,7 @@ class RowReader:
         self._format = FORMATS.get(source.format, "format")
         self._outputs, self._extra = source.outputs, extra
         mapped: dict[str, str] = {str(f): c for f, c in (source.fields or {}).items()}
+        named_id = mapped.pop("id", None)
         named = {field: mapped.pop(field) for field in VERIFIABLE if field in mapped}
         given = {"fields": mapped or None, "needs_output": source.outputs is None}
         accepted = inspect.signature(self._format.read).parameters
@@ -116,19 +119,22 @@ class RowReader:
         columns = dict(self._format.columns) | mapped
         if source.outputs:
             columns |= {"output": source.outputs}
-        self.required = {*columns.values(), *named.values()}
+        self.required = {*columns.values(), *named.values(), *filter(None, [named_id])}
+        self._id = named_id or (ID if ID not in self.required else "")
         # A column that is read as something else, such as the output, is no answer by its name.
         own = {field: field for field in VERIFIABLE if field not in columns.values()}
         self._verifiable = {**dict.fromkeys(VERIFIABLE), **own, **named} if verifiable else {}
         self.columns: set[str] | None = None
         if self._format.optional is not None:
             further = {column for column in self._verifiable.values() if column}
-            self.columns = self.required | {*self._format.optional, *extra, *further, "category"}
+            further |= {ID, "category"}
+            self.columns = self.required | {*self._format.optional, *extra, *further}
 
     def parse(self, row: Any) -> dict[str, Any]:
         """The fields of a row: ``instruction``, ``input``, ``category`` and ``output``, or
-        ``outputs`` (a list of str) for an evaluation set; the extra columns; and where there are
-        some, ``turns`` (JSON) and ``not_text`` (counts by kind).
+        ``outputs`` (a list of str) for an evaluation set; ``own_id``, None where the row has none;
+        the extra columns; and where there are some, ``turns`` (JSON) and ``not_text`` (counts by
+        kind).
 
         Raises:
             RowError: a field is missing, not text, or not valid Unicode.
@@ -148,6 +154,7 @@ class RowReader:
         if self._outputs:
             values = listed(row, self._outputs)
             parsed["outputs"] = [checked_text(value, self._outputs) for value in values]
+        parsed[OWN_ID] = label(row, self._id) if self._id in self.required else self.own_id(row)
         for field, place in self._verifiable.items():
             parsed[field] = "" if place is None else self._right(row, place)
         for column, kind in self._extra.items():
@@ -158,6 +165,13 @@ class RowReader:
         if not_text:
             parsed[NOT_TEXT] = not_text
         return parsed
+
+    def own_id(self, row: Any) -> str | None:
+        """The id that the row itself has, as text; None where there is none that can be read."""
+        try:
+            return label(row, self._id) if self._id and isinstance(row, dict) else None
+        except RowError:  # only named so by chance, or of a row that cannot be used either
+            return None
 
     def _right(self, row: dict[str, Any], column: str) -> str:
         """The text in a column, or the digits of a whole number; '' where there is none."""

@@ -27,6 +27,7 @@ import numpy as np
 import pandas as pd
 
 from im_assets.candidates.ngrams import Hashes, WordHashes, ngrams_at
+from im_assets.candidates.tracing import Place
 from im_assets.common.words import words_of
 from im_resources.turns import asked
 
@@ -43,19 +44,20 @@ class Leak:
     """What a row shares with an evaluation text.
 
     Attributes:
+        place: of the evaluation row.
         covered: share of the text's words that the row has in runs.
         phrase: the longest run that both have, cut to ``SHOWN`` words.
     """
 
     eval_id: str
-    place: str
+    place: Place
     text: str
     covered: float
     phrase: str
 
     def __str__(self) -> str:
         return (
-            f"leaks evaluation row {self.eval_id} ({self.place}): has {self.covered:.0%} of its "
+            f"leaks evaluation row {self.eval_id}, {self.place}: has {self.covered:.0%} of its "
             f"{self.text}, {self.phrase!r}"
         )
 
@@ -65,7 +67,7 @@ class _Text:
     """A text of the evaluation set: its words' hashes in order, and what it is."""
 
     eval_id: str
-    place: str
+    place: Place
     text: str
     content: str
     words: Hashes
@@ -76,7 +78,8 @@ class Leaks:
     """Finds rows that leak an evaluation set.
 
     Args:
-        evaluation: columns eval_id, instruction, input, output, and source and line where known.
+        evaluation: columns eval_id, instruction, input, output, and those of its rows' places
+            where they are known.
         n: words of the runs that count.
         coverage: rarity-weighted share of a text's words from which a row leaks it, in (0, 1].
         hashes: of words.
@@ -196,8 +199,7 @@ def _texts(evaluation: pd.DataFrame, hashes: WordHashes) -> Iterator[_Text]:
     """Prompts and reference outputs; a prompt of several outputs once."""
     prompts: set[str] = set()
     for row in evaluation.to_dict("records"):
-        place = f"{row['source']} line {row['line']}" if "source" in row else "its place unknown"
-        known = row["eval_id"], place
+        known = row["eval_id"], Place.of(row)
         prompt = asked(row)
         if row["eval_id"] not in prompts:
             prompts.add(row["eval_id"])

@@ -22,6 +22,7 @@ from im_assets.candidates.files import (
 )
 from im_assets.candidates.format_registry import NOT_TEXT, VERIFIABLE, FormatError, RowReader
 from im_assets.candidates.rows import RowError
+from im_assets.candidates.tracing import OWN_ID
 from im_resources.study import DataSource, did_you_mean
 from im_resources.turns import TURNS
 
@@ -50,14 +51,14 @@ def read_source(
         verifiable: also read what is right, the columns ``answer`` and ``pattern``.
 
     Returns:
-        (rows, rejected): rows has `ROW_COLUMNS` and ``file`` (see `source_files`; of the hub, the
-        dataset's id), with ``outputs`` (a list of str) in place of
+        (rows, rejected): rows has `ROW_COLUMNS`, ``file`` (see `source_files`; of the hub, the
+        dataset's id) and ``own_id``, with ``outputs`` (a list of str) in place of
         ``output`` when ``source.outputs`` is set, and the extra columns (float64, nan where there
         is no number; text, None where there is none). Where some row has them, also ``turns`` (JSON
         of a conversation, NULL elsewhere) and ``not_text`` (counts by kind of what was left out).
-        rejected has `REJECTED_COLUMNS` and ``file``. Every row of the source that is not blank is
-        in exactly one of them. ``line`` is 1-based: the line of JSONL, that which a row of CSV
-        begins on, the position in JSON, Parquet and hub datasets.
+        rejected has `REJECTED_COLUMNS`, ``file`` and ``own_id``. Every row of the source that is
+        not blank is in exactly one of them. ``line`` is 1-based: the line of JSONL, that which a
+        row of CSV begins on, the position in JSON, Parquet and hub datasets.
 
     Raises:
         SourceError: missing or damaged file, a pattern that no file matches, unknown kind,
@@ -67,7 +68,7 @@ def read_source(
     extra = extra or {}
     reader = RowReader(source, extra, verifiable)
     rows: list[dict[str, Any]] = []
-    rejected: list[tuple[str, int, str, str, str, str]] = []
+    rejected: list[tuple[str, int, str, str, str, str, str | None]] = []
     found: dict[str, None] = {}  # the columns of all rows, in the order of appearance
     try:
         files = source_files(source)
@@ -76,7 +77,7 @@ def read_source(
         for file, (line, row) in islice(_records(source, files, reader), source.limit):
             if isinstance(row, Fault):
                 excerpt = excerpt_of(row.excerpt)
-                rejected.append((name, line, UNREADABLE, row.reason, excerpt, file))
+                rejected.append((name, line, UNREADABLE, row.reason, excerpt, file, None))
                 continue
             if isinstance(row, dict):
                 found |= dict.fromkeys(column for column, value in row.items() if value is not None)
@@ -85,7 +86,8 @@ def read_source(
             except RowError as error:
                 reason = excerpt_of(str(error), 400)
                 excerpt = excerpt_of(_SHORT.repr(row))
-                rejected.append((name, line, UNREADABLE, reason, excerpt, file))
+                own_id = reader.own_id(row)
+                rejected.append((name, line, UNREADABLE, reason, excerpt, file, own_id))
             except FormatError as error:
                 raise SourceError(f"line {line} of {path_of.get(file, place)}: {error}") from error
     except SourceError as error:
@@ -99,11 +101,11 @@ def read_source(
         if names:  # else no row was one: each says why in quarantine
             raise SourceError(_no_column(name, place, missing, names, needed[missing]))
     columns = [c if c != "output" or not source.outputs else "outputs" for c in ROW_COLUMNS]
-    columns += ("file", *extra, *(VERIFIABLE if verifiable else ()))
+    columns += ("file", OWN_ID, *extra, *(VERIFIABLE if verifiable else ()))
     columns += [column for column in (TURNS, NOT_TEXT) if any(column in row for row in rows)]
     frames = (
         pd.DataFrame(rows, columns=columns),
-        pd.DataFrame(rejected, columns=[*REJECTED_COLUMNS, "file"]),
+        pd.DataFrame(rejected, columns=[*REJECTED_COLUMNS, "file", OWN_ID]),
     )
     kinds = {c: "float64" if kind == "number" else "object" for c, kind in extra.items()}
     return frames[0].astype({"line": "int64"} | kinds), frames[1].astype({"line": "int64"})

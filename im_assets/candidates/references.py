@@ -6,16 +6,22 @@ cannot be measured (no instruction, no output) or would be counted twice goes in
 
 import pandas as pd
 
-from im_assets.candidates.cleaning import Reason, example_id, normalized, quarantine
+from im_assets.candidates.cleaning import (
+    Reason,
+    dropped_row,
+    example_id,
+    normalized,
+    quarantine,
+)
 from im_assets.candidates.format_registry import VERIFIABLE
-from im_assets.candidates.reading import excerpt_of
+from im_assets.candidates.tracing import OWN_ID, Place
 from im_assets.common.patterns import pattern_fault
 from im_resources.texts import normalize
 from im_resources.turns import TURNS, turns_columns
 
 REFERENCE_COLUMNS = [
     "eval_id", "output_index", "source", "line", "instruction", "input", "output", "category",
-    *VERIFIABLE,
+    "file", OWN_ID, *VERIFIABLE,
 ]  # fmt: skip
 
 
@@ -37,11 +43,11 @@ def references(rows: pd.DataFrame, rejected: pd.DataFrame) -> tuple[pd.DataFrame
     """
     kept: list[tuple[object, ...]] = []
     dropped: list[tuple[object, ...]] = []
-    first_line: dict[tuple[str, str], int] = {}
+    first: dict[tuple[str, str], Place] = {}
     counts: dict[str, int] = {}
     right: dict[str, dict[str, str]] = {}
     for row in rows.to_dict("records"):
-        source, line, category = row["source"], row["line"], row["category"]
+        place, category = Place.of(row), row["category"]
         texts = normalized(row, "instruction", "input")
         prompt, turns = (texts["instruction"], texts["input"]), texts.get(TURNS)
         identity = example_id(*texts.values())
@@ -58,18 +64,18 @@ def references(rows: pd.DataFrame, rejected: pd.DataFrame) -> tuple[pd.DataFrame
                 )
             elif fault:
                 reason = Reason("bad pattern", f"bad pattern: {fault}")
-            elif (identity, output) in first_line:
-                first = first_line[identity, output]
-                said = f"exact duplicate of an output on {source} line {first}"
-                reason = Reason("exact duplicate", said)
+            elif (twin := first.get((identity, output))) is not None:
+                said = f"exact duplicate of an output on {twin}"
+                reason = Reason("exact duplicate", said, twin)
             else:
                 index = counts[identity] = counts.get(identity, -1) + 1
-                first_line[identity, output] = line
+                first[identity, output] = place
                 right[identity] = {field: known[field] or given[field] for field in VERIFIABLE}
-                kept.append((identity, index, source, line, *prompt, output, category, turns))
+                start = identity, index, place.source, place.line
+                further = place.file, place.own_id, turns
+                kept.append((*start, *prompt, output, category, *further))
                 continue
-            excerpt = excerpt_of(" → ".join(filter(None, (*prompt, output))))
-            dropped.append(("", source, row.get("file", ""), line, *reason, excerpt))
+            dropped.append(dropped_row(place, reason, (*prompt, output)))
     whole = [(*values, *right[str(values[0])].values(), turns) for *values, turns in kept]
     frame = pd.DataFrame(whole, columns=[*REFERENCE_COLUMNS, TURNS])
     columns = [*REFERENCE_COLUMNS, *turns_columns(frame)]

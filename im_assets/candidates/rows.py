@@ -77,6 +77,8 @@ def label(row: Mapping[str, Any], column: str) -> str | None:
     Raises RowError for what is neither text nor a whole number.
     """
     value = row.get(column)
+    if isinstance(value, float):  # so pandas writes whole numbers where some rows have none
+        value = None if math.isnan(value) else int(value) if value.is_integer() else value
     if value is None or isinstance(value, str):
         return None if value in (None, "") else text(row, column)
     if isinstance(value, int) and not isinstance(value, bool):

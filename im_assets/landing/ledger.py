@@ -52,6 +52,11 @@ class LandedFile:
     usable: int
     unusable_by_kind: Mapping[str, int]
 
+    @property
+    def told(self) -> str:
+        """What its rows say of their file: names repeat, and may be a source's own file's too."""
+        return f"landed/{self.number}/{self.name}"
+
 
 def create(warehouse: Warehouse) -> None:
     """Make the table where there is none, so that it can be read before anything has landed."""

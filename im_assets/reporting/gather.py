@@ -7,6 +7,7 @@ from functools import cached_property
 import pandas as pd
 
 from im_assets.candidates.languages import CONFIDENCE, LANGUAGE
+from im_assets.candidates.tracing import PLACE
 from im_assets.common.versions import content_version
 from im_assets.rule.document import load_rule
 from im_assets.rule.model import Rule
@@ -266,9 +267,10 @@ def _worst_of_pool(
     ranked = wide.assign(**values).reset_index()
     ranked = ranked.sort_values(["badness", "example_id"], ignore_index=True)
     ranked = ranked.assign(rank=ranked.index + 1).iloc[::-1].head(count)
+    known = _columns(warehouse, needed[1], (), needed[1])
     texts = warehouse.read_table(
         needed[1],
-        ["example_id", *TEXTS, "category"],
+        ["example_id", *TEXTS, "category", *(c for c in PLACE if c in known)],
         where={"example_id": ranked["example_id"].tolist()},
     )
     return ranked.merge(texts, on="example_id", how="inner", validate="1:1")

@@ -28,7 +28,7 @@ Columns = Callable[[Mapping[str, Any]], dict[str, Column]]
 # What the tables of examples have already.
 TAKEN = (
     "example_id", "source", "line", "instruction", "input", "output", "category", "since_version",
-    "file", "turns", "not_text", "language", "language_confidence",
+    "file", "own_id", "turns", "not_text", "language", "language_confidence",
 )  # fmt: skip
 
 

@@ -9,7 +9,9 @@ import dagster as dg
 import numpy as np
 import pandas as pd
 
+from im_assets.candidates import tracing
 from im_assets.candidates.format_registry import FORMATS
+from im_assets.candidates.tracing import PLACE
 from im_assets.common.charts.drawing import png_markdown
 from im_assets.common.presentation import presentation, preview, table
 from im_assets.experiments.assets import definitions_of
@@ -41,6 +43,7 @@ COLUMNS = {
     "output": ("text", "The response; of a conversation, its last reply"),
     "turns": ("text", "Of a conversation, all turns before the response, as JSON; else NULL"),
     "category": ("text", "The pool's own category"),
+    **tracing.COLUMNS,
     "language": ("text", "ISO 639-1 code; zxx: no language; und: undetermined"),
 }
 SIZE_COLUMNS = {
@@ -208,7 +211,7 @@ def _selection_metadata(
     by_rule = whole.sort_values(
         [predicted, "example_id"], ascending=[target.direction == "lower", True]
     )
-    shown = ["rank", predicted, "instruction", "output"]
+    shown = ["rank", predicted, "instruction", "output", *PLACE]
     plot = distribution_figure(whole[predicted], selection[predicted], target)
     return {
         "selected": len(selection),

@@ -11,6 +11,7 @@ import pandas as pd
 
 from im_assets.candidates.format_registry import Write
 from im_assets.candidates.formats.turns import write_messages
+from im_assets.candidates.tracing import PLACE, with_place
 from im_assets.rule.model import Rule
 from im_assets.rule.target import PAPER
 from im_resources.turns import Turn, turns_in
@@ -31,14 +32,15 @@ def ranked_table(
         positions: rows of ``examples``, best first.
 
     Returns:
-        ``rank`` (1 = first), the columns of both frames, and what the rule predicts
-        (``predicted_log_loss``).
+        ``rank`` (1 = first), the columns of both frames, all those of the examples' places, and
+        what the rule predicts (``predicted_log_loss``).
 
     Raises:
         ValueError: an example lacks an indicator of the rule.
     """
     # A source's own column may have been read into an indicator of the same name.
     texts = examples.drop(columns=examples.columns.intersection(indicators.columns))
+    texts = with_place(texts)
     table = texts.iloc[list(positions)].merge(
         indicators, how="left", left_on="example_id", right_index=True, validate="1:1"
     )
@@ -107,14 +109,17 @@ def export_jsonl(
     predicted: str = PAPER.predicted_column,
     write: Write | None = None,
 ) -> None:
-    """Write the examples, ``shaped`` by ``write`` (and example_id, rank, and the column
-    ``predicted``) as JSONL, by rename."""
+    """Write the examples as JSONL, by rename: ``shaped`` by ``write``, and beside it example_id,
+    rank, the column ``predicted``, where each came from, and its category; null where unknown."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".writing")
-    facts = selection[["example_id", "rank", predicted]].to_dict("records")
+    facts = with_place(selection).to_dict("records")
+    told = ["example_id", "rank", predicted, *PLACE, "category"]
     with temporary.open("w", encoding="utf-8") as file:
         for texts, row in zip(shaped(selection, write), facts, strict=True):
-            file.write(json.dumps(texts | row, ensure_ascii=False) + "\n")
+            beside = {name: None if pd.isna(row.get(name)) else row[name] for name in told}
+            # A column of the shape's own keeps its value, whatever its name.
+            file.write(json.dumps(texts | beside | texts, ensure_ascii=False) + "\n")
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)

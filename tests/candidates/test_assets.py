@@ -93,7 +93,7 @@ def test_a_clean_study_materializes_and_passes_its_checks(tmp_path: Path) -> Non
     assert frame["output"].tolist() == [LEAK, "Once", "Mm"]
     assert frame["output_index"].tolist() == [0, 1, 0]
     assert tables.quarantine("eval_set")["reason"].tolist() == [
-        "exact duplicate of an output on evaluation line 1",
+        "exact duplicate of an output on evaluation (e.jsonl) line 1",
         "no output",
         "empty output",
     ]

@@ -125,7 +125,7 @@ def test_the_reason_names_phrase_row_line_and_share() -> None:
     [reason] = leaking([("Go", POEM)], held_out).values()
     phrase = " ".join(POEM.split()[:12])
     assert reason == (
-        f"leaks evaluation row e1 (held_out line 2): has 100% of its reference output, '{phrase} …'"
+        f"leaks evaluation row e1, held_out line 2: has 100% of its reference output, '{phrase} …'"
     )
 
 

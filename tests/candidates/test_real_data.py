@@ -57,4 +57,5 @@ def test_rows_of_the_evaluation_set_are_found_among_others(evaluation: pd.DataFr
     assert "copied" not in set(kept["source"])
     found = quarantined[quarantined["source"] == "copied"]
     assert set(found["kind"]) == {"leaks"}
-    assert found["reason"].str.contains("evaluation line").all()
+    assert found["reason"].str.contains("evaluation (d_eval.jsonl.gz) line", regex=False).all()
+    assert set(found["other_file"]) == {"d_eval.jsonl.gz"}

@@ -77,7 +77,10 @@ def test_conversations_load_as_lists_of_turns(
     selection: pd.DataFrame, tmp_path: Path, shape: str
 ) -> None:
     data = loaded(export(selection, tmp_path, shape))
-    assert data.column_names == [SHAPES[shape], "example_id", "rank", "predicted_log_loss"]
+    assert data.column_names == [
+        SHAPES[shape], "example_id", "rank", "predicted_log_loss", "source", "file", "line",
+        "own_id", "category",
+    ]  # fmt: skip
     role, content = ("role", "content") if shape == "messages" else ("from", "value")
     names = {"messages": ("user", "assistant"), "sharegpt": ("human", "gpt")}[shape]
     user, assistant = names

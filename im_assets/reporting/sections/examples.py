@@ -5,6 +5,7 @@ from typing import Any
 
 import pandas as pd
 
+from im_assets.candidates.tracing import Place
 from im_assets.common.formatting import plain
 from im_assets.reporting.blocks import (
     Block,
@@ -129,6 +130,10 @@ def _excerpt(row: dict[Any, Any], found: Gathered) -> Excerpt:
     parts = [(name, one_line(str(row[key]), EXCERPT)) for key, name in texts if plain(row.get(key))]
     if plain(row.get("category")):
         parts.append(("category", one_line(str(row["category"]), EXCERPT)))
+    place = Place.of(row)
+    if place.source:
+        own = f", id {place.own_id}" if place.own_id else ""
+        parts.append(("from", one_line(f"{place}{own}", EXCERPT)))
     predicted = target.predicted_column
     numbers = [Fact(predicted, f"predicted {target.label}", row[predicted], "loss")]
     numbers += [Fact(name, name, row[name]) for name in names if name in row]

@@ -14,6 +14,7 @@ import pandas as pd
 from im_assets.candidates.cleaning import example_id
 from im_assets.candidates.files import Fault, read_records
 from im_assets.candidates.rows import RowError, label, number_or_nan, text, text_or_empty
+from im_assets.candidates.tracing import Place
 from im_assets.scoring.batch import ScoringBatch
 from im_assets.scoring.registry import Column, IndicatorError, indicator
 from im_resources.study import did_you_mean, resolve_path
@@ -109,7 +110,7 @@ def _complete(values: pd.Series, examples: pd.DataFrame, where: str) -> np.ndarr
     missing = values.isna().to_numpy()
     if missing.any():
         first = examples.iloc[int(np.argmax(missing))]
-        line = f"{first['source']} line {first['line']}" if "line" in first else ""
+        line = str(Place.of(first.to_dict())) if "line" in first else ""
         raise IndicatorError(
             f"{missing.sum()} of {len(values)} examples have no number {where}; the first: "
             f"{line or first['example_id']}"

@@ -30,12 +30,14 @@ class DataSource(Settings):
         "(docs/conversations.md); fields: columns as `fields` names them; or a format of a plugin",
     )
     fields: (
-        dict[Literal["instruction", "input", "output", "category", "answer", "pattern"], str] | None
+        dict[Literal["instruction", "input", "output", "category", "id", "answer", "pattern"], str]
+        | None
     ) = Field(
         None,
         description="For `format: fields`: which column holds the instruction, input, output and "
         "category; of an evaluation set also the answer, and the pattern (a regular expression), "
-        "that a right response comes to",
+        "that a right response comes to. For any format: `id`, the column of the row's own id, by "
+        "which it is found again (default: `id`; docs/tracing.md)",
     )
     outputs: str | None = Field(
         None,
@@ -56,11 +58,17 @@ class DataSource(Settings):
     def _one_place(self) -> Self:
         if (self.path is None) == (self.hub is None):
             raise ValueError("give exactly one of `path` (a local file) and `hub` (a dataset id)")
-        if (self.format == "fields") != (self.fields is not None):
-            raise ValueError("`fields` goes with `format: fields`, and only with it")
-        if self.fields is not None and "instruction" not in self.fields:
+        mapped = set(self.fields or ()) - {"id"}
+        misplaced = self.fields is None if self.format == "fields" else bool(mapped)
+        if misplaced:
+            raise ValueError(
+                "`fields` goes with `format: fields`, and only with it (but `id`: with any format)"
+            )
+        if self.format != "fields":
+            return self
+        if "instruction" not in mapped:
             raise ValueError("`fields` has to map at least `instruction`")
-        if self.fields is not None and "output" not in self.fields and self.outputs is None:
+        if "output" not in mapped and self.outputs is None:
             raise ValueError("`fields` has to map `output` (or the source sets `outputs`)")
         return self
 
