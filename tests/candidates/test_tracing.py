@@ -147,7 +147,7 @@ def test_a_dropped_row_names_itself_and_the_row_that_is_kept(tmp_path: Path) -> 
     source = DataSource(path=(str(a), str(b)))
     _, out = clean(*read_source("mine", source), CleaningSettings(near_duplicate_similarity=0.7),
                    evaluation)  # fmt: skip
-    told = out.astype(object).where(out.notna(), None)
+    told = out.astype(object).mask(out.isna(), None)
     assert told[["kind", "own_id", "other_source", "other_file", "other_line", "other_own_id"]
                 ].to_numpy().tolist() == [
         ["exact duplicate", "twin-0", "mine", "rows.jsonl", 2, "row-1"],

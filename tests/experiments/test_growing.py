@@ -174,9 +174,14 @@ def test_a_withdrawn_example_is_gone_and_its_mixtures_retired(platform: Platform
 
 
 def test_a_forgotten_example_leaves_no_trace_but_its_id(platform: Platform) -> None:
+    for source in platform.study.data.candidates:
+        path, rows = rows_of(platform, source)
+        write(path, [{"id": f"person-{source}-{i}.", **row} for i, row in enumerate(rows)])
+    assert platform.run("data").success
     pool = platform.table("candidate_datasets")
     gone, hit = _withdraw(platform, forget=True)
-    [text] = pool.loc[pool["example_id"] == gone, "output"]
+    [[text, own_id]] = pool.loc[pool["example_id"] == gone, ["output", "own_id"]].to_numpy()
+    assert own_id.encode() in platform.study.warehouse.read_bytes()
     adapters = platform.table("finetuned_adapters").set_index("seed")["trial_id"]
     assert platform.run("data").success
     store = platform.study.folder / "adapters"
@@ -186,8 +191,9 @@ def test_a_forgotten_example_leaves_no_trace_but_its_id(platform: Platform) -> N
         if name == "candidate_history":
             continue
         held = platform.table(name)
-        assert not held.astype(str).isin([gone, text]).any().any(), name
+        assert not held.astype(str).isin([gone, text, own_id]).any().any(), name
     assert text.encode() not in platform.study.warehouse.read_bytes()
+    assert own_id.encode() not in platform.study.warehouse.read_bytes()
     assert not (platform.study.folder / "selection.jsonl").exists()  # made again by the next run
     assert platform.run("study").success
     seeds = platform.table("mixture_seeds")

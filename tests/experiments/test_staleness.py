@@ -1,5 +1,6 @@
 """Stale is stale in the catalog: what a changed setting marks, and what it does not."""
 
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -79,6 +80,36 @@ def test_a_file_written_again_with_the_same_rows_marks_nothing(platform: Platfor
     source = Path(str(platform.study.data.candidates["weather"].path))
     source.write_text(source.read_text(encoding="utf-8") + "\n", encoding="utf-8")
     assert platform.materialize("candidate_datasets").success
+    assert platform.stale() == set()
+
+
+def test_rows_that_move_mark_nothing_and_tell_their_new_place(platform: Platform) -> None:
+    pools = platform.study.data.candidates["weather"], platform.study.data.unseen["dolly"]
+    files = {path: path.read_text("utf-8") for path in (Path(str(pool.path)) for pool in pools)}
+    for path, text in files.items():
+        rows = [json.loads(line) for line in text.split("\n") if line][::-1]
+        told = [{"id": f"{path.stem}-{i}", **row} for i, row in enumerate(rows)]
+        path.write_text("\n" + "".join(json.dumps(row) + "\n" for row in told), encoding="utf-8")
+    before = platform.table("mixed_samples")
+    assert platform.materialize("candidate_datasets", "dolly_dataset").success
+    assert platform.stale() == set()
+    assert platform.materialize("mixed_samples", "dolly_selection").success
+    assert platform.stale() == {"study_report"}  # which shows where they are
+    pd.testing.assert_frame_equal(platform.table("mixed_samples"), before)
+    written = (platform.study.folder / "selection.jsonl").read_text("utf-8")
+    exported = [json.loads(line) for line in written.splitlines()]
+    selection = platform.table("dolly_selection")
+    place = ["source", "file", "line", "own_id"]
+    assert [[row[c] for c in place] for row in exported] == selection[place].to_numpy().tolist()
+    lines = list(files)[1].read_text("utf-8").splitlines()
+    for row in exported:
+        there = json.loads(lines[row["line"] - 1])
+        assert row["source"] == "unseen"
+        assert row["file"] == "unseen.jsonl"
+        assert (there["id"], there["response"]) == (row["own_id"], row["output"] + " ")
+    for path, text in files.items():
+        path.write_text(text, encoding="utf-8")
+    assert platform.materialize("candidate_datasets", "dolly_dataset", "dolly_selection").success
     assert platform.stale() == set()
 
 

@@ -200,6 +200,20 @@ def test_every_pool_has_its_part_of_the_selection(tmp_path: Path) -> None:
     )
 
 
+def test_every_example_says_where_it_came_from(tmp_path: Path) -> None:
+    study = make_study()
+    warehouse = fill(tmp_path / "w.duckdb", study)
+    before = write_report(make_report(gather(study, warehouse, True), True, {}), tmp_path / "old")
+    assert "line 7" not in before.read_text(encoding="utf-8")  # tables from before there were any
+    for name in ("dolly_dataset", "dolly_selection"):
+        rows = warehouse.read_table(name).assign(source="unseen", file="new.csv", line=7)
+        warehouse.replace_table(name, rows.assign(own_id="<b>t-7</b>"))
+    report = make_report(gather(study, warehouse, with_rows=True), True, {})
+    page = write_report(report, tmp_path / "report").read_text(encoding="utf-8")
+    assert page.count("unseen (new.csv) line 7, id &lt;b&gt;t-7") == 15
+    assert "<b>t-7" not in page
+
+
 def test_an_export_holds_no_text_of_the_data(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

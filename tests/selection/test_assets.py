@@ -121,6 +121,12 @@ def test_the_asset_selects_exports_and_shows(make_study: Callable[..., Study]) -
     assert list(selection["predicted_log_loss"]) == pytest.approx(sorted(expected)[:SIZE])
     exported = (study.folder / "selection.jsonl").read_text("utf-8").splitlines()
     assert [json.loads(line)["example_id"] for line in exported] == best
+    # This pool was made before its rows told where they came from.
+    assert selection[["source", "file", "line", "own_id"]].isna().all(axis=None)
+    first = json.loads(exported[0])
+    assert (first["file"], first["line"], first["own_id"], first["category"]) == (
+        None, None, None, "qa",
+    )  # fmt: skip
     by = rule(len_out=0.01, knn_2=-0.5)
     assert set(selection["rule_id"]) == {by.id}
     [event] = result.asset_materializations_for_node("dolly_selection")

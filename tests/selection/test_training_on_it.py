@@ -108,6 +108,28 @@ def test_conversations_of_another_format_are_messages(
     assert [len(turns) for turns in data["messages"]] == [5, 2, 3]
 
 
+def test_every_row_tells_where_it_came_from(selection: pd.DataFrame, tmp_path: Path) -> None:
+    selection = selection.assign(
+        source="chats", file=["a.json", "a.json", "b.csv"], line=[3, 40, 7],
+        own_id=pd.Series(["c-1", None, "99"]), category="",
+    )  # fmt: skip
+    data = loaded(export(selection, tmp_path, "sharegpt"))
+    assert [(row["source"], row["file"], row["line"], row["own_id"]) for row in data] == [
+        ("chats", "a.json", 3, "c-1"), ("chats", "a.json", 40, None), ("chats", "b.csv", 7, "99"),
+    ]  # fmt: skip
+
+
+def test_a_column_of_the_shapes_own_keeps_its_value(
+    selection: pd.DataFrame, tmp_path: Path
+) -> None:
+    def write(turns: Any) -> dict[str, Any]:
+        return {"source": turns[-1].content}
+
+    path = tmp_path / "own.jsonl"
+    export_jsonl(selection.assign(source="chats"), path, write=write)
+    assert loaded(path)["source"] == selection["output"].tolist()
+
+
 def test_what_was_written_is_read_again_as_the_same_examples(
     selection: pd.DataFrame, tmp_path: Path
 ) -> None:
