@@ -1,4 +1,4 @@
-"""The exported file in the hands of those who train on it: `datasets`, TRL, and the docs examples."""
+"""The exported file in the hands of those who train on it: `datasets`, TRL, and the page."""
 
 import json
 import re
