@@ -1,5 +1,8 @@
 """Rows of a CSV file: quoted fields may hold commas, doubled quotes and line breaks (RFC 4180).
 
+Fields may also be separated by semicolons, tabs or bars. Which it is, the first rows say: the one
+under which most of them have as many fields as the header.
+
 A row that cannot be parsed is a Fault with the line that it begins on, and the reading goes on at
 the *next line*: a stray quote opens a field that ends at any later quote, or never, and so would
 swallow rows. A row with more or fewer fields than the header is a Fault, too.
@@ -17,19 +20,20 @@ the row there, and the field's other lines may look like rows.
 import csv
 import re
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from typing import IO, Any, NamedTuple
 
 from im_assets.candidates.records import Fault, NotRows, Record, numbered_lines
+from im_resources.texts import printable
 
-_FIELD = r'(?:"[^"]*(?:""[^"]*)*"|[^",\r\n]*)'
-_WELL_QUOTED = re.compile(rf"{_FIELD}(?:,{_FIELD})*\r?\n?\Z")
+DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}  # commas if in doubt
+_LOOKED_AT, _LOOKED_AT_MOST = 50, 1_000_000  # lines, characters: to tell what separates fields
 _QUOTED_ROWS, _PLAIN_ROWS = 2, 100  # in a row and in order, so many are rows and no pieces
 # Lines are parsed again after each fault: so much on the whole, then the file is given up. A line
 # costs as much time as about a hundred characters.
 _AGAIN, _AGAIN_AT_LEAST, _LINE = 3, 20_000_000, 100  # times what was read; characters
 _EXCERPT = 1000
-_OTHER_SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars"}
 
 _Line = tuple[int, str | Fault]
 
@@ -54,13 +58,19 @@ class _Parsed(NamedTuple):
         return dict(zip(header, self.cells, strict=True))
 
 
-def csv_rows(file: IO[bytes], max_line_mb: float) -> Iterator[Record]:
+def csv_rows(file: IO[bytes], max_line_mb: float, delimiter: str | None = None) -> Iterator[Record]:
     """The rows as dicts by the header's names, numbered by the line that each begins on.
+
+    Args:
+        delimiter: the character between fields; None: what the first lines show.
 
     Raises NotRows: a header that cannot be parsed or has a name twice, or too many open quotes.
     """
     lines = _Lines(file, max_line_mb)
-    parser = csv.reader(lines, strict=True)
+    lines.delimiter = delimiter = delimiter or delimiter_of(lines.ahead(_LOOKED_AT))
+    field = rf'(?:"[^"]*(?:""[^"]*)*"|[^"{re.escape(delimiter)}\r\n]*)'
+    well_quoted = re.compile(rf"{field}(?:{re.escape(delimiter)}{field})*\r?\n?\Z")
+    parser = csv.reader(lines, strict=True, delimiter=delimiter)
     header = _header(lines.parse(parser))
     doubt: _Doubt | None = None
     several = False  # whether a row so far was of several lines
@@ -85,11 +95,24 @@ def csv_rows(file: IO[bytes], max_line_mb: float) -> Iterator[Record]:
         else:
             yield parsed.line, parsed.row(header)
         if broken:
-            doubt = _Doubt(header, parsed, doubt)
+            doubt = _Doubt(header, well_quoted, parsed, doubt)
         elif not parsed.reason:
             several = several or len(parsed.lines) > 1
     if doubt:
         yield from doubt.at_end(several, lines.whole)
+
+
+def delimiter_of(lines: Sequence[str]) -> str:
+    """What separates the fields of a file that begins with these lines; a comma if nothing does."""
+    fit = {}
+    for delimiter in DELIMITERS:
+        try:
+            rows = [row for row in csv.reader(lines, delimiter=delimiter) if row]
+        except csv.Error:
+            continue
+        if rows and len(rows[0]) > 1:
+            fit[delimiter] = sum(len(row) == len(rows[0]) for row in rows) / len(rows)
+    return max(fit, key=lambda delimiter: fit[delimiter], default=",")
 
 
 class _Doubt:
@@ -102,8 +125,14 @@ class _Doubt:
     a row was of several lines.
     """
 
-    def __init__(self, header: list[str], broken: _Parsed, before: "_Doubt | None") -> None:
-        self._header, self._line = header, broken.line
+    def __init__(
+        self,
+        header: list[str],
+        well_quoted: re.Pattern[str],
+        broken: _Parsed,
+        before: "_Doubt | None",
+    ) -> None:
+        self._header, self._well_quoted, self._line = header, well_quoted, broken.line
         self._suspect = before is not None
         self._failed: int = max(broken.lines[-1][0], before._failed if before else 0)
         self._held: list[_Parsed] = []
@@ -111,7 +140,7 @@ class _Doubt:
 
     def told_by(self, parsed: _Parsed, broken: bool, several: bool) -> Iterator[Record]:
         """What the next row settles; ``over`` when no doubt is left."""
-        if parsed.reason or (parsed.quoted() and not _WELL_QUOTED.match(parsed.text())):
+        if parsed.reason or (parsed.quoted() and not self._well_quoted.match(parsed.text())):
             yield from self._settled(None)
             yield parsed.line, parsed.row(self._header) if broken else self._fault(parsed)
             self._suspect = True
@@ -159,10 +188,19 @@ def _header(parsed: _Parsed | None) -> list[str]:
     if twice := sorted({name for name in names if name and names.count(name) > 1}):
         said = ", ".join(repr(name[:100]) for name in twice[:10])
         raise NotRows(f"the header has the column {said} twice; rename or remove one")
-    if len(names) == 1 and (other := set(names[0]) & set(_OTHER_SEPARATORS)):
-        found = " or ".join(_OTHER_SEPARATORS[separator] for separator in sorted(other))
-        raise NotRows(f"its fields seem separated by {found}; separate them by commas")
+    if len(names) == 1 and (other := set(names[0]) & set(DELIMITERS)):
+        found = " or ".join(DELIMITERS[delimiter] for delimiter in sorted(other))
+        said = "give the right `delimiter`, or none, in the profile"
+        raise NotRows(f"its header seems separated by {found}; {said}")
     return names
+
+
+def _texts(lines: Iterable[_Line]) -> Iterator[str]:
+    """The lines up to one that cannot be read."""
+    for _, line in lines:
+        if isinstance(line, Fault):
+            return
+        yield line
 
 
 class _LineFaultError(Exception):
@@ -170,7 +208,13 @@ class _LineFaultError(Exception):
 
 
 class _Lines:
-    """The lines of a file for a csv parser, to be read again from where they are given back."""
+    """The lines of a file for a csv parser, to be read again from where they are given back.
+
+    Attributes:
+        delimiter: of the fields.
+    """
+
+    delimiter = ","
 
     def __init__(self, file: IO[bytes], max_line_mb: float) -> None:
         self._lines = numbered_lines(file, max_line_mb)
@@ -186,11 +230,7 @@ class _Lines:
         return self
 
     def __next__(self) -> str:
-        if self._back:
-            item = self._back.popleft()
-        else:
-            item = self._last = next(self._lines)
-            self._read += len(item[1])
+        item = self._back.popleft() if self._back else self._next()
         self._taken.append(item)
         line = item[1]
         if isinstance(line, Fault):
@@ -199,6 +239,18 @@ class _Lines:
         if self._size > self._limit and len(self._taken) > 1:
             raise _LineFaultError(f"longer than {self._max_mb:g} MB (max_line_mb)")
         return line
+
+    def _next(self) -> _Line:
+        item = self._last = next(self._lines)
+        self._read += len(item[1])
+        return item
+
+    def ahead(self, count: int) -> list[str]:
+        """The first lines, up to one that cannot be read; they are still to come."""
+        with suppress(StopIteration):
+            while len(self._back) < count and self._read < _LOOKED_AT_MOST:
+                self._back.append(self._next())
+        return list(_texts(self._back))
 
     @property
     def whole(self) -> bool:
@@ -215,7 +267,7 @@ class _Lines:
             except StopIteration:
                 return None
             except (csv.Error, _LineFaultError) as error:
-                reason = str(error)
+                reason = printable(str(error))  # it quotes the delimiter, which may be a tab
                 if len(self._taken) > 1:
                     reason = f"a quote is not closed where a field ends ({reason}, on line "
                     reason += f"{self._taken[-1][0]})"
@@ -230,7 +282,9 @@ class _Lines:
         """
         if count := sum(line.count('"') for _, line in parsed.lines):
             text = parsed.text()
-            if count % 2 and (self._quoting or text.startswith('"') or ',"' in text):
+            if count % 2 and (
+                self._quoting or text.startswith('"') or self.delimiter + '"' in text
+            ):
                 return parsed._replace(reason="a quote in it is neither closed nor doubled")
             self._quoting = self._quoting or count % 2 == 0
         return parsed

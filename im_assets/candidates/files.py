@@ -1,4 +1,5 @@
-"""Local data files as a stream of rows: JSON lists, JSON lines, CSV and Parquet, each also gzip'd.
+"""Local data files as a stream of rows: JSON lists, JSON lines, CSV, TSV and Parquet, each also
+packed by gzip or zstd.
 
 A fault in one row (bad JSON, a line too long to hold) is yielded as a `Fault` in that row's place,
 so the caller can quarantine it and go on; a fault of the file raises `SourceError`. Bytes that are
@@ -31,7 +32,7 @@ from im_assets.candidates.records import (
     SourceError,
     whole_content,
 )
-from im_assets.candidates.unpacking import Unpacked
+from im_assets.candidates.unpacking import PACKINGS, DamagedZstd, Unpacked
 from im_resources.study import DataSource, resolve_files, resolve_path
 
 __all__ = [
@@ -39,7 +40,7 @@ __all__ = [
     "source_files",
 ]  # fmt: skip
 
-KINDS = ".json", ".jsonl", ".csv", ".parquet"
+KINDS = ".json", ".jsonl", ".csv", ".tsv", ".parquet"
 _NO_FILES = {
     stat.S_IFDIR: "is a folder",
     stat.S_IFIFO: "is a pipe (FIFO)",
@@ -50,7 +51,10 @@ _NO_FILES = {
 
 
 def read_records(
-    path: Path, columns: Collection[str] | None = None, max_line_mb: float = MAX_LINE_MB
+    path: Path,
+    columns: Collection[str] | None = None,
+    max_line_mb: float = MAX_LINE_MB,
+    delimiter: str | None = None,
 ) -> Iterator[Record]:
     """Stream the rows of a file, numbered by line (JSONL, CSV) or by position (JSON, Parquet).
 
@@ -58,22 +62,24 @@ def read_records(
         path: of the file; its suffix says its kind.
         columns: those that are used; of Parquet, no other is read. None: all.
         max_line_mb: a longer line of JSONL, and a longer row of CSV, is a Fault.
+        delimiter: what separates the fields of CSV and TSV; None: a tab in a .tsv file, and in a
+            .csv file what its first lines show.
 
     Raises:
         SourceError: no such file, unknown file kind, or the file is damaged as a whole; the message
             starts with the path and names the line where the reading stopped, if there is one.
     """
-    kind, zipped = _kind(path)
+    kind, packing = _kind(path)
     _check_regular(path)
     line = 0
     try:
         with ExitStack() as opened:
             file: IO[bytes] = opened.enter_context(path.open("rb"))
-            _check_content(path, file, ".gz" if zipped else kind)
-            if zipped:
-                file = opened.enter_context(io.BufferedReader(Unpacked(file), 1 << 16))
+            _check_content(path, file, packing or kind)
+            if packing:
+                file = opened.enter_context(io.BufferedReader(Unpacked(file, packing), 1 << 16))
                 _check_content(path, file, kind)
-            for line, row in _rows(kind, file, columns, max_line_mb):
+            for line, row in _rows(kind, file, columns, max_line_mb, delimiter):
                 yield line, row
     except EOFError as error:
         raise SourceError(
@@ -83,6 +89,11 @@ def read_records(
         raise SourceError(
             f"{path}: damaged or not gzip after line {line} ({error}); fetch it again, or name it "
             "without .gz if it is not compressed"
+        ) from error
+    except DamagedZstd as error:
+        raise SourceError(
+            f"{path}: truncated, damaged or not zstd after line {line} ({error}); fetch or "
+            "compress it again, or name it without .zst if it is not compressed"
         ) from error
     except MemoryError as error:
         raise SourceError(
@@ -120,19 +131,20 @@ def source_files(source: DataSource) -> dict[Path, str]:
 
 def declared_columns(path: Path) -> list[str]:
     """The columns that a file names by itself, as Parquet does; [] for the other kinds."""
-    return list(pq.read_schema(path).names) if _kind(path) == (".parquet", False) else []
+    return list(pq.read_schema(path).names) if _kind(path) == (".parquet", "") else []
 
 
-def _kind(path: Path) -> tuple[str, bool]:
-    """(suffix of the file's kind, whether it is gzip'd). Raises SourceError for an unknown one."""
+def _kind(path: Path) -> tuple[str, str]:
+    """(suffix of the file's kind, that of its packing or ''). Raises SourceError for an unknown
+    one."""
     suffixes = [suffix.lower() for suffix in path.suffixes]
-    zipped = suffixes[-1:] == [".gz"]
-    kind = (suffixes[:-1] if zipped else suffixes)[-1:]
-    if not kind or kind[0] not in KINDS:
+    packing = suffixes.pop() if suffixes and suffixes[-1] in PACKINGS else ""
+    if not suffixes or suffixes[-1] not in KINDS:
+        also = " or ".join(PACKINGS)
         raise SourceError(
-            f"{path}: unknown file kind; expected {', '.join(KINDS)}, each also with .gz"
+            f"{path}: unknown file kind; expected {', '.join(KINDS)}, each also with {also}"
         )
-    return kind[0], zipped
+    return suffixes[-1], packing
 
 
 def _check_regular(path: Path) -> None:
@@ -154,15 +166,21 @@ def _check_content(path: Path, file: Any, suffix: str) -> None:
 
 
 def _rows(
-    kind: str, file: IO[bytes], columns: Collection[str] | None, max_line_mb: float
+    kind: str,
+    file: IO[bytes],
+    columns: Collection[str] | None,
+    max_line_mb: float,
+    delimiter: str | None,
 ) -> Iterator[Record]:
     if kind == ".jsonl":
         return json_lines(file, max_line_mb)
     if kind == ".json":
         return json_list(file)
     if kind == ".csv":
-        return csv_rows(file, max_line_mb)
-    if not file.seekable():  # Parquet is read from its end, which a gzip stream cannot do
+        return csv_rows(file, max_line_mb, delimiter)
+    if kind == ".tsv":
+        return csv_rows(file, max_line_mb, delimiter or "\t")
+    if not file.seekable():  # Parquet is read from its end, which a packed stream cannot do
         remedy = "unpack it: Parquet is compressed by itself"
         return parquet(whole_content(file, MAX_UNPACKED_BYTES, remedy), None)
     return parquet(file, columns)

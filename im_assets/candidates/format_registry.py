@@ -109,7 +109,7 @@ class RowReader:
         Raises FormatError when the source's format is unknown.
         """
         self._format = FORMATS.get(source.format, "format")
-        self._outputs, self._extra = source.outputs, extra
+        self._outputs, self._extra, self._decimal = source.outputs, extra, source.decimal
         mapped: dict[str, str] = {str(f): c for f, c in (source.fields or {}).items()}
         named_id = mapped.pop("id", None)
         named = {field: mapped.pop(field) for field in VERIFIABLE if field in mapped}
@@ -158,7 +158,10 @@ class RowReader:
         for field, place in self._verifiable.items():
             parsed[field] = "" if place is None else self._right(row, place)
         for column, kind in self._extra.items():
-            parsed[column] = number_or_nan(row, column) if kind == "number" else label(row, column)
+            number = kind == "number"
+            parsed[column] = (
+                number_or_nan(row, column, self._decimal) if number else label(row, column)
+            )
         if turns:
             checked = [Turn(role, checked_text(content, TURNS)) for role, content in turns]
             parsed[TURNS] = write_turns(checked)

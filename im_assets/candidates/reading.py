@@ -136,7 +136,9 @@ def _records(
     if not files:
         yield from zip(repeat(str(source.hub)), _hub_records(source))
     for path, file in files.items():
-        yield from zip(repeat(file), read_records(path, reader.columns, source.max_line_mb))
+        yield from zip(
+            repeat(file), read_records(path, reader.columns, source.max_line_mb, source.delimiter)
+        )
 
 
 def _hub_records(source: DataSource) -> Iterator[Record]:

@@ -4,13 +4,15 @@ import codecs
 import json
 from pathlib import Path
 
+from im_assets.candidates.unpacking import PACKINGS
+
 HEAD = 512  # bytes that recognize() has to be given, where the file is as long
 _UNPACK = "which is not read: unpack it"
 # First bytes, what they are, and the suffix under which it is read or what to do instead.
 _KINDS = (
     (b"\x1f\x8b", "gzip data", ".gz"),
     (b"PAR1", "Parquet data", ".parquet"),
-    (b"\x28\xb5\x2f\xfd", "zstd data", _UNPACK),
+    (b"\x28\xb5\x2f\xfd", "zstd data", ".zst"),
     (b"PK\x03\x04", "a zip archive or an office document", _UNPACK),
     (b"BZh", "bzip2 data", _UNPACK),
     (b"\xfd7zXZ\0", "xz data", _UNPACK),
@@ -21,7 +23,7 @@ _KINDS = (
     (b"%PDF-", "a PDF document", "which holds no rows"),
 )
 _UTF16 = "save it as UTF-8 (iconv -f {0} -t UTF-8)"
-_BINARY = ".gz", ".parquet"
+_BINARY = *PACKINGS, ".parquet"
 
 
 def wrong_content(path: Path, head: bytes, suffix: str) -> str | None:
@@ -29,10 +31,11 @@ def wrong_content(path: Path, head: bytes, suffix: str) -> str | None:
 
     Args:
         path: of the file, for the name that would do.
-        head: the first `HEAD` bytes, unpacked where ``suffix`` stands inside of .gz.
-        suffix: what the content is read as: .gz, .json, .jsonl, .csv or .parquet.
+        head: the first `HEAD` bytes, unpacked where ``suffix`` stands inside of .gz or .zst.
+        suffix: what the content is read as: .gz, .zst, .json, .jsonl, .csv, .tsv or .parquet.
     """
-    inside = "unpacked, " if suffix != ".gz" and path.suffix.lower() == ".gz" else ""
+    packed = path.suffix.lower() in PACKINGS
+    inside = "unpacked, " if suffix not in PACKINGS and packed else ""
     for magic, what, remedy in _KINDS:
         if head.startswith(magic) and remedy != suffix:
             return f"{inside}holds {what}, {_advice(path, suffix, remedy)}"
@@ -41,13 +44,13 @@ def wrong_content(path: Path, head: bytes, suffix: str) -> str | None:
     if suffix == ".parquet" and not head.startswith(b"PAR1"):
         return f"{inside}is no Parquet file, which begins with PAR1; name it after what it holds"
     if suffix in _BINARY:
-        return None  # gzip has better words for what is not its own
+        return None  # what unpacks has better words for what is not its own
     if encoding := _wide_text(head):
         return f"{inside}holds {encoding} text; {_UTF16.format(encoding)}"
     start = head.removeprefix(codecs.BOM_UTF8).lstrip()
     if start[:1] == b"<" and start[:9].lower() in (b"<!doctype", b"<html>", b"<html lan"):
         return f"{inside}holds a web page, not data; fetch the file itself"
-    if suffix == ".csv" and _is_json(start):
+    if suffix in (".csv", ".tsv") and _is_json(start):
         return f"{inside}holds JSON; name it {_named(path, suffix, '.jsonl')}"
     return None
 
@@ -55,16 +58,18 @@ def wrong_content(path: Path, head: bytes, suffix: str) -> str | None:
 def _advice(path: Path, suffix: str, remedy: str) -> str:
     if not remedy.startswith("."):
         return remedy
-    if remedy == ".gz":
-        twice = path.suffix.lower() == ".gz"
-        return "packed twice: unpack it once" if twice else f"name it {path.name}.gz"
+    if remedy in PACKINGS and suffix not in PACKINGS:
+        twice = path.suffix.lower() in PACKINGS
+        return "packed twice: unpack it once" if twice else f"name it {path.name}{remedy}"
+    if remedy in PACKINGS:
+        return f"name it {path.stem}{remedy}"
     return f"name it {_named(path, suffix, remedy)}"
 
 
 def _named(path: Path, suffix: str, right: str) -> str:
     """The file's name with the suffix ``right`` in the place of ``suffix``."""
-    packed = path.suffix if path.suffix.lower() == ".gz" and suffix != ".gz" else ""
-    if suffix == ".gz":  # a name that says packed, of a file that is not
+    packed = path.suffix if path.suffix.lower() in PACKINGS and suffix not in PACKINGS else ""
+    if suffix in PACKINGS:  # a name that says packed, of a file that is not
         return Path(path.stem).with_suffix(right).name
     return Path(path.name.removesuffix(packed)).with_suffix(right).name + packed
 

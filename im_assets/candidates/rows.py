@@ -1,6 +1,7 @@
 """Values of one raw row, checked: what a data format reads its fields with."""
 
 import math
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -51,8 +52,9 @@ def listed(row: Mapping[str, Any], column: str) -> list[Any]:
     return value
 
 
-def number_or_nan(row: Mapping[str, Any], column: str) -> float:
-    """The number in a column, as text too (CSV); nan where there is nothing.
+def number_or_nan(row: Mapping[str, Any], column: str, decimal: str = ".") -> float:
+    """The number in a column, as text too (CSV), there with ``decimal`` before its decimals; nan
+    where there is nothing.
 
     Raises RowError for what is no finite number.
     """
@@ -61,13 +63,19 @@ def number_or_nan(row: Mapping[str, Any], column: str) -> float:
         return math.nan
     _check_present(value, column)
     try:
-        number = math.inf if isinstance(value, bool) else float(value)
+        read = value
+        if isinstance(value, str) and decimal != ".":  # else 1.000 would be read as 1
+            read = value.replace(decimal, ".") if "." not in value else ""
+        number = math.inf if isinstance(value, bool) else float(read)
     except (TypeError, ValueError, OverflowError):
         number = math.inf
     if not math.isfinite(number):
         shown = isinstance(value, str | int | float)  # anything else may be of any depth
         found = f"{value!r:.100}" if shown else f"a {type(value).__name__}"
-        raise RowError(f"field {column!r} is no finite number: {found}")
+        hint = ""
+        if isinstance(value, str) and re.fullmatch(r"\s*-?\d+[.,]\d+\s*", value):
+            hint = f" (numbers are read with {decimal!r}; see `decimal` of the source)"
+        raise RowError(f"field {column!r} is no finite number: {found}{hint}")
     return number
 
 

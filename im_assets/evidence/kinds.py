@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 
 from im_assets.evidence.findings import Finding
 from im_assets.rule.fitting import HIGH_VIF
-from im_assets.rule.regression import Dropped
+from im_assets.rule.regression import Dropped, Uselessness
 
 CHANCE = 0.05  # a p above it: shuffled losses often fit as well
 DOUBT = 0.05  # a p below it: an assumption of least squares is in doubt
@@ -220,7 +220,7 @@ class Inflation(Finding):
     fitted: int
 
     @property
-    def verdict(self) -> Literal["ok", "collinear", "constant", "combination", "undefined"]:
+    def verdict(self) -> Literal["ok", "collinear", "undefined"] | Uselessness:
         if self.dropped is not None:
             return self.dropped.kind
         if self.value is None:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import IO, Any, Literal
 
+from im_assets.candidates.unpacking import PACKINGS
 from im_resources.study import fingerprint
 from im_resources.texts import printable
 
@@ -185,9 +186,9 @@ def shown_name(name: str, width: int = 200) -> str:
 
 
 def suffix_of(name: str) -> str:
-    """What a file's name says of its format: ``.jsonl``, ``.csv.gz``; '' where nothing fit."""
+    """What a file's name says of its format: ``.jsonl``, ``.csv.zst``; '' where nothing fit."""
     suffixes = [s.lower() for s in PurePosixPath(name.replace("/", "_")).suffixes]
-    kind = "".join(suffixes[-2:] if suffixes[-1:] == [".gz"] else suffixes[-1:])
+    kind = "".join(suffixes[-2:] if suffixes and suffixes[-1] in PACKINGS else suffixes[-1:])
     return kind if re.fullmatch(r"(\.[a-z0-9]{1,10}){1,2}", kind) else ""
 
 

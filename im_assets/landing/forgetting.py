@@ -14,7 +14,7 @@ from im_assets.candidates.files import Fault, read_records
 from im_assets.candidates.reading import read_source
 from im_assets.landing.ledger import ADMITTED, entries, record, source_of, store_of
 from im_assets.landing.store import INCOMING, Store
-from im_resources.study import Study
+from im_resources.study import DataSource, Study
 from im_resources.warehouse import Warehouse
 
 
@@ -33,7 +33,7 @@ def forget_landed(ids: Collection[str], study: Study, warehouse: Warehouse) -> l
             if not hit:
                 continue
             old = store.root / entry.file
-            text = _without(old, hit)
+            text = _without(old, hit, source)
             name = f"{hashlib.sha256(text).hexdigest()}.jsonl"
             copy = store.root / INCOMING / name
             copy.write_bytes(text)
@@ -45,10 +45,10 @@ def forget_landed(ids: Collection[str], study: Study, warehouse: Warehouse) -> l
     return changed
 
 
-def _without(path: Path, lines: Collection[int]) -> bytes:
+def _without(path: Path, lines: Collection[int], source: DataSource) -> bytes:
     """The file's other rows, as JSON lines with their numbers; what is no row stays none."""
     kept: dict[int, str] = {}
-    for line, row in read_records(path):
+    for line, row in read_records(path, None, source.max_line_mb, source.delimiter):
         if line in lines:
             continue
         kept[line] = f"unreadable: {row.reason}" if isinstance(row, Fault) else _json(row)

@@ -14,20 +14,31 @@ COLLINEAR = 1e-7
 # Variation below this share is rounding; fitting it would select noise.
 EXACT = 1e-12
 
-Uselessness = Literal["constant", "combination"]
+Uselessness = Literal["constant", "combination", "few_mixtures"]
 
 
 class Dropped(NamedTuple):
-    """Why a column adds nothing: it is constant, or a linear combination ``of`` these columns."""
+    """Why a column adds nothing: it is constant, or a linear combination ``of`` these columns.
+
+    ``few_mixtures``: over so few ``rows`` as there are, these columns and the constant already fit
+    anything, so that nothing is said of the column itself.
+    """
 
     kind: Uselessness
     of: tuple[str, ...] = ()
+    rows: int | None = None
 
     @property
     def note(self) -> str:
         """The same in words."""
         if self.kind == "constant":
             return "constant over the mixtures"
+        if self.kind == "few_mixtures":
+            return (
+                f"too few mixtures: {self.rows} tell at most {len(self.of)} indicators apart, and "
+                f"there were {', '.join(self.of)} before it; more "
+                "mixtures may tell it too (mixtures.seeds)"
+            )
         return f"an exact linear combination of {', '.join(self.of)}"
 
 
@@ -92,7 +103,12 @@ def independent_columns(
         rest = x - basis @ (basis.T @ x)
         rest = rest - basis @ (basis.T @ rest)  # twice: the first pass leaves rounding behind
         if np.linalg.norm(rest) <= COLLINEAR:
-            dropped[name] = Dropped("combination", tuple(kept))
+            few = len(kept) >= len(table) - 1  # so many independent columns fit any other
+            dropped[name] = (
+                Dropped("few_mixtures", tuple(kept), len(table))
+                if few
+                else Dropped("combination", tuple(kept))
+            )
             continue
         kept[name] = x
         basis = np.column_stack([basis, rest / np.linalg.norm(rest)])

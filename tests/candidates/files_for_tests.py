@@ -10,14 +10,22 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-KINDS = [kind + gz for kind in ("json", "jsonl", "csv", "parquet") for gz in ("", ".gz")]
+KINDS = [
+    kind + packing
+    for kind in ("json", "jsonl", "csv", "tsv", "parquet")
+    for packing in ("", ".gz", ".zst")
+]
+_PACK = {
+    ".gz": gzip.compress,
+    ".zst": lambda content: pa.Codec("zstd").compress(content, asbytes=True),
+}
 
 
 def write_rows(folder: Path, kind: str, rows: list[dict[str, Any]]) -> Path:
     """A file of the kind ('jsonl', 'csv.gz', …); lists become JSON text in CSV cells."""
-    content = _CONTENT[kind.removesuffix(".gz")](rows)
     path = folder / f"rows.{kind}"
-    path.write_bytes(gzip.compress(content) if kind.endswith(".gz") else content)
+    content = _CONTENT[kind.split(".", maxsplit=1)[0]](rows)
+    path.write_bytes(_PACK.get(path.suffix, bytes)(content))
     return path
 
 
@@ -25,9 +33,9 @@ def _jsonl(rows: list[dict[str, Any]]) -> bytes:
     return b"".join(json.dumps(row, ensure_ascii=False).encode() + b"\n" for row in rows)
 
 
-def _csv(rows: list[dict[str, Any]]) -> bytes:
+def _csv(rows: list[dict[str, Any]], delimiter: str = ",") -> bytes:
     text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(rows[0]))
+    writer = csv.DictWriter(text, fieldnames=list(rows[0]), delimiter=delimiter)
     writer.writeheader()
     for row in rows:
         writer.writerow({k: json.dumps(v) if isinstance(v, list) else v for k, v in row.items()})
@@ -44,5 +52,6 @@ _CONTENT = {
     "json": lambda rows: json.dumps(rows).encode(),
     "jsonl": _jsonl,
     "csv": _csv,
+    "tsv": lambda rows: _csv(rows, "\t"),
     "parquet": _parquet,
 }

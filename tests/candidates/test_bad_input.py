@@ -101,7 +101,7 @@ def test_a_folder_is_not_a_file(tmp_path: Path) -> None:
 def test_unknown_kind_lists_the_known_ones(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(GOOD)
     message = _message(tmp_path / name)
-    assert ".json, .jsonl, .csv, .parquet" in message
+    assert ".json, .jsonl, .csv, .tsv, .parquet, each also with .gz or .zst" in message
     assert ".gz" in message
 
 

@@ -42,7 +42,7 @@ def message(path: Path) -> str:
         ("a.json", b"PAR1" + bytes(40), "holds Parquet data, name it a.parquet"),
         ("a.csv.gz", gzip.compress(b"PAR1" + bytes(40), mtime=0), "name it a.parquet.gz"),
         ("a.csv", GOOD, "holds JSON; name it a.jsonl"),
-        ("a.jsonl", b"\x28\xb5\x2f\xfd" + bytes(9), "holds zstd data, which is not read"),
+        ("a.jsonl", b"\x28\xb5\x2f\xfd" + bytes(9), "holds zstd data, name it a.jsonl.zst"),
         ("a.json", b"PK\x03\x04" + bytes(9), "a zip archive or an office document"),
         (
             "a.jsonl.gz",

@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 
+from im_assets.candidates.csv_records import delimiter_of
 from im_assets.candidates.reading import SourceError, read_source
 from im_resources.study import DataSource, ProfileError, load_study
 from tests.fuzz.inputs import DataInput, Input
@@ -41,6 +43,13 @@ def examine(given: Input, folder: Path) -> str:
     return "read"
 
 
+def unpacked(content: bytes, packing: str) -> bytes:
+    """What gzip or zstd packed."""
+    if packing == "gz":
+        return gzip.decompress(content)
+    return pa.CompressedInputStream(pa.BufferReader(content), "zstd").read()
+
+
 def _clear(message: str, named: str) -> str:
     message.encode()
     assert named in message
@@ -58,11 +67,12 @@ def every_row_is_there(given: DataInput, rows: pd.DataFrame, rejected: pd.DataFr
     for frame in (rows, rejected):
         frame.to_json(force_ascii=False).encode()
     content, kind = given.content, given.name.removeprefix("rows.")
-    if kind.endswith(".gz"):
-        content, kind = gzip.decompress(content), kind.removesuffix(".gz")
+    kind, _, packing = kind.partition(".")
+    if packing:
+        content = unpacked(content, packing)
     found = sorted({*kept, *bad})
-    if kind == "csv":
-        _lines_account(content, rows, rejected)
+    if kind in ("csv", "tsv"):
+        _lines_account(content, rows, rejected, "\t" if kind == "tsv" else None)
     elif kind == "parquet":
         assert found == list(range(1, pq.read_metadata(io.BytesIO(content)).num_rows + 1))
     elif kind == "json":
@@ -84,29 +94,32 @@ def _as_written(rows: pd.DataFrame, lines: list[str], settings: dict[str, Any]) 
             assert json.loads(lines[line - 1])[column] == output
 
 
-def _lines_account(content: bytes, rows: pd.DataFrame, rejected: pd.DataFrame) -> None:
+def _lines_account(
+    content: bytes, rows: pd.DataFrame, rejected: pd.DataFrame, delimiter: str | None
+) -> None:
     """The lines from one row's first to the next one's are that row, and nothing else."""
     text = content.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "surrogateescape")
     lines = [line + "\n" for line in text.split("\n")]
+    delimiter = delimiter or delimiter_of(lines[:50])
     starts = sorted([*rows["line"], *rejected["line"]])
     kept = dict(zip(rows["line"], rows.to_dict("records"), strict=True))
-    assert _records(lines[: starts[0] - 1]) in (None, 1), "rows before the first"
+    assert _records(lines[: starts[0] - 1], delimiter) in (None, 1), "rows before the first"
     for start, end in zip(starts, [*starts[1:], len(lines) + 1], strict=True):
         block = lines[start - 1 : end - 1]
         while len(block) > 1 and not block[-1].strip("\r\n"):
             block.pop()  # blank lines between rows
-        count = _records(block)
+        count = _records(block, delimiter)
         assert count == 1 or (start not in kept and len(block) == 1), f"lines lost after {start}"
         if start in kept:
-            cells = next(csv.reader(block, strict=True))
+            cells = next(csv.reader(block, strict=True, delimiter=delimiter))
             texts = {cell.strip() for cell in cells}
             field = kept[start]["instruction"].strip()
             assert field in texts or any(c in "[{" for c in "".join(cells)), "a row made up"
 
 
-def _records(lines: list[str]) -> int | None:
+def _records(lines: list[str], delimiter: str) -> int | None:
     """How many rows the lines are to a strict parser; None when it fails."""
     try:
-        return sum(1 for row in csv.reader(lines, strict=True) if row)
+        return sum(1 for row in csv.reader(lines, strict=True, delimiter=delimiter) if row)
     except csv.Error:
         return None

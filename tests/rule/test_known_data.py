@@ -138,7 +138,7 @@ def test_collinear_indicators_are_named() -> None:
     few = collinearity(Points.of(LONGLEY[:6], LONGLEY_NAMES))
     assert {f.value for f in few} == {None}
     assert few[0].verdict == "undefined"  # and the last adds nothing to five columns of six rows
-    assert few[-1].verdict == "combination"
+    assert few[-1].verdict == "few_mixtures"
     copy = random_study().assign(copy=lambda t: 2 * t.x0)
     [first, second] = collinearity(Points.of(copy, ["x0", "copy"]))
     assert first.value == pytest.approx(1)

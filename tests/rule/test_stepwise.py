@@ -181,3 +181,18 @@ def test_every_search_ends_also_on_collinear_columns(
     chosen = table[list(result.chosen)].to_numpy()
     assert len(result.chosen) <= 3
     assert np.linalg.matrix_rank(np.column_stack([np.ones(rows), chosen])) == len(result.chosen) + 1
+
+
+def test_too_few_mixtures_are_not_blamed_on_the_indicator() -> None:
+    rng = np.random.default_rng(1)
+    names = [f"x{i}" for i in range(9)]
+    table = pd.DataFrame(rng.normal(size=(8, 9)), columns=names)
+    table["log_loss"] = rng.normal(size=8)
+    table.insert(2, "copy", table.x0 + table.x1)
+    result = stepwise(table, "log_loss", ["x0", "x1", "copy", *names[2:]])
+    assert result.dropped["copy"] == Dropped("combination", ("x0", "x1"))
+    assert result.dropped.keys() == {"copy", "x7", "x8"}  # eight rows: seven besides the constant
+    for name in ("x7", "x8"):
+        assert result.dropped[name] == Dropped("few_mixtures", tuple(names[:7]), 8)
+        assert "too few mixtures: 8 tell at most 7 indicators apart" in result.dropped[name].note
+        assert "mixtures.seeds" in result.dropped[name].note

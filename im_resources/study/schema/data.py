@@ -11,13 +11,17 @@ from im_resources.study.schema.base import Name, PoolName, Positive, Settings
 class DataSource(Settings):
     """Where instruction data is read from, and in which shape."""
 
-    ADDED: ClassVar[Mapping[str, Any]] = {"max_line_mb": 10.0}
+    ADDED: ClassVar[Mapping[str, Any]] = {
+        "max_line_mb": 10.0,
+        "delimiter": None,
+        "decimal": ".",
+    }
 
     path: str | Annotated[tuple[str, ...], Field(min_length=1)] | None = Field(
         None,
-        description="Local file: .json, .jsonl, .parquet or .csv, each also .gz; or a pattern with "
-        "*, ** or ? for several, or a list of these. Relative to the project, ${VARIABLES} expand. "
-        "Give this or `hub`",
+        description="Local file: .json, .jsonl, .parquet, .csv or .tsv, each also .gz or .zst; or "
+        "a pattern with *, ** or ? for several, or a list of these. Relative to the project, "
+        "${VARIABLES} expand. Give this or `hub`",
     )
     hub: str | None = Field(None, description="Hugging Face dataset id, instead of `path`")
     config: str | None = Field(None, description="Hugging Face dataset configuration")
@@ -53,6 +57,28 @@ class DataSource(Settings):
         description="Longest line of a JSONL file, and longest row of a CSV file, that is read, in "
         "MB; a longer one goes into quarantine",
     )
+
+    delimiter: str | None = Field(
+        None,
+        description='What separates the fields of a CSV file, one character: ",", ";", "|", or '
+        'a tab, written "\\t"; default: a tab in a .tsv file, in a .csv file what its first '
+        "lines show",
+    )
+    decimal: Literal[".", ","] = Field(
+        ".",
+        description="What numbers that are read from text, such as scores in a CSV file, have "
+        "before their decimals",
+    )
+
+    @field_validator("delimiter")
+    @classmethod
+    def _one_character(cls, value: str | None) -> str | None:
+        if value is not None and (len(value) != 1 or value.isalnum() or value in '" \r\n'):
+            raise ValueError(
+                'give the one character between two fields: ",", ";", "|" or "\\t", a tab, in '
+                "double quotes"
+            )
+        return value
 
     @model_validator(mode="after")
     def _one_place(self) -> Self:
