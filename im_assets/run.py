@@ -24,7 +24,7 @@ from im_resources.interrupts import Interrupts
 from im_resources.logs import FORMAT as LOG_FORMAT
 from im_resources.runs import PROCESS, held, process_name, tell_dead_runs
 from im_resources.study import Study
-from im_resources.study.environment import enter_study
+from im_resources.study.environment import enter_study, in_a_new_shell
 
 DATA = "data"
 AGAIN = "what was finished is kept: run the same command again to go on"
@@ -96,11 +96,13 @@ def run_study(study: Study, interrupts: Interrupts) -> int:
             print(f"FAILED: {name}: {reason}", file=sys.stderr)
         return 1
     print(f"done after {seconds:.0f} s")
-    print(f"rule:      {study.folder / RULE_FILE}")
-    for pool in study.pools:
-        print(f"selection: {selection_file(study, pool)}")
-    print(f"report:    {study.folder / REPORT_FOLDER / PAGE}")
-    print(f"look at it with: make dev IM_PROFILE={os.environ['IM_PROFILE']}")
+    made = [("rule", study.folder / RULE_FILE)]
+    made += [("selection", selection_file(study, pool)) for pool in study.pools]
+    made += [("report", study.folder / REPORT_FOLDER / PAGE)]
+    for what, path in made:
+        if path.exists():  # some jobs alone do not make all of them
+            print(f"{what + ':':<10} {path}")
+    print(f"look at it with: {in_a_new_shell('make dev')}")
     return 0
 
 

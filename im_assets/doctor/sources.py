@@ -31,7 +31,8 @@ def profile(name: str) -> tuple[Study | None, Finding]:
         return None, Finding(
             "error", "profile", f"{name}: {error.strerror}", "IM_PROFILE names it: see its rights"
         )
-    return study, Finding("ok", "profile", f"{name}: study {study.name!r}, in {study.folder}")
+    yet = "" if study.folder.exists() else ", which is made when it first runs"
+    return study, Finding("ok", "profile", f"{name}: study {study.name!r}, in {study.folder}{yet}")
 
 
 def data(study: Study) -> Iterator[Finding]:

@@ -6,17 +6,20 @@ stand for another's. ``python -m im_resources.study.environment`` prints the var
 in ``IM_PROFILE`` as lines for a shell, which ``eval "$(make -s env)"`` reads. Imports no Dagster.
 """
 
+import json
 import os
 import shlex
 from pathlib import Path
 
-from im_resources.study.places import PROJECT_ROOT, ProfileError, state_home
-from im_resources.study.reading import load_study
+from im_resources.study.fingerprints import fingerprint
+from im_resources.study.places import PROFILES, PROJECT_ROOT, ProfileError, state_home
+from im_resources.study.reading import load_study, profile_path
 from im_resources.study.schema import Study
 
 STATE = "DAGSTER_STATE"
 # Where the history of all studies was before each had its own.
 SHARED = "dagster"
+MADE_BY = "profile.json"  # in the study's folder: which profile it was last run with
 
 
 class HistoryError(RuntimeError):
@@ -45,11 +48,11 @@ def environment() -> tuple[Study, dict[str, str]]:
     """
     profile = os.environ.get("IM_PROFILE") or "demo"
     try:
-        study = load_study(profile)
+        study, path = load_study(profile), profile_path(profile).absolute()
     except ProfileError as error:
         raise SystemExit(str(error)) from error
-    if profile.endswith((".yaml", ".yml")):
-        profile = str(Path(profile).resolve())  # a process elsewhere has to find it too
+    # A process elsewhere has to find it too.
+    profile = path.stem if path == PROFILES / f"{path.stem}.yaml" else str(path)
     return study, {
         "DAGSTER_HOME": os.environ.get("DAGSTER_HOME") or str(PROJECT_ROOT),
         "IM_HOME": str(state_home()),
@@ -58,18 +61,56 @@ def environment() -> tuple[Study, dict[str, str]]:
     }
 
 
+def in_a_new_shell(command: str, profile: str | None = None) -> str:
+    """The command as it is pasted into a new shell at the project's root, to work on this study.
+
+    Args:
+        profile: as in ``IM_PROFILE``; default: that of this process, once it has entered its study.
+    """
+    settings = {"IM_PROFILE": profile or os.environ.get("IM_PROFILE") or "demo"}
+    if state_home() != PROJECT_ROOT / "var":
+        settings["IM_HOME"] = str(state_home())
+    # Before the command, where the shell quotes: make reads a dollar sign in what comes after it.
+    return " ".join([*(f"{k}={shlex.quote(v)}" for k, v in settings.items()), command])
+
+
 def enter_study() -> Study:
     """Make this process, and those that it starts, work on the study in ``IM_PROFILE``.
 
     Whatever a shell has set, it is never another study's history that is written. Says so when
-    there is a history from before each study had its own.
+    there is a history from before each study had its own, and when another profile has made the
+    study's results from other data.
     """
     study, variables = environment()
     os.environ |= variables
-    if note := earlier_history(study):
-        print(note)
+    for note in (earlier_history(study), other_data(study, variables["IM_PROFILE"])):
+        if note:
+            print(note)
     study.history.mkdir(parents=True, exist_ok=True)
+    _remember(study, variables["IM_PROFILE"])
     return study
+
+
+def other_data(study: Study, profile: str) -> str | None:
+    """That results of another profile's data are replaced, since both name one study; else None."""
+    try:
+        before = json.loads((study.folder / MADE_BY).read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # nothing has run, or by a version that did not say
+        return None
+    if before["profile"] == profile or before["data"] == fingerprint(study.data):
+        return None
+    return (
+        f"the study {study.name!r} in {study.folder} was made by the profile {before['profile']} "
+        f"of other data, and the profile {profile} has the same `name`: what it makes takes the "
+        f"place of those results. To keep both, give it a `name` of its own"
+    )
+
+
+def _remember(study: Study, profile: str) -> None:
+    text = json.dumps({"profile": profile, "data": fingerprint(study.data)})
+    new = study.folder / f".{MADE_BY}.{os.getpid()}"
+    new.write_text(text, encoding="utf-8")
+    new.replace(study.folder / MADE_BY)
 
 
 def earlier_history(study: Study) -> str | None:

@@ -1,8 +1,8 @@
 """Reading a profile: one YAML file becomes one validated, immutable Study, or a clear error.
 
 The profile is chosen by the environment variable ``IM_PROFILE``: the name of a file in
-``profiles/`` or a path to one (default: ``demo``). A profile may start from another one:
-``extends: demo``, and only what differs.
+``profiles/``, with .yaml or without, or a path to one (default: ``demo``). A profile may start from
+another one: ``extends: demo``, and only what differs.
 """
 
 import difflib
@@ -13,7 +13,7 @@ from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
-from im_resources.study.places import PROFILES, ProfileError
+from im_resources.study.places import PROFILES, PROJECT_ROOT, ProfileError
 from im_resources.study.schema import Study
 from im_resources.study.yaml_text import read_yaml
 
@@ -25,13 +25,13 @@ def load_study(profile: str | None = None) -> Study:
     """Read and check a profile.
 
     Args:
-        profile: a name in ``profiles/`` or a path; default: ``$IM_PROFILE``, else ``demo``.
+        profile: as `profile_path` takes it; default: ``$IM_PROFILE``, else ``demo``.
 
     Raises:
         ProfileError: no such profile, not YAML, or a field is wrong; says which and what would do.
     """
     profile = profile or os.environ.get("IM_PROFILE") or "demo"
-    path = _profile_path(profile)
+    path = profile_path(profile)
     content, files = _read_profile(path, ())
     try:
         study = Study.model_validate(content)
@@ -55,7 +55,7 @@ def _read_profile(
     if "extends" not in content:
         return content, (path,)
     chain = (*extended_by, path)
-    base_path = _profile_path(str(content.pop("extends")))
+    base_path = profile_path(str(content.pop("extends")), path.parent)
     if base_path in chain:
         raise ProfileError(f"{path}: `extends` goes round in a circle: {base_path}")
     base, files = _read_profile(base_path, chain)
@@ -68,20 +68,33 @@ def _read_profile(
     return base, (path, *files)
 
 
-def _profile_path(profile: str) -> Path:
-    if profile.endswith((".yaml", ".yml")):
-        path = Path(profile)
-        if not path.is_file():  # a folder or a pipe is none
-            what = "not a file" if path.exists() else "no profile file"
-            raise ProfileError(f"{what}: {profile!r}")
-        return path
+def profile_path(profile: str, folder: Path | None = None) -> Path:
+    """The file of a profile.
+
+    Args:
+        profile: the name of one in ``profiles/``; or a file, with .yaml: looked for in ``folder``,
+            from the project's root, and in ``profiles/``, in this order.
+        folder: default: where this process is.
+
+    Raises ProfileError when there is none; names the known profiles.
+    """
     known = sorted(p.stem for p in PROFILES.glob("*.yaml"))
-    if profile not in known:
-        raise ProfileError(
-            f"unknown profile {profile!r}{did_you_mean(profile, known)}; known profiles: "
-            f"{', '.join(known)} (or give the path of a .yaml file)"
-        )
-    return PROFILES / f"{profile}.yaml"
+    if profile in known:
+        return PROFILES / f"{profile}.yaml"
+    wanted = Path(profile)
+    file = wanted if wanted.suffix in (".yaml", ".yml") else Path(f"{profile}.yaml")
+    what = f"unknown profile {profile!r}"
+    if file is wanted or wanted.parent != Path():  # a name alone is no file that happens to be here
+        for place in (folder or Path(), PROJECT_ROOT, PROFILES):
+            if (place / file).is_file():  # a folder or a pipe is none
+                return place / file
+        if wanted.exists():
+            raise ProfileError(f"not a file: {profile!r}; a profile is one, and ends with .yaml")
+        what = f"no profile file: {profile!r} (nor in {PROJECT_ROOT}, nor in {PROFILES})"
+    raise ProfileError(
+        f"{what}{did_you_mean(wanted.stem, known)}; known profiles: {', '.join(known)} (or give "
+        "the path of a .yaml file)"
+    )
 
 
 def _explain(error: ValidationError) -> list[str]:

@@ -46,11 +46,11 @@ def test_a_decimal_comma_is_never_read_as_something_else(tmp_path: Path) -> None
     assert rows["note"].tolist() == [12.0]
     assert (
         "no finite number: '0,87' (numbers are read with '.'; see `decimal`"
-        in rejected.loc[0, "reason"]
+        in rejected["reason"].iloc[0]
     )
     points = write(tmp_path / "b.csv", GERMAN.replace("12\r", "1.200\r"))
     _, rejected = read_source("mine", source(points, **MAPPED, decimal=","), {"note": "number"})
-    assert "numbers are read with ','" in rejected.loc[0, "reason"]
+    assert "numbers are read with ','" in rejected["reason"].iloc[0]
 
 
 @pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])

@@ -16,6 +16,7 @@ from im_resources.study.environment import (
     earlier_history,
     enter_study,
     environment,
+    in_a_new_shell,
 )
 
 
@@ -89,6 +90,66 @@ def test_a_profile_is_found_from_another_folder(
     study, variables = environment()
     assert study.name == "mine"
     assert variables["IM_PROFILE"] == str(tmp_path / "mine.yaml")
+
+
+@pytest.mark.parametrize("written", ["demo", "demo.yaml", "profiles/demo", "profiles/demo.yaml"])
+def test_a_name_with_or_without_its_end_and_a_path_are_one_profile(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: str
+) -> None:
+    monkeypatch.chdir(tmp_path)  # paths are looked for from the project's root, too
+    monkeypatch.setenv("IM_PROFILE", written)
+    study, variables = environment()
+    assert (study.name, variables["IM_PROFILE"]) == ("demo", "demo")
+
+
+def test_a_file_that_lies_here_never_stands_for_a_name(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine(tmp_path).rename(tmp_path / "demo.yaml")
+    monkeypatch.chdir(tmp_path)
+    assert environment()[0].name == "demo"
+    monkeypatch.setenv("IM_PROFILE", "demo.yaml")
+    assert environment()[0].name == "mine"
+
+
+def test_a_command_that_is_printed_opens_the_study_in_a_new_shell(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    odd = tmp_path / "it's my $HOME"
+    odd.mkdir()
+    mine(odd)
+    monkeypatch.setenv("IM_PROFILE", str(odd / "mine.yaml"))
+    command = in_a_new_shell(f'make -s env BIN="{Path(sys.executable).parent}"')
+    done = subprocess.run(
+        ["sh", "-ec", f'eval "$({command})"; echo "$IM_PROFILE"; echo "$DAGSTER_STATE"'],
+        cwd=PROJECT_ROOT,
+        env={"PATH": os.environ["PATH"]},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [str(odd / "mine.yaml"), str(home / "mine" / "dagster")]
+
+
+def test_another_profile_of_the_same_name_is_told_of(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("DAGSTER_HOME", os.environ["DAGSTER_HOME"])
+    monkeypatch.delenv("DAGSTER_STATE", raising=False)
+    enter_study()
+    monkeypatch.setenv("IM_PROFILE", "demo_full")  # more of the same study, of the same data
+    enter_study()
+    assert capsys.readouterr().out == ""
+    path = tmp_path / "mine.yaml"
+    path.write_text(
+        "{extends: demo, data: {candidates: {mine: {path: mine.jsonl}}}}", encoding="utf-8"
+    )
+    monkeypatch.setenv("IM_PROFILE", str(path))
+    enter_study()
+    said = capsys.readouterr().out
+    assert f"the study 'demo' in {home / 'demo'} was made by the profile demo_full" in said
+    assert "give it a `name` of its own" in said
 
 
 def test_a_wrong_profile_is_a_message_and_no_traceback(home: Path) -> None:

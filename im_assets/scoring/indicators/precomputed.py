@@ -48,7 +48,8 @@ def precomputed(
 
     Args:
         column: with the numbers.
-        path: JSON, JSON lines, CSV or Parquet, each also .gz or .zst; left out: the sources themselves.
+        path: JSON, JSON lines, CSV or Parquet, each also .gz or .zst; left out: the sources
+            themselves.
         key: what joins the file's rows to examples: ``example_id``; ``content`` (the file has
             instruction, input, output); or a column that the sources' rows have too.
 
