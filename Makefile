@@ -2,6 +2,8 @@
 # make demo-full   the same study with all of its evidence
 # make dev    the Dagster UI of that study on http://127.0.0.1:3000
 #             make dev IM_PROFILE=mine.yaml PORT=3001   that of another one
+# make new-study NAME=mine CANDIDATES="data/*.csv" EVAL=data/eval.jsonl   a profile for your own files
+# make run IM_PROFILE=mine        the whole of a study; ARGS=--plan what it would cost
 # make doctor      what keeps that study from running, or may, and what to do
 # make snapshot    a copy of that study's warehouse, for readers and to go back to
 # make test · make check · make settings · make lock · make clean · make distclean
@@ -36,7 +38,7 @@ export TOKENIZERS_PARALLELISM ?= false
 SETTINGS := OMP_WAIT_POLICY MALLOC_MMAP_THRESHOLD_ MALLOC_TRIM_THRESHOLD_ \
 	TOKENIZERS_PARALLELISM VIRTUAL_ENV
 
-.PHONY: demo demo-full dev doctor snapshot test soak check settings install lock env clean distclean
+.PHONY: demo demo-full run new-study dev doctor snapshot test soak check settings install lock env clean distclean
 
 # Commands are called by their path: versions of make differ in whose PATH they look one up in.
 # The demo's models come from packages: offline, so that a lapse fails instead of downloading.
@@ -45,6 +47,19 @@ demo: install
 
 demo-full: install
 	IM_PROFILE=demo_full HF_HUB_OFFLINE=1 $(BIN)/python -m im_assets.run
+
+run: install
+	$(BIN)/python -m im_assets.run $(ARGS)
+
+# The files go to the module as they are written: it expands patterns itself, each a source. NAME has
+# to be on the command line, since some systems have a variable of that name.
+new-study: install
+	@test "$(origin NAME)" = "command line" || { \
+		echo 'name it: make new-study NAME=mine CANDIDATES="data/a.csv data/b.jsonl" EVAL=data/eval.jsonl' >&2; \
+		exit 1; }
+	@set -f; $(BIN)/python -m im_assets.new_study $(NAME) --candidates $(CANDIDATES) --pool $(POOL) \
+		--evaluation $(EVAL) --fields $(FIELDS) $(if $(EXTENDS),--extends $(EXTENDS)) \
+		$(if $(REPLACE),--replace)
 
 dev: install
 	$(BIN)/python -m im_assets.dev

@@ -24,7 +24,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from typing import IO, Any, NamedTuple
 
-from im_assets.candidates.records import Fault, NotRows, Record, numbered_lines
+from im_assets.candidates.records import MAX_LINE_MB, Fault, NotRows, Record, numbered_lines
 from im_resources.texts import printable
 
 DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}  # commas if in doubt
@@ -100,6 +100,11 @@ def csv_rows(file: IO[bytes], max_line_mb: float, delimiter: str | None = None) 
             several = several or len(parsed.lines) > 1
     if doubt:
         yield from doubt.at_end(several, lines.whole)
+
+
+def first_delimiter(file: IO[bytes]) -> str:
+    """What separates the fields of the file, by its first lines; a comma if nothing does."""
+    return delimiter_of(_Lines(file, MAX_LINE_MB).ahead(_LOOKED_AT))
 
 
 def delimiter_of(lines: Sequence[str]) -> str:

@@ -13,13 +13,13 @@ import os
 import stat
 import zlib
 from collections.abc import Collection, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, Any
 
 import pyarrow.parquet as pq
 
-from im_assets.candidates.csv_records import csv_rows
+from im_assets.candidates.csv_records import csv_rows, first_delimiter
 from im_assets.candidates.json_records import json_lines, json_list
 from im_assets.candidates.parquet_records import MAX_UNPACKED_BYTES, parquet
 from im_assets.candidates.recognizing import HEAD, wrong_content
@@ -36,8 +36,8 @@ from im_assets.candidates.unpacking import PACKINGS, DamagedZstd, Unpacked
 from im_resources.study import DataSource, resolve_files, resolve_path
 
 __all__ = [
-    "BadValue", "Fault", "Record", "SourceError", "declared_columns", "read_records",
-    "source_files",
+    "BadValue", "Fault", "Record", "SourceError", "declared_columns", "delimiter_in",
+    "read_records", "source_files",
 ]  # fmt: skip
 
 KINDS = ".json", ".jsonl", ".csv", ".tsv", ".parquet"
@@ -69,16 +69,10 @@ def read_records(
         SourceError: no such file, unknown file kind, or the file is damaged as a whole; the message
             starts with the path and names the line where the reading stopped, if there is one.
     """
-    kind, packing = _kind(path)
-    _check_regular(path)
+    kind, _ = _kind(path)
     line = 0
     try:
-        with ExitStack() as opened:
-            file: IO[bytes] = opened.enter_context(path.open("rb"))
-            _check_content(path, file, packing or kind)
-            if packing:
-                file = opened.enter_context(io.BufferedReader(Unpacked(file, packing), 1 << 16))
-                _check_content(path, file, kind)
+        with _opened(path) as file:
             for line, row in _rows(kind, file, columns, max_line_mb, delimiter):
                 yield line, row
     except EOFError as error:
@@ -101,6 +95,17 @@ def read_records(
         ) from error
     except (NotRows, OSError) as error:
         raise SourceError(f"{path}: {error}") from error
+
+
+def delimiter_in(path: Path) -> str | None:
+    """What the first lines of a CSV file show to be between its fields; None of other kinds.
+
+    Raises SourceError for no such file; NotRows or OSError for one that cannot be unpacked.
+    """
+    if (kind := _kind(path)[0]) not in (".csv", ".tsv"):
+        return None
+    with _opened(path) as file:
+        return "\t" if kind == ".tsv" else first_delimiter(file)
 
 
 def source_files(source: DataSource) -> dict[Path, str]:
@@ -145,6 +150,20 @@ def _kind(path: Path) -> tuple[str, str]:
             f"{path}: unknown file kind; expected {', '.join(KINDS)}, each also with {also}"
         )
     return suffixes[-1], packing
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[IO[bytes]]:
+    """The file's content, unpacked. Raises SourceError, NotRows and what unpacking raises."""
+    kind, packing = _kind(path)
+    _check_regular(path)
+    with ExitStack() as opened:
+        file: IO[bytes] = opened.enter_context(path.open("rb"))
+        _check_content(path, file, packing or kind)
+        if packing:
+            file = opened.enter_context(io.BufferedReader(Unpacked(file, packing), 1 << 16))
+            _check_content(path, file, kind)
+        yield file
 
 
 def _check_regular(path: Path) -> None:
