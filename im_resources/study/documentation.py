@@ -26,8 +26,8 @@ INTRODUCTION = """\
 
 # Settings
 
-A study is one YAML file, its *profile*, which `IM_PROFILE` names: one in `profiles/`, or a path to one
-([data.md](data.md)); `make new-study` writes one for your own files.
+A study is one YAML file, its *profile*, which `IM_PROFILE` names: one in `profiles/`, or a path to
+one ([data.md](data.md)); `make new-study` writes one for your own files.
 Only what differs from the defaults has to be given; with `extends`, only what differs from another
 profile (a name in `profiles/`, or a path). A block keeps the keys that are not given there, and a
 key that is given replaces the whole value.
