@@ -69,7 +69,12 @@ def test_the_study_runs_from_candidates_to_a_selection(first_run: str, home: Pat
     lines = (home / "demo" / "selection.jsonl").read_text("utf-8").splitlines()
     assert len(lines) == 40
     assert {"instruction", "input", "output"} <= set(json.loads(lines[0]))
+    printed = dict(line.split(maxsplit=1) for line in first_run.splitlines() if ":  " in line)
+    for what, name in (("rule:", "quality_rule.json"), ("report:", "report/index.html")):
+        assert Path(printed[what]) == home / "demo" / name
+        assert Path(printed[what]).is_file()
     assert str(home / "demo" / "selection.jsonl") in first_run
+    assert f"IM_PROFILE={home / 'small.yaml'} IM_HOME={home} make dev" in first_run
     assert (home / "demo" / "dagster" / "history" / "runs.db").is_file()
 
 

@@ -13,7 +13,7 @@ from im_assets.automation.heartbeats import at, heartbeats, silent_daemons, sile
 from im_assets.doctor.findings import Finding
 from im_resources.runs import dead
 from im_resources.study import Study
-from im_resources.study.environment import STATE, HistoryError, check_history
+from im_resources.study.environment import STATE, HistoryError, check_history, in_a_new_shell
 
 SHOWN = 5  # runs
 PATIENCE = 300.0  # seconds that a heartbeat may be old
@@ -127,7 +127,7 @@ def ticking(
             "note",
             area,
             "the daemon has never run: no sensor, schedule or backfill does",
-            "make dev",
+            in_a_new_shell("make dev"),
         )
     elif silent := silent_daemons(instance, now, PATIENCE):
         told = "; ".join(f"{s.name}: {s.cause}" for s in silent)
@@ -135,7 +135,8 @@ def ticking(
             "warning",
             area,
             f"the daemon is not running, or not all of it ({told})",
-            "make dev, or start the service again; until then nothing is scheduled",
+            f"{in_a_new_shell('make dev')}, or start the service again; until then nothing is "
+            "scheduled",
         )
     else:
         yield Finding("ok", area, f"the daemon is alive ({len(known)} kinds)")

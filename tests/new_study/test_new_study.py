@@ -176,6 +176,11 @@ def test_make_new_study_and_the_definitions_of_it(tmp_path: Path, files: dict[st
             assert loaded.returncode == 0, loaded.stderr
             assert f"{name} " in loaded.stdout
             assert "code_selection" in loaded.stdout
+        some = run(str(python), "-m", "im_assets.run", "data", IM_PROFILE=name)
+        assert some.returncode == 0, some.stderr
+        printed = some.stdout.partition("done after")[2].splitlines()[1:]
+        home = tmp_path / "var"  # of paths only those that are there: this job makes none of them
+        assert printed == [f"look at it with: IM_PROFILE={name} IM_HOME={home} make dev"]
         named = run(
             str(python.parent / "dagster"), "asset", "list", "-m", "im_assets.definitions",
             IM_PROFILE=name,
