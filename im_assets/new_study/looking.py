@@ -84,12 +84,13 @@ def look(path: Path, fields: Mapping[str, str], evaluation: bool = False) -> Loo
     best = max(tried, key=lambda read: len(read.usable), default=None)
     if best is None or len(best.usable) < FITS * len(records):
         raise NoFormat(_nothing_fits(path, columns, records, best))
+    best, own = _with_id(path, best, columns, records, evaluation), best.settings
     delimiter = delimiter_in(path)
     return Look(
         path=path,
         columns=tuple(columns),
         settings=best.settings,
-        guessed="fields" in best.settings and not (fields and {*fields.values()} <= {*columns}),
+        guessed="fields" in own and not (fields and {*fields.values()} <= {*columns}),
         rows=len(records),
         whole=whole,
         usable=len(best.usable),
@@ -128,6 +129,23 @@ def _read(
         else:
             usable.append(parsed)
     return _Reading(settings, usable, faults)
+
+
+def _with_id(
+    path: Path,
+    best: _Reading,
+    columns: Mapping[str, int],
+    records: Sequence[Record],
+    evaluation: bool,
+) -> _Reading:
+    """The same with the column of the rows' own ids, where there seems to be one besides ``id``,
+    which is read anyway, and no row is lost by it."""
+    fields = best.settings.get("fields", {})
+    found = guess([column for column in columns if column not in fields.values()], ("id",))
+    if "id" in columns or not found:
+        return best
+    again = _read(path, {**best.settings, "fields": fields | found}, records, evaluation)
+    return again if len(again.usable) == len(best.usable) else best
 
 
 def _columns(records: Sequence[Record]) -> dict[str, int]:

@@ -28,6 +28,11 @@ NAMES: dict[str, tuple[str, ...]] = {
         "kategorie", "thema", "categoría", "catégorie", "категория", "类别", "分类", "カテゴリ",
         "분류",
     ),
+    # The row's own id, where the column is not called so anyway.
+    "id": (
+        "uuid", "guid", "row_id", "example_id", "record_id", "question_id", "qid", "message_id",
+        "conversation_id", "ticket_id", "ticket_nr", "nr", "nummer", "编号",
+    ),
 }  # fmt: skip
 
 

@@ -87,11 +87,14 @@ def described(source: Source) -> list[str]:
     if first.separated_by:
         said.append(f"Fields are separated by {first.separated_by}.")
     if first.guessed:
-        mapped = [f"{field} = {column!r}" for field, column in first.settings["fields"].items()]
+        fields = first.settings["fields"].items()
+        mapped = [f"{field} = {column!r}" for field, column in fields if field != "id"]
         said.append(f"Assumed by the names of the columns: {', '.join(mapped)}.")
         used = {*first.settings["fields"].values(), first.settings.get("outputs")}
         if others := [column for column in first.columns if column not in used]:
             said.append(f"Not read: {', '.join(map(repr, others[:20]))}.")
+    if own := first.settings.get("fields", {}).get("id"):
+        said.append(f"Assumed: the rows' own ids are in {own!r}.")
     if outputs := first.settings.get("outputs"):
         said.append(f"Reference outputs: the list in {outputs!r}.")
     faults = sum((Counter(look.faults) for look in looks), Counter[str]())

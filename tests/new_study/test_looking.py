@@ -14,7 +14,7 @@ from tests.new_study.own_files import write_all, write_lines
 @pytest.mark.parametrize(
     ("kind", "settings", "language"),
     [
-        ("german", {"instruction": "Frage", "output": "Antwort"}, "de"),
+        ("german", {"instruction": "Frage", "output": "Antwort", "id": "Nr"}, "de"),
         ("tabs", {"instruction": "prompt", "output": "completion"}, "en"),
         ("chinese", {"instruction": "指令", "output": "回答"}, "zh"),
         ("code", {"instruction": "question", "output": "answer", "category": "topic"}, None),
@@ -108,6 +108,17 @@ def test_an_empty_file_and_one_without_rows_are_named(tmp_path: Path) -> None:
     (tmp_path / "b.jsonl").write_text("not json\n" * 3)
     with pytest.raises(NoFormat, match="no row has fields; 3 rows: "):
         look(tmp_path / "b.jsonl", {})
+
+
+def test_own_ids_are_found_in_any_format(tmp_path: Path) -> None:
+    rows = [{"uuid": f"u{i}", "instruction": "a", "output": "b"} for i in range(3)]
+    seen = look(write_lines(tmp_path / "a.jsonl", rows), {})
+    assert seen.settings == {"format": "alpaca", "fields": {"id": "uuid"}}
+    assert not seen.guessed
+    named = [row | {"id": "x"} for row in rows]  # read by its name
+    assert look(write_lines(tmp_path / "b.jsonl", named), {}).settings == {"format": "alpaca"}
+    floats = [row | {"uuid": 0.5} for row in rows]  # no ids
+    assert look(write_lines(tmp_path / "c.jsonl", floats), {}).settings == {"format": "alpaca"}
 
 
 def test_no_column_is_two_fields() -> None:

@@ -45,7 +45,8 @@ def test_a_mix_of_files_becomes_a_study_that_reads_them(
     for said in (
         "Fields are separated by semicolons",
         "instruction = 'Frage', output = 'Antwort'",
-        "Not read: 'Nr', 'Note'",
+        "Not read: 'Note'",
+        "the rows' own ids are in 'Nr'",
         "Into quarantine: the output is empty (2)",
         "By language: zh 30",
     ):
