@@ -23,6 +23,7 @@ from im_assets.experiments.evaluation import (
     evaluation_fingerprint,
     evaluation_rows,
     overall,
+    told_rows,
 )
 from im_assets.experiments.experiment import Drawing, Experiment
 from im_assets.experiments.figures import training_figure
@@ -85,6 +86,8 @@ CUTS = (
     "evaluation.max_instructions",
     "evaluation.max_outputs",
     "evaluation.max_output_tokens",
+    "evaluation.take",
+    "evaluation.sample_seed",
 )
 FORWARD: dict[str, Any] = {"kinds": {"pytorch", "duckdb"}, "gpu": True}
 
@@ -281,7 +284,12 @@ def base_losses(
         losses = evaluate_base(rows, study, gpu).assign(fingerprint=key)
         warehouse.append(CACHE, losses, key=CACHE_KEY)
     loss = overall(losses, study.evaluation.weighting)
-    metadata = {"loss": loss, "instructions": losses["eval_id"].nunique(), "outputs": len(losses)}
+    metadata = {
+        "loss": loss,
+        "instructions": losses["eval_id"].nunique(),
+        "outputs": len(losses),
+        "taken": told_rows(eval_set, rows, study.evaluation),
+    }
     return table(losses, metadata)
 
 
