@@ -185,7 +185,7 @@ def test_metadata_log_check_and_report_say_it(
     assert "50% of the responses of the evaluation set" in first
     data = json.dumps(document["sections"]["data"])
     assert "6 instructions, a sample (seed 0)" in data
-    assert "at most of unseen: a sample of 20 (seed 0)" in data
+    assert "a sample of 20 rows of dolly (seed 0)" in data
 
 
 def test_the_bound_is_a_setting_that_makes_nothing_stale(own: Platform) -> None:

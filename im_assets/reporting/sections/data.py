@@ -77,13 +77,13 @@ def limited(found: Gathered) -> list[Block]:
     if data.evaluation is not None:
         sources["evaluation"] = data.evaluation
     said = [
-        f"{name}: the first {source.limit:,}"
+        f"the first {source.limit:,} rows of {name}"
         if source.take == "first"
-        else f"{name}: a sample of {source.limit:,} (seed {source.sample_seed})"
+        else f"a sample of {source.limit:,} rows of {name} (seed {source.sample_seed})"
         for name, source in sources.items()
         if source.limit is not None
     ]
-    return [Text(f"Not all rows were used, but at most of {'; of '.join(said)}.")] if said else []
+    return [Text(f"Not every source was used whole, but {', '.join(said)}.")] if said else []
 
 
 def unseen(found: Gathered) -> list[Fact]:
