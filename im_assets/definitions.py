@@ -58,6 +58,12 @@ KEYS: dict[str, Callable[[Study], Any]] = {
     "models": lambda study: (study.models, template_key(study.models.prompt)),
     "models.loss_turns": lambda study: settings_content(study.models).get("loss_turns"),
     "models.prompt": lambda study: template_key(study.models.prompt),
+    "evaluation.take": lambda study: settings_content(study.evaluation).get("take"),
+    "evaluation.sample_seed": lambda study: settings_content(study.evaluation).get("sample_seed"),
+    "judge.take": lambda study: study.judge and settings_content(study.judge).get("take"),
+    "judge.sample_seed": lambda study: (
+        study.judge and settings_content(study.judge).get("sample_seed")
+    ),
     "evaluation.measures": lambda study: [(m.name, m.version) for m in measures_of(study)],
     "rule.target": lambda study: (study.rule.target, target_measure(study).version),
     "scoring.indicators": lambda study: [

@@ -74,6 +74,13 @@ class GpuResource(dg.ConfigurableResource["GpuResource"]):
             lambda: load_base(models.base, models.precision, device),
         )
 
+    def tokenizer(self, study: Study) -> Any:
+        """The base model's tokenizer, loaded on first use without the model."""
+        from im_resources.language_model.loading import load_tokenizer
+
+        source = study.models.base
+        return self.owned("tokenizer", source, lambda: load_tokenizer(source))
+
     def base_fingerprint(self, study: Study) -> str:
         """The base model's fingerprint, without loading it."""
         from im_resources.language_model.loading import base_fingerprint

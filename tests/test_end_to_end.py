@@ -32,9 +32,11 @@ def run_study(home: Path) -> str:
     """The demo's profile with smaller sizes, through the demo's own command; what it prints."""
     profile: dict[str, Any] = yaml.safe_load((PROFILES / "demo.yaml").read_text("utf-8"))
     profile["mixtures"] = {"seeds": SEEDS, "size": 8}
-    profile["evaluation"] = {"max_instructions": 9, "max_outputs": 1, "max_output_tokens": 12}
+    profile["evaluation"] = {
+        "max_instructions": 9, "max_outputs": 1, "max_output_tokens": 12, "take": "first",
+    }  # fmt: skip
     profile["models"]["max_length"] = 40
-    profile["data"]["unseen"]["limit"] = UNSEEN
+    profile["data"]["unseen"] |= {"limit": UNSEEN, "take": "first"}
     profile["rule"] = {"max_indicators": 2, "p_enter": 0.1, "p_remove": 0.2}
     profile["selection"] = {"size": 40}
     profile["univariate"] = {"indicators": ["len_out"], "bins": 4, "size": 4}

@@ -23,7 +23,7 @@ SEEDS = [f"seed-{number:03d}" for number in range(8)]
 MIXTURES = ("mixed_samples", "finetuned_adapters", "eval_losses")
 # When and where a table was made, and caches, which hold what several tables were made from.
 INCIDENTAL = {"seconds", "folder"}
-CACHES = {"score_cache", "embedding_cache", "eval_loss_cache", "warehouse_version"}
+CACHES = {"score_cache", "embedding_cache", "eval_loss_cache", "cut_cache", "warehouse_version"}
 
 
 @pytest.fixture(scope="module")

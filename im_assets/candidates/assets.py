@@ -12,7 +12,7 @@ from im_assets.candidates.cleaning import clean
 from im_assets.candidates.forgetting import erase
 from im_assets.candidates.format_registry import NOT_TEXT
 from im_assets.candidates.languages import LANGUAGE, by_source, with_language
-from im_assets.candidates.reading import SourceError, read_source
+from im_assets.candidates.reading import Reading, SourceError, read
 from im_assets.candidates.references import references
 from im_assets.candidates.tracing import version_of_rows
 from im_assets.candidates.versions import (
@@ -79,10 +79,11 @@ def eval_set(
     """Reads the evaluation source; raises SourceError when none of its rows can be used."""
     own = study.data.evaluation
     assert own is not None
-    rows = read_source("evaluation", own, verifiable=True)
-    cleaned = references(*rows)
-    version = version_of_rows(cleaned[0], ordered=True)
-    return _store("eval_set", {"evaluation": own}, cleaned, warehouse, rows[0], version)
+    found = read("evaluation", own, verifiable=True)
+    cleaned = references(found.rows, found.rejected)
+    version, taken = version_of_rows(cleaned[0], ordered=True), _taken({"evaluation": (own, found)})
+    sources = {"evaluation": own}
+    return _store("eval_set", sources, cleaned, warehouse, found.rows, version, taken)
 
 
 def candidates_asset(made_from: Sequence[str] = ()) -> dg.AssetsDefinition:
@@ -111,8 +112,8 @@ def _candidate_datasets(
 ) -> dg.Output[pd.DataFrame]:
     """Reads and cleans the candidates; raises SourceError when a source has no usable row."""
     sources = study.data.candidates
-    rows = _read({name: name for name in sources}, study, warehouse)
-    kept, quarantined = clean(*rows, study.cleaning, eval_set, withdrawn_ids(study))
+    rows, rejected, taken = _read({name: name for name in sources}, study, warehouse)
+    kept, quarantined = clean(rows, rejected, study.cleaning, eval_set, withdrawn_ids(study))
     kept = with_language(kept)
     name = "candidate_datasets"
     _quarantine(name, sources, kept, quarantined, warehouse)
@@ -124,7 +125,8 @@ def _candidate_datasets(
     added, withdrawn = changes(history, version - 1)
     return table(
         kept,
-        _metadata(sources, kept, quarantined, rows[0])
+        _metadata(sources, kept, quarantined, rows)
+        | taken
         | {"pool version": version, "added": added, "withdrawn": withdrawn},
         version_of_rows(kept),
     )
@@ -171,21 +173,22 @@ def pool_asset(
         # The single pool of an unnamed profile has always been the source "unseen".
         name = pool if pool != "dolly" else "unseen"
         sources = {name: study.data.unseen[pool]}
-        rows = _read({name: pool}, study, warehouse)
+        rows, rejected, taken = _read({name: pool}, study, warehouse)
         kept, quarantined = clean(
-            *rows, study.cleaning, tables.get("eval_set"), withdrawn_ids(study)
+            rows, rejected, study.cleaning, tables.get("eval_set"), withdrawn_ids(study)
         )
         cleaned = with_language(kept), quarantined
         version = version_of_rows(cleaned[0])
-        return _store(f"{pool}_dataset", sources, cleaned, warehouse, rows[0], version)
+        return _store(f"{pool}_dataset", sources, cleaned, warehouse, rows, version, taken)
 
     return pool_dataset
 
 
 def _read(
     targets: Mapping[str, str], study: Study, warehouse: Warehouse
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """(rows, rejected) of all sources, in the order of the profile, then of what landed for them.
+) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, Any]]:
+    """(rows, rejected, metadata) of all sources, in the order of the profile, then of what landed
+    for them.
 
     What landed comes last: of duplicates, it is the row that is there already that stays.
 
@@ -193,15 +196,28 @@ def _read(
         targets: the source or pool of the profile, by its name in the column ``source``.
     """
     extra = columns_read(study.scoring)
-    parts = [
-        read_source(name, target_source(study, target), extra) for name, target in targets.items()
-    ]
+    sources = {name: target_source(study, target) for name, target in targets.items()}
+    parts = [read(name, source, extra) for name, source in sources.items()]
+    told = _taken({n: (sources[n], part) for n, part in zip(sources, parts, strict=True)})
     for name, target in targets.items():
         for landed in admitted(warehouse, target):
-            found = read_source(name, source_of(landed, study), extra)
-            parts.append((found[0].assign(file=landed.told), found[1].assign(file=landed.told)))
-    rows, rejected = zip(*parts, strict=True)
-    return pd.concat(rows, ignore_index=True), pd.concat(rejected, ignore_index=True)
+            found = read(name, source_of(landed, study), extra)
+            rows, rejected = (f.assign(file=landed.told) for f in (found.rows, found.rejected))
+            parts.append(Reading(rows, rejected, found.usable))
+    rows = pd.concat([part.rows for part in parts], ignore_index=True)
+    return rows, pd.concat([part.rejected for part in parts], ignore_index=True), told
+
+
+def _taken(read_: Mapping[str, tuple[DataSource, Reading]]) -> dict[str, Any]:
+    """Metadata: of each source with a ``limit``, how many rows of how many were taken, and how."""
+    told: dict[str, Any] = {}
+    for name, (source, found) in read_.items():
+        if source.limit is not None:
+            how = {"take": source.take} | (
+                {"seed": source.sample_seed} if source.take == "sample" else {}
+            )
+            told[name] = {"rows": len(found.rows), "of": found.usable, "limit": source.limit, **how}
+    return {"taken_of_sources": dg.MetadataValue.json(told)} if told else {}
 
 
 def _store(
@@ -211,11 +227,12 @@ def _store(
     warehouse: Warehouse,
     rows: pd.DataFrame,
     version: str,
+    taken: Mapping[str, Any],
 ) -> dg.Output[pd.DataFrame]:
     """Writes the quarantine and wraps the kept rows with what the catalog shows of them."""
     kept, quarantined = cleaned
     _quarantine(asset, sources, kept, quarantined, warehouse)
-    return table(kept, _metadata(sources, kept, quarantined, rows), version)
+    return table(kept, _metadata(sources, kept, quarantined, rows) | dict(taken), version)
 
 
 def _quarantine(

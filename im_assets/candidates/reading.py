@@ -8,7 +8,7 @@ import reprlib
 from collections.abc import Iterator, Mapping
 from itertools import islice, repeat
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 
@@ -22,11 +22,15 @@ from im_assets.candidates.files import (
 )
 from im_assets.candidates.format_registry import NOT_TEXT, VERIFIABLE, FormatError, RowReader
 from im_assets.candidates.rows import RowError
+from im_assets.candidates.sampling import Sample
 from im_assets.candidates.tracing import OWN_ID
 from im_resources.study import DataSource, did_you_mean
 from im_resources.turns import TURNS
 
-__all__ = ["REJECTED_COLUMNS", "ROW_COLUMNS", "SourceError", "excerpt_of", "read_source"]
+__all__ = [
+    "REJECTED_COLUMNS", "ROW_COLUMNS", "Reading", "SourceError", "excerpt_of", "read",
+    "read_source",
+]  # fmt: skip
 
 ROW_COLUMNS = ["source", "line", "instruction", "input", "output", "category"]
 REJECTED_COLUMNS = ["source", "line", "kind", "reason", "excerpt"]
@@ -36,29 +40,53 @@ _SHORT = reprlib.Repr()  # of any row, however deep or long
 _SHORT.maxdict, _SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxother = 8, 4, 150, 150
 
 
+class Reading(NamedTuple):
+    """What a source gave: usable rows, rejected ones, and how many usable ones it has in all.
+
+    ``usable`` is None where reading ended at the source's ``limit``.
+    """
+
+    rows: pd.DataFrame
+    rejected: pd.DataFrame
+    usable: int | None
+
+
 def read_source(
     name: str,
     source: DataSource,
     extra: Mapping[str, str] | None = None,
     verifiable: bool = False,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The rows of a source and the rejected ones, as from `read`."""
+    found = read(name, source, extra, verifiable)
+    return found.rows, found.rejected
+
+
+def read(
+    name: str,
+    source: DataSource,
+    extra: Mapping[str, str] | None = None,
+    verifiable: bool = False,
+) -> Reading:
     """Read a source.
 
     Args:
         name: the source's name in the profile; becomes the column ``source``.
-        source: place, format and limit. ``limit`` counts rows of the file, usable or not.
+        source: place, format and limit. Of a sample, ``limit`` counts different usable rows, of the
+            first, rows of the file.
         extra: columns of the source that are kept beside the fields, "number" or "text" each.
         verifiable: also read what is right, the columns ``answer`` and ``pattern``.
 
     Returns:
-        (rows, rejected): rows has `ROW_COLUMNS`, ``file`` (see `source_files`; of the hub, the
+        rows has `ROW_COLUMNS`, ``file`` (see `source_files`; of the hub, the
         dataset's id) and ``own_id``, with ``outputs`` (a list of str) in place of
         ``output`` when ``source.outputs`` is set, and the extra columns (float64, nan where there
         is no number; text, None where there is none). Where some row has them, also ``turns`` (JSON
         of a conversation, NULL elsewhere) and ``not_text`` (counts by kind of what was left out).
         rejected has `REJECTED_COLUMNS`, ``file`` and ``own_id``. Every row of the source that is
-        not blank is in exactly one of them. ``line`` is 1-based: the line of JSONL, that which a
-        row of CSV begins on, the position in JSON, Parquet and hub datasets.
+        not blank is in exactly one of them, except usable ones that a sample leaves out. ``line``
+        is 1-based: the line of JSONL, that which a row of CSV begins on, the position in JSON,
+        Parquet and hub datasets.
 
     Raises:
         SourceError: missing or damaged file, a pattern that no file matches, unknown kind,
@@ -69,12 +97,16 @@ def read_source(
     reader = RowReader(source, extra, verifiable)
     rows: list[dict[str, Any]] = []
     rejected: list[tuple[str, int, str, str, str, str, str | None]] = []
+    sample = None
+    if source.limit is not None and source.take == "sample":
+        sample = Sample(source.limit, source.sample_seed)
+    most = source.limit if source.take == "first" else None
     found: dict[str, None] = {}  # the columns of all rows, in the order of appearance
     try:
         files = source_files(source)
         place = ", ".join(map(str, files)) or f"hub dataset {source.hub!r}"
         path_of = {file: path for path, file in files.items()}
-        for file, (line, row) in islice(_records(source, files, reader), source.limit):
+        for file, (line, row) in islice(_records(source, files, reader), most):
             if isinstance(row, Fault):
                 excerpt = excerpt_of(row.excerpt)
                 rejected.append((name, line, UNREADABLE, row.reason, excerpt, file, None))
@@ -82,7 +114,8 @@ def read_source(
             if isinstance(row, dict):
                 found |= dict.fromkeys(column for column, value in row.items() if value is not None)
             try:
-                rows.append({"source": name, "line": line, "file": file} | reader.parse(row))
+                parsed = {"source": name, "line": line, "file": file} | reader.parse(row)
+                rows.append(parsed) if sample is None else sample.add(parsed)
             except RowError as error:
                 reason = excerpt_of(str(error), 400)
                 excerpt = excerpt_of(_SHORT.repr(row))
@@ -92,6 +125,11 @@ def read_source(
                 raise SourceError(f"line {line} of {path_of.get(file, place)}: {error}") from error
     except SourceError as error:
         raise SourceError(f"source {name!r}: {error}") from error
+    usable: int | None = len(rows)
+    if sample is not None:
+        rows, usable = sample.rows(), sample.seen
+    elif most is not None and len(rows) + len(rejected) >= most:
+        usable = None  # whether there are more is not known
     if not rows and not rejected:
         raise SourceError(f"source {name!r}: {place} is empty; give a file with at least one row")
     needed = dict.fromkeys(sorted(reader.required), f"`format: {source.format}`")
@@ -103,12 +141,14 @@ def read_source(
     columns = [c if c != "output" or not source.outputs else "outputs" for c in ROW_COLUMNS]
     columns += ("file", OWN_ID, *extra, *(VERIFIABLE if verifiable else ()))
     columns += [column for column in (TURNS, NOT_TEXT) if any(column in row for row in rows)]
-    frames = (
-        pd.DataFrame(rows, columns=columns),
-        pd.DataFrame(rejected, columns=[*REJECTED_COLUMNS, "file", OWN_ID]),
-    )
     kinds = {c: "float64" if kind == "number" else "object" for c, kind in extra.items()}
-    return frames[0].astype({"line": "int64"} | kinds), frames[1].astype({"line": "int64"})
+    return Reading(
+        pd.DataFrame(rows, columns=columns).astype({"line": "int64"} | kinds),
+        pd.DataFrame(rejected, columns=[*REJECTED_COLUMNS, "file", OWN_ID]).astype(
+            {"line": "int64"}
+        ),
+        usable,
+    )
 
 
 def excerpt_of(text: str, width: int = 200) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from im_assets.common.digests import sample_rank, taken
 from im_assets.common.progress import Progress
 from im_assets.experiments.lineage import same_base
 from im_resources.adapter_store import AdapterStore
@@ -26,11 +27,29 @@ CACHE, CACHE_KEY = "eval_loss_cache", ["fingerprint", "eval_id", "output_index"]
 
 def evaluation_rows(eval_set: pd.DataFrame, settings: EvaluationSettings) -> pd.DataFrame:
     """The reference outputs that the profile evaluates: one row each, in the set's order."""
-    ids = eval_set["eval_id"].drop_duplicates().head(settings.max_instructions or len(eval_set))
+    take, seed = settings.take, settings.sample_seed
+    ids = taken(eval_set["eval_id"], settings.max_instructions, take, seed)
     rows = eval_set[eval_set["eval_id"].isin(ids)]
     if settings.max_outputs is not None:
-        rows = rows[rows.groupby("eval_id").cumcount() < settings.max_outputs]
+        ranked = rows
+        if take == "sample":
+            contents = rows["eval_id"] + ":" + rows["output"]
+            ranks = pd.Series([sample_rank(seed, c) for c in contents], rows.index, dtype=object)
+            ranked = rows.loc[ranks.sort_values(kind="stable").index]
+        places = ranked.groupby("eval_id").cumcount()
+        rows = rows[places.reindex(rows.index) < settings.max_outputs]
     return rows.reset_index(drop=True)
+
+
+def told_rows(eval_set: pd.DataFrame, rows: pd.DataFrame, settings: EvaluationSettings) -> str:
+    """How much of the evaluation set is evaluated on, and how it was taken."""
+    if len(rows) == len(eval_set):
+        return f"all {rows['eval_id'].nunique()} instructions, {len(rows)} outputs"
+    how = f"a sample (seed {settings.sample_seed})" if settings.take == "sample" else "the first"
+    return (
+        f"{rows['eval_id'].nunique()} of {eval_set['eval_id'].nunique()} instructions, "
+        f"{len(rows)} of {len(eval_set)} outputs: {how}"
+    )
 
 
 def evaluation_fingerprint(rows: pd.DataFrame, study: Study) -> str:

@@ -79,6 +79,8 @@ def definitions(study: Study) -> dg.Definitions:
                 "judge.first",
                 "judge.second",
                 "judge.instructions",
+                "judge.take",
+                "judge.sample_seed",
                 "judge.answer_tokens",
                 "evaluation.tokens_per_batch",
             ),

@@ -10,6 +10,7 @@ from typing import Literal
 
 import pandas as pd
 
+from im_assets.common.digests import taken
 from im_resources.study import JudgeSettings, fingerprint
 from im_resources.turns import turns_columns
 
@@ -39,9 +40,11 @@ _VERDICT = re.compile(
 
 
 def asked_instructions(eval_set: pd.DataFrame, settings: JudgeSettings) -> pd.DataFrame:
-    """The first instructions of the evaluation set: eval_id, instruction, input, and turns where
-    some are conversations, one row each."""
-    rows = eval_set.drop_duplicates("eval_id").head(settings.instructions)
+    """The instructions that are judged, in the set's order: eval_id, instruction, input, and turns
+    where some are conversations, one row each."""
+    rows = eval_set.drop_duplicates("eval_id")
+    ids = taken(rows["eval_id"], settings.instructions, settings.take, settings.sample_seed)
+    rows = rows[rows["eval_id"].isin(ids)]
     return rows[["eval_id", "instruction", "input", *turns_columns(rows)]].reset_index(drop=True)
 
 

@@ -8,6 +8,7 @@ import pandas as pd
 
 from im_assets.candidates.languages import CONFIDENCE, LANGUAGE
 from im_assets.candidates.tracing import PLACE
+from im_assets.common.cuts import TABLE as CUTS
 from im_assets.common.versions import content_version
 from im_assets.rule.document import load_rule
 from im_assets.rule.model import Rule
@@ -56,6 +57,7 @@ SUMMARIES = {
     "sources": ("report_sources.sql", ("candidate_datasets", "mixed_samples")),
     "quarantined": ("report_quarantined.sql", ("quarantined_examples",)),
     "evaluation": ("report_evaluation.sql", ("eval_set",)),
+    "cuts": ("report_cuts.sql", (CUTS,)),
 }
 
 
@@ -169,6 +171,8 @@ def gather(study: Study, warehouse: Warehouse, with_rows: bool) -> Gathered:
             if name == "quarantined":
                 _columns(warehouse, "quarantined_examples", ("kind",), "candidate_datasets")
             tables[name] = warehouse.query(statement)
+    if "cuts" in tables and "indicator_table" in tables:
+        tables["cuts"] = _of_points(tables["cuts"], tables["indicator_table"])
     if (languages := _languages(known, warehouse)) is not None:
         tables["languages"] = languages
     found = Gathered(study, tables)
@@ -232,6 +236,13 @@ def _pool(found: Gathered, pool: str, warehouse: Warehouse, with_rows: bool) -> 
         means = warehouse.query("report_selected_means.sql", names)
     worst = _worst_of_pool(found, pool, warehouse) if with_rows else None
     return PoolTables(examples, selected, means, tuple(composed), worst)
+
+
+def _of_points(cuts: pd.DataFrame, points: pd.DataFrame) -> pd.DataFrame:
+    """What was cut, of the mixtures without those that are no points any more."""
+    mixtures = points.loc[points["experiment"] == "mixtures", "partition"]
+    other = cuts["asset"] != "finetuned_adapters"
+    return cuts[other | cuts["partition"].isin(mixtures)].reset_index(drop=True)
 
 
 def _languages(found: Gathered, warehouse: Warehouse) -> pd.DataFrame | None:

@@ -5,10 +5,12 @@ from typing import Any
 import dagster as dg
 import pandas as pd
 
+from im_assets.common.cuts import cuts_check, recorded
 from im_assets.common.presentation import presentation, preview, table
 from im_assets.common.progress import Progress
 from im_assets.scoring.batch import Models
-from im_assets.scoring.registry import chosen
+from im_assets.scoring.cuts import cuts_of
+from im_assets.scoring.registry import chosen, reads_tokens
 from im_assets.scoring.scorer import score_missing
 from im_resources.gpu import GpuResource
 from im_resources.study import Study
@@ -105,6 +107,10 @@ def _score(
         "read of a conversation": {i.name: READ[i.backend.text] for i in indicators},
         "summary": preview(summary, rows=len(summary)),
     }
+    if reads_tokens(study.scoring):
+        cuts = cuts_of(examples, models, warehouse)
+        cuts = cuts.assign(partition="", source=examples["source"].to_numpy())
+        metadata |= recorded(context, cuts, study, warehouse).get("", {})
     return table(scores, metadata)
 
 
@@ -112,4 +118,10 @@ def definitions(study: Study) -> dg.Definitions:
     """The assets of this room; an unknown indicator is an error here, not hours into a run."""
     chosen(study.scoring)
     candidates = [] if study.fits_nothing else [example_scores_asset(study)]
-    return dg.Definitions(assets=[*candidates, *map(pool_scores_asset, study.pools)])
+    return dg.Definitions(
+        assets=[*candidates, *map(pool_scores_asset, study.pools)],
+        # What candidates lose is checked where they are trained on.
+        asset_checks=[cuts_check(f"{pool}_scores") for pool in study.pools]
+        if reads_tokens(study.scoring)
+        else [],
+    )

@@ -7,7 +7,7 @@ KNN-i read the same embeddings. They are computed when the first indicator asks 
 import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -16,6 +16,9 @@ from im_resources.gpu import GpuResource
 from im_resources.language_model.template_registry import learned_key
 from im_resources.study import Study, fingerprint
 from im_resources.turns import Turn, turns_in
+
+if TYPE_CHECKING:
+    from im_resources.language_model.prompts import Encoded
 
 # Changes when ScoringBatch.embeddings makes another vector of the same example.
 PAIR_VERSION = 1
@@ -66,6 +69,11 @@ class Models:
         return self.gpu.base_model(self.study)
 
     @property
+    def tokenizer(self) -> Any:
+        """The base model's, without the model."""
+        return self.gpu.tokenizer(self.study)
+
+    @property
     def replica(self) -> Any:
         """This thread's own modules over the shared base weights (forward hooks are per module)."""
         if not hasattr(self._local, "replica"):
@@ -103,12 +111,26 @@ class ScoringBatch:
 
     def _base_pass(self) -> Any:
         from im_resources.language_model.losses import output_losses
+
+        tokens = self.models.study.scoring.tokens_per_batch
+        return output_losses(self.models.replica, self.encoded, tokens, layer=self.layer)
+
+    @property
+    def encoded(self) -> "list[Encoded]":
+        """The examples as the tokens that the base model reads."""
+        found: list[Encoded] = self._once("encoded", self._encoded)
+        return found
+
+    @property
+    def tokenized(self) -> bool:
+        """Whether some indicator has asked for ``encoded``."""
+        return "encoded" in self._done
+
+    def _encoded(self) -> "list[Encoded]":
         from im_resources.language_model.prompts import encode_examples
 
-        study = self.models.study
-        encoded = encode_examples(self.models.base.tokenizer, study.models, self.examples)
-        tokens = study.scoring.tokens_per_batch
-        return output_losses(self.models.replica, encoded, tokens, layer=self.layer)
+        models = self.models
+        return encode_examples(models.base.tokenizer, models.study.models, self.examples)
 
     @property
     def prompts(self) -> list[str]:

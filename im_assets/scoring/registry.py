@@ -240,6 +240,11 @@ def columns_read(settings: ScoringSettings) -> dict[str, Column]:
     return found
 
 
+def reads_tokens(settings: ScoringSettings) -> bool:
+    """Whether an indicator reads what the base model does: prompt and response, cut to fit."""
+    return any("base" in indicator.backend.uses for indicator in chosen(settings))
+
+
 def set_level(settings: ScoringSettings) -> list[Indicator]:
     """Those of the profile's indicators that are properties of a set, in its order."""
     return [indicator for indicator in chosen(settings) if indicator.backend.scope == "set"]

@@ -88,10 +88,13 @@ def end_of(cue: Cue, tokenizer: Any) -> list[int]:
 
 def fitting_context(
     template: PromptTemplate, turns: Sequence[Turn], tokenizer: Any, room: int
-) -> Context:
+) -> tuple[Context, Context, Sequence[Turn]]:
     """The context without as many of the oldest exchanges as it takes to be at most ``room`` long.
 
     A system's turn at the beginning stays, and so does the last exchange, which may be too long.
+
+    Returns:
+        The whole context, the one that fits, and the turns that were left out.
     """
     known: dict[int, Context] = {}
 
@@ -100,15 +103,23 @@ def fitting_context(
             known[count] = context_of(template, without_oldest(turns, count), tokenizer)
         return known[count]
 
+    whole = without(0)
+    if len(whole.ids) <= room:
+        return whole, whole, ()
     replies = sum(turn.role == "assistant" for turn in turns)
     fits = bisect_left(range(replies), True, key=lambda n: len(without(n).ids) <= room)
-    return without(fits)
+    return whole, without(fits), oldest(turns, fits)
+
+
+def oldest(turns: Sequence[Turn], exchanges: int) -> list[Turn]:
+    """The turns up to the n-th reply, but a system's at the beginning."""
+    if not exchanges:
+        return []
+    replies = [i for i, turn in enumerate(turns) if turn.role == "assistant"]
+    return list(turns[int(turns[0].role == "system") : replies[exchanges - 1] + 1])
 
 
 def without_oldest(turns: Sequence[Turn], exchanges: int) -> list[Turn]:
     """The turns without those up to the n-th reply, except a system's at the beginning."""
-    if not exchanges:
-        return list(turns)
-    replies = [i for i, turn in enumerate(turns) if turn.role == "assistant"]
     system = [turn for turn in turns[:1] if turn.role == "system"]
-    return [*system, *turns[replies[exchanges - 1] + 1 :]]
+    return [*system, *turns[len(system) + len(oldest(turns, exchanges)) :]]

@@ -87,6 +87,20 @@ def locate(source: ModelSource, contents: bool = False) -> tuple[str, str | None
     return str(folder), None, _folder_hash(folder)
 
 
+def load_tokenizer(source: ModelSource) -> Any:
+    """The tokenizer of a model, without its weights.
+
+    Raises ModelError when it cannot be found or read.
+    """
+    from transformers import AutoTokenizer
+
+    place, revision, _ = locate(source)
+    try:
+        return AutoTokenizer.from_pretrained(place, revision=revision, trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        raise ModelError(f"cannot load the tokenizer of {place!r}: {error}") from error
+
+
 def load_base(source: ModelSource, precision: str, device: torch.device) -> LoadedModel:
     """Load a causal language model, frozen and in evaluation mode.
 

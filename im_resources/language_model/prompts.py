@@ -5,7 +5,7 @@ tokens only: of a conversation, over those of all its replies, or of the last (`
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from operator import itemgetter
 from typing import Any
@@ -22,16 +22,37 @@ PROMPT_TAIL = 12
 
 
 @dataclass(frozen=True)
+class Lost:
+    """What of an instruction did not fit, and was cut.
+
+    Attributes:
+        prompt: tokens of the prompt, with those of turns that were left out.
+        turns: turns of a conversation that were left out, the oldest.
+        replies: of these, the replies that the loss would be over: cut to nothing.
+        reply_tokens: their tokens.
+        outputs: tokens at the end of each output.
+    """
+
+    prompt: int = 0
+    turns: int = 0
+    replies: int = 0
+    reply_tokens: int = 0
+    outputs: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
 class Encoded:
     """One instruction as token ids: the prompt, and one or more responses to it.
 
     Of a conversation whose every reply is learned, the only output begins with the first reply and
     holds the user's turns between them too; ``learned`` says which of its tokens are replies'.
+    ``lost`` says what was cut; two that are the same tokens are equal.
     """
 
     prompt: tuple[int, ...]
     outputs: tuple[tuple[int, ...], ...]
     learned: tuple[bool, ...] | None = None
+    lost: Lost = field(default=Lost(), compare=False)
 
     @property
     def length(self) -> int:
@@ -71,13 +92,16 @@ def encode(
     """
     found = template_of(template)
     if turns is not None:
-        return _encode_turns(tokenizer, template, turns, outputs, max_length, max_output_tokens)[0]
+        talk, _ = _encode_turns(tokenizer, template, turns, outputs, max_length, max_output_tokens)
+        return _of_last_reply(talk)
     text, lead = write_prompt(found, instruction, context, tokenizer)
-    prompt = list(tokenizer(text, add_special_tokens=found.special_tokens)["input_ids"])
-    bodies = _bodies(tokenizer, lead, outputs, max_output_tokens)
-    room = _room(bodies, max_length)
-    prompt = [prompt[i] for i in _kept(len(prompt), room)]
-    return Encoded(tuple(prompt), tuple(tuple(b[: max_length - len(prompt)]) for b in bodies))
+    prompt = tokenizer(text, add_special_tokens=found.special_tokens)["input_ids"]
+    bodies = _bodies(tokenizer, lead, outputs)
+    room = _room(bodies, max_length, max_output_tokens)
+    kept = _kept(len(prompt), room)
+    fitting = _fitting(bodies, max_length - len(kept), max_output_tokens)
+    lost = Lost(prompt=len(prompt) - len(kept), outputs=_ends(bodies, fitting))
+    return Encoded(tuple(prompt[i] for i in kept), fitting, lost=lost)
 
 
 def _encode_turns(
@@ -92,29 +116,49 @@ def _encode_turns(
     found = template_of(template)
     # What stands before the last reply does not depend on how much of the conversation is kept.
     lead = cues_of(found, turns, tokenizer)[-1].lead
-    bodies = _bodies(tokenizer, lead, outputs, max_output_tokens)
-    room = _room(bodies, max_length)
-    context = fitting_context(found, turns, tokenizer, room)
+    bodies = _bodies(tokenizer, lead, outputs)
+    room = _room(bodies, max_length, max_output_tokens)
+    whole, context, left_out = fitting_context(found, turns, tokenizer, room)
     kept = _kept(len(context.ids), room)
-    encoded = Encoded(
-        tuple(context.ids[i] for i in kept),
-        tuple(tuple(body[: max_length - len(kept)]) for body in bodies),
+    fitting = _fitting(bodies, max_length - len(kept), max_output_tokens)
+    lost = Lost(
+        prompt=len(whole.ids) - len(kept),
+        turns=len(left_out),
+        replies=sum(turn.role == "assistant" for turn in left_out),
+        reply_tokens=sum(whole.learned) - sum(context.learned),
+        outputs=_ends(bodies, fitting),
     )
+    encoded = Encoded(tuple(context.ids[i] for i in kept), fitting, lost=lost)
     return encoded, [context.learned[i] for i in kept]
 
 
-def _bodies(tokenizer: Any, lead: str, outputs: Sequence[str], most: int | None) -> list[list[int]]:
-    """The responses as token ids, each closed, of at most so many tokens."""
-    bodies = [
+def _of_last_reply(encoded: Encoded) -> Encoded:
+    """The conversation where the loss is over its last reply: no other is lost to it."""
+    return replace(encoded, lost=replace(encoded.lost, replies=0, reply_tokens=0))
+
+
+def _bodies(tokenizer: Any, lead: str, outputs: Sequence[str]) -> list[list[int]]:
+    """The responses as token ids, each closed."""
+    return [
         tokenizer(lead + output, add_special_tokens=False)["input_ids"] + [tokenizer.eos_token_id]
         for output in outputs
     ]
-    return bodies if most is None else [body[:most] for body in bodies]
 
 
-def _room(bodies: list[list[int]], max_length: int) -> int:
+def _fitting(bodies: list[list[int]], room: int, most: int | None) -> tuple[tuple[int, ...], ...]:
+    """What of the responses fits into the room beside the prompt, and is at most so long."""
+    return tuple(tuple(body[: room if most is None else min(room, most)]) for body in bodies)
+
+
+def _ends(bodies: list[list[int]], fitting: tuple[tuple[int, ...], ...]) -> tuple[int, ...]:
+    """How many tokens each response lost at its end."""
+    return tuple(len(body) - len(kept) for body, kept in zip(bodies, fitting, strict=True))
+
+
+def _room(bodies: list[list[int]], max_length: int, most: int | None) -> int:
     """Tokens of the longest prompt that is kept whole."""
     longest = max(map(len, bodies), default=0)
+    longest = longest if most is None else min(longest, most)
     return max(max_length // 2, max_length - longest)
 
 
@@ -143,11 +187,14 @@ def encode_conversation(
 ) -> Encoded:
     """Tokenize a conversation with the replies that the loss is over: all, or the last."""
     encoded, earlier = _encode_turns(tokenizer, models.prompt, turns, [output], models.max_length)
-    if models.loss_turns == "last" or True not in earlier:
+    if models.loss_turns == "last":
+        return _of_last_reply(encoded)
+    if True not in earlier:
         return encoded
     first, [last] = earlier.index(True), encoded.outputs
     return Encoded(
         encoded.prompt[:first],
         ((*encoded.prompt[first:], *last),),
         (*earlier[first:], *[True] * len(last)),
+        encoded.lost,
     )

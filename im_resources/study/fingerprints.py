@@ -16,7 +16,8 @@ def fingerprint(*parts: Any) -> str:
     Every field of settings counts, one at its default too: a default that changes later changes
     what is computed, and so has to change the key of it. Only a field that was added when results
     existed already (``Settings.ADDED``) is left out at the value that computes what they are, and
-    one that changes no result (``Settings.UNCOUNTED``) always.
+    one that changes no result (``Settings.UNCOUNTED``) always, and one that says how others are
+    used (``Settings.ONLY_WITH``) where none of them is set.
     """
 
     def plain(part: Any) -> Any:
@@ -37,9 +38,10 @@ def _left_out(value: Any) -> dict[Any, Any]:
     """Where in ``value`` fields do not count, as pydantic's ``exclude``."""
     added: Mapping[str, Any] = {}
     uncounted: frozenset[str] = frozenset()
+    only_with: Mapping[str, tuple[str, ...]] = {}
     if isinstance(value, BaseModel):
         if isinstance(value, Settings):
-            added, uncounted = value.ADDED, value.UNCOUNTED
+            added, uncounted, only_with = value.ADDED, value.UNCOUNTED, value.ONLY_WITH
         items: Mapping[Any, Any] = dict(value)
     elif isinstance(value, Mapping):
         items = value
@@ -49,7 +51,8 @@ def _left_out(value: Any) -> dict[Any, Any]:
         return {}
     left_out: dict[Any, Any] = {}
     for key, item in items.items():
-        if key in uncounted or (key in added and item == added[key]):
+        idle = key in only_with and all(getattr(value, name) is None for name in only_with[key])
+        if idle or key in uncounted or (key in added and item == added[key]):
             left_out[key] = True
         elif nested := _left_out(item):
             left_out[key] = nested

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from im_assets.candidates.reading import read_source
+from im_assets.candidates.reading import read, read_source
 from im_resources.study import DataSource
 from tests.candidates.files_for_tests import KINDS, write_rows
 
@@ -80,10 +80,27 @@ def test_evaluation_sets_keep_their_lists_of_outputs(tmp_path: Path, kind: str) 
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_limit_reads_only_the_first_rows(tmp_path: Path, kind: str) -> None:
+def test_the_first_rows_are_read_where_they_are_asked_for(tmp_path: Path, kind: str) -> None:
     content = [{"instruction": f"Question {i}", "output": "Answer"} for i in range(50)]
-    rows, _ = read_source("s", DataSource(path=str(write_rows(tmp_path, kind, content)), limit=3))
+    path = str(write_rows(tmp_path, kind, content))
+    rows, _, usable = read("s", DataSource(path=path, limit=3, take="first"))
     assert rows["instruction"].tolist() == ["Question 0", "Question 1", "Question 2"]
+    assert usable is None  # nobody has looked
+    assert read("s", DataSource(path=path, limit=51, take="first")).usable == 50
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_limit_takes_the_same_sample_of_every_kind_of_file(tmp_path: Path, kind: str) -> None:
+    content = [{"instruction": f"Question {i}", "output": "Answer"} for i in range(50)]
+    content.insert(7, {"instruction": "Without an output"})
+    path = str(write_rows(tmp_path, kind, content))
+    rows, rejected, usable = read("s", DataSource(path=path, limit=3))
+    # Known for good: a study's data must not change with a version, a machine or a format.
+    assert rows["instruction"].tolist() == ["Question 0", "Question 8", "Question 34"]
+    # What cannot be used takes no place and is told; an empty field of CSV is an empty text.
+    assert (usable, rejected["line"].tolist()) == ((51, []) if "csv" in kind else (50, [8]))
+    other = read("s", DataSource(path=path, limit=3, sample_seed=1)).rows
+    assert set(other["instruction"]) != set(rows["instruction"])
 
 
 def test_line_numbers_are_those_of_an_editor(tmp_path: Path) -> None:

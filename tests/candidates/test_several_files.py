@@ -59,8 +59,10 @@ def test_a_file_that_is_named_like_a_pattern_is_itself(tmp_path: Path) -> None:
 def test_a_limit_counts_over_all_files(tmp_path: Path) -> None:
     for name in "abc":
         write(tmp_path / f"{name}.jsonl", f"{name}1", f"{name}2")
-    found, _ = read_source("mine", DataSource(path=f"{tmp_path}/*.jsonl", limit=3))
+    found, _ = read_source("mine", DataSource(path=f"{tmp_path}/*.jsonl", limit=3, take="first"))
     assert found["file"].tolist() == ["a.jsonl", "a.jsonl", "b.jsonl"]
+    found, _ = read_source("mine", DataSource(path=f"{tmp_path}/*.jsonl", limit=3))
+    assert len(found) == 3
 
 
 def test_a_pattern_that_matches_nothing_stops_with_the_pattern(tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
 """Evaluation losses: which rows, which mean, and what makes them another measurement."""
 
 import math
+from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -17,6 +19,7 @@ from im_assets.experiments.evaluation import (
     evaluation_rows,
     losses_frame,
     overall,
+    told_rows,
 )
 from im_resources.gpu import GpuResource
 from im_resources.study import EvaluationSettings, Study, load_study
@@ -55,11 +58,56 @@ def kept(**settings: Any) -> list[tuple[str, int]]:
 
 
 def test_rows_are_cut_to_the_first_instructions_and_outputs() -> None:
-    assert kept() == [("e1", 0), ("e2", 0), ("e1", 1), ("e3", 0), ("e3", 1), ("e3", 2)]
-    assert kept(max_instructions=2) == [("e1", 0), ("e2", 0), ("e1", 1)]
-    assert kept(max_outputs=1) == [("e1", 0), ("e2", 0), ("e3", 0)]
-    assert kept(max_instructions=1, max_outputs=1) == [("e1", 0)]
-    assert kept(max_instructions=99, max_outputs=99) == kept()
+    first = partial(kept, take="first")
+    assert first() == [("e1", 0), ("e2", 0), ("e1", 1), ("e3", 0), ("e3", 1), ("e3", 2)]
+    assert first(max_instructions=2) == [("e1", 0), ("e2", 0), ("e1", 1)]
+    assert first(max_outputs=1) == [("e1", 0), ("e2", 0), ("e3", 0)]
+    assert first(max_instructions=1, max_outputs=1) == [("e1", 0)]
+    assert first(max_instructions=99, max_outputs=99) == first() == kept()
+
+
+def a_set(count: int) -> pd.DataFrame:
+    rows = [
+        (f"e{i}", k, f"Ask {i}.", "", f"Say {i} and {k}.") for i in range(count) for k in range(3)
+    ]
+    return pd.DataFrame(rows, columns=EVAL_SET.columns)
+
+
+def texts(frame: pd.DataFrame, **settings: Any) -> set[str]:
+    return set(evaluation_rows(frame, EvaluationSettings(**settings))["output"])
+
+
+def test_a_sample_of_the_set_depends_on_contents_and_seed_alone() -> None:
+    frame, settings = a_set(40), {"max_instructions": 10, "max_outputs": 2}
+    taken = texts(frame, **settings)
+    assert len(taken) == 20
+    shuffled = frame.sample(frac=1, random_state=1)
+    shuffled["output_index"] = shuffled.groupby("eval_id").cumcount()
+    assert texts(shuffled, **settings) == taken
+    assert texts(frame, **settings, sample_seed=1) != taken
+    assert texts(frame, **settings, take="first") != taken
+    assert texts(frame, **(settings | {"max_instructions": 20})) > taken
+    rows = evaluation_rows(frame, EvaluationSettings(**settings))
+    assert rows["eval_id"].str[1:].astype(int).is_monotonic_increasing  # the set's order stays
+
+
+def test_an_instruction_more_displaces_at_most_one() -> None:
+    taken = [texts(a_set(count), max_instructions=10) for count in range(10, 60)]
+    assert {len(before - after) for before, after in pairwise(taken)} == {0, 3}  # three outputs
+
+
+def test_what_was_taken_is_told_with_both_numbers() -> None:
+    frame = a_set(40)
+    for settings, said in [
+        ({"max_instructions": 10}, "10 of 40 instructions, 30 of 120 outputs: a sample (seed 0)"),
+        (
+            {"max_outputs": 1, "take": "first"},
+            "40 of 40 instructions, 40 of 120 outputs: the first",
+        ),
+        ({"max_instructions": 40}, "all 40 instructions, 120 outputs"),
+    ]:
+        wanted = EvaluationSettings.model_validate(settings)
+        assert told_rows(frame, evaluation_rows(frame, wanted), wanted) == said
 
 
 def test_the_two_means_by_hand() -> None:

@@ -172,9 +172,16 @@ CACHES = {
     "score_cache": {"example_scores", "dolly_scores"},
     "embedding_cache": {"example_scores", "dolly_scores"},
     "quarantined_examples": {"eval_set", "candidate_datasets", "dolly_dataset"},
+    "cut_cache": {
+        "example_scores", "dolly_scores", "finetuned_adapters", "univariate_adapters",
+    },
+    "token_cuts": {
+        "example_scores", "dolly_scores", "finetuned_adapters", "univariate_adapters",
+        "base_losses",
+    },
     "eval_loss_cache": {"base_losses", "eval_losses", "univariate_losses"},
     "candidate_history": {"candidate_datasets"},
-}
+}  # fmt: skip
 # A message before the training says what a run leaves out; no result is made from what it reads.
 # And seeds are new, or stay, by what was paid for already: a dependency on it would be a circle.
 TOLD = {

@@ -37,7 +37,7 @@ def small_study(folder: Path, base: Path, **judge: Any) -> Study:
             {"path": str(base)},
             finetuning={"epochs": 3, "batch_size": 2, "learning_rate": 0.05},
             validation={"sizes": [SIZE, 8], "deciles": 0},
-            judge={"instructions": ASKED, "answer_tokens": 6, **judge},
+            judge={"instructions": ASKED, "take": "first", "answer_tokens": 6, **judge},
         )
     )
 

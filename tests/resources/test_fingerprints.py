@@ -13,6 +13,7 @@ from pydantic import Field, create_model
 
 from im_resources.study import (
     PROJECT_ROOT,
+    DataSource,
     FinetuningSettings,
     ModelSource,
     Settings,
@@ -78,6 +79,8 @@ def test_a_change_of_any_field_changes_the_fingerprint(place: tuple[str, str], v
     assume(value != getattr(settings, field))
     assume(field not in settings.ADDED or value != settings.ADDED[field])
     assume(field not in settings.UNCOUNTED)
+    others = settings.ONLY_WITH.get(field)
+    assume(others is None or any(getattr(settings, other) is not None for other in others))
     changed = DEMO.model_copy(update={block: settings.model_copy(update={field: value})})
     assert fingerprint(changed) != fingerprint(DEMO)
 
@@ -128,6 +131,35 @@ def test_an_added_field_is_found_in_nested_blocks() -> None:
     assert key(Longer(dropout=0.0)) == key(FinetuningSettings())
     assert key(Longer(dropout=0.3)) != key(FinetuningSettings())
     assert fingerprint({"a": Longer(dropout=0.0)}) == fingerprint({"a": FinetuningSettings()})
+
+
+def test_how_rows_are_taken_counts_only_where_there_is_a_limit() -> None:
+    whole = DataSource(path="a.jsonl")
+    # As it was when there was no `take`, and all rows or the first were read.
+    fields = {"max_line_mb", "take", "sample_seed"}
+    assert fingerprint(whole) == fingerprint(whole.model_dump(mode="json", exclude=fields))
+    assert fingerprint(DataSource(path="a.jsonl", take="first", sample_seed=3)) == fingerprint(
+        whole
+    )
+    first = DataSource(path="a.jsonl", limit=9, take="first")
+    assert fingerprint(first) == fingerprint(first.model_dump(mode="json", exclude=fields))
+    keys = [
+        fingerprint(source)
+        for source in (
+            first,
+            DataSource(path="a.jsonl", limit=9),
+            DataSource(path="a.jsonl", limit=9, sample_seed=1),
+            DataSource(path="a.jsonl", limit=8),
+        )
+    ]
+    assert len(set(keys)) == 4
+    assert fingerprint({"a": {"b": whole}}) == fingerprint({"a": {"b": first.model_copy(
+        update={"limit": None})}})  # fmt: skip
+
+
+def test_a_setting_that_goes_with_none_that_there_is_is_an_error() -> None:
+    with pytest.raises(TypeError, match="limti"):
+        type("Wrong", (DataSource,), {"ONLY_WITH": {"take": ("limti",)}})
 
 
 def test_a_misspelt_added_field_is_an_error() -> None:

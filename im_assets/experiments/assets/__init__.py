@@ -5,6 +5,7 @@ One factory makes them all, whatever a set is: mixtures, bins, selections, sizes
 
 import dagster as dg
 
+from im_assets.common.cuts import cuts_check
 from im_assets.experiments.assets.answers import answers_asset, base_answers, verdicts_asset
 from im_assets.experiments.assets.trials import (
     adapters_asset,
@@ -29,7 +30,7 @@ def definitions_of(experiment: Experiment, study: Study) -> dg.Definitions:
             losses_asset(experiment),
             *more,
         ],
-        asset_checks=[finite_losses_check(experiment.losses)],
+        asset_checks=[finite_losses_check(experiment.losses), cuts_check(experiment.adapters)],
     )
 
 
@@ -39,5 +40,6 @@ def definitions(study: Study) -> dg.Definitions:
         return dg.Definitions()
     answers = [base_answers] if rows_read(study) else []
     return dg.Definitions(
-        assets=[base_losses, *answers], asset_checks=[finite_losses_check("base_losses")]
+        assets=[base_losses, *answers],
+        asset_checks=[finite_losses_check("base_losses"), cuts_check("base_losses")],
     )

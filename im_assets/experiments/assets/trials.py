@@ -8,6 +8,7 @@ import dagster as dg
 import pandas as pd
 
 from im_assets.common.charts.drawing import png_markdown
+from im_assets.common.cuts import recorded, whole_sets
 from im_assets.common.partitions import record_partitions
 from im_assets.common.presentation import presentation, table
 from im_assets.common.progress import Progress
@@ -18,11 +19,13 @@ from im_assets.experiments.evaluation import (
     CACHE_KEY,
     CODE_VERSION,
     cached_losses,
+    encode_evaluation,
     evaluate_base,
     evaluated,
     evaluation_fingerprint,
     evaluation_rows,
     overall,
+    told_rows,
 )
 from im_assets.experiments.experiment import Drawing, Experiment
 from im_assets.experiments.figures import training_figure
@@ -36,8 +39,10 @@ from im_assets.experiments.finetuning import (
 )
 from im_assets.experiments.lineage import set_id_of
 from im_assets.scoring.batch import Models
+from im_assets.scoring.cuts import cuts_of
 from im_resources.adapter_store import AdapterStore
 from im_resources.gpu import GpuResource
+from im_resources.language_model.cuts import counted
 from im_resources.study import Study, fingerprint
 from im_resources.usage import count
 from im_resources.warehouse import Warehouse
@@ -85,6 +90,8 @@ CUTS = (
     "evaluation.max_instructions",
     "evaluation.max_outputs",
     "evaluation.max_output_tokens",
+    "evaluation.take",
+    "evaluation.sample_seed",
 )
 FORWARD: dict[str, Any] = {"kinds": {"pytorch", "duckdb"}, "gpu": True}
 
@@ -173,6 +180,13 @@ def adapters_asset(experiment: Experiment) -> dg.AssetsDefinition:
         warehouse: dg.ResourceParam[Warehouse],
     ) -> dg.Output[pd.DataFrame]:
         work = finetunes(samples, examples, experiment)
+        # Before anything is trained, so that the warning comes in time.
+        sets = {key: finetune.examples for key, finetune in work.items()}
+        drawn = pd.concat(sets.values())["example_id"]
+        members = examples[examples["example_id"].isin(drawn)]
+        cuts = cuts_of(members, Models.of(study, gpu), warehouse)
+        cuts = cuts.assign(source=members["source"].to_numpy())
+        cut = recorded(context, whole_sets(cuts, sets), study, warehouse)
         progress = Progress(context, "finetuning", len(work), experiment.noun)
         version = merged_version(
             [training_settings_id(study), gpu.base_fingerprint(study), *samples["version"]]
@@ -184,7 +198,7 @@ def adapters_asset(experiment: Experiment) -> dg.AssetsDefinition:
                 progress.total -= not trained.now  # nothing is left to do for it
                 folder = str(adapters.folder(trained.trial_id))
                 rows.append({experiment.column: key, **_adapter_row(trained), "folder": folder})
-                told[key] = _adapter_metadata(trained, key, study)
+                told[key] = _adapter_metadata(trained, key, study) | cut[key]
         except FinetuneError:
             made = pd.DataFrame(rows).assign(version=version)
             record_partitions(context, warehouse, made, experiment.column, version, told)
@@ -267,6 +281,7 @@ def losses_asset(experiment: Experiment) -> dg.AssetsDefinition:
     )
 )
 def base_losses(
+    context: dg.AssetExecutionContext,
     eval_set: pd.DataFrame,
     study: dg.ResourceParam[Study],
     gpu: GpuResource,
@@ -275,13 +290,26 @@ def base_losses(
     """The base model's own loss on every reference output: what a finetune has to beat."""
     rows = evaluation_rows(eval_set, study.evaluation)
     key = base_key(study, gpu, evaluation_fingerprint(rows, study))
+    cuts = counted(encode_evaluation(rows, gpu.tokenizer(study), study))
+    sources = rows.drop_duplicates("eval_id")["source"].to_numpy()
+    most = study.evaluation.max_output_tokens
+    remedy = "raise models.max_length" + (
+        f" or evaluation.max_output_tokens ({most})" if most else ""
+    )
+    cut = recorded(context, cuts.assign(partition="", source=sources), study, warehouse, remedy)
     losses = cached_losses(warehouse, [key]).get(key)
     count(found=int(losses is not None), computed=int(losses is None))
     if losses is None:
         losses = evaluate_base(rows, study, gpu).assign(fingerprint=key)
         warehouse.append(CACHE, losses, key=CACHE_KEY)
     loss = overall(losses, study.evaluation.weighting)
-    metadata = {"loss": loss, "instructions": losses["eval_id"].nunique(), "outputs": len(losses)}
+    metadata = {
+        "loss": loss,
+        "instructions": losses["eval_id"].nunique(),
+        "outputs": len(losses),
+        "taken": told_rows(eval_set, rows, study.evaluation),
+        **cut.get("", {}),
+    }
     return table(losses, metadata)
 
 

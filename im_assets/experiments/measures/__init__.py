@@ -21,6 +21,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 import pandas as pd
 
+from im_assets.common.digests import taken
 from im_resources.registry import Registry
 from im_resources.study import EvaluationSettings, JudgeSettings, Study
 from im_resources.turns import turns_columns
@@ -167,8 +168,8 @@ def instructions_for(
     """The instructions that have to be answered for the measures, in the set's order, one row each:
     eval_id, instruction, input, category, answer, pattern, and turns where some are conversations.
 
-    Those that carry what a measure needs; the first `judge.instructions` for one that reads
-    verdicts; all for one that reads answers and needs nothing of them.
+    Those that carry what a measure needs; `judge.instructions`, as `judge.take` says, for one that
+    reads verdicts; all for one that reads answers and needs nothing of them.
 
     Args:
         rows: the evaluation rows, as ``evaluation_rows`` gives them.
@@ -182,7 +183,8 @@ def instructions_for(
     wanted = np.zeros(len(each), dtype=bool)
     for m in measures:
         if m.reads == "verdicts" and judge is not None:
-            wanted |= np.arange(len(each)) < judge.instructions
+            judged = taken(each["eval_id"], judge.instructions, judge.take, judge.sample_seed)
+            wanted |= each["eval_id"].isin(judged).to_numpy()
         elif m.reads == "answers":
             wanted |= _carrying(each, m)
     columns = ["eval_id", "instruction", "input", "category", "answer", "pattern"]

@@ -5,6 +5,7 @@ import pandas as pd
 from im_assets.common.formatting import shown
 from im_assets.reporting.blocks import Fact, Facts, Section, Text
 from im_assets.reporting.gather import Gathered
+from im_assets.reporting.sections import cuts
 from im_assets.reporting.sections.validation import verdict_sentence
 from im_assets.rule.model import Rule
 from im_assets.selection.composition import concentration
@@ -18,7 +19,7 @@ QUESTION = "Which instruction data is worth finetuning on?"
 def section(found: Gathered) -> Section:
     """What the study says, how far it was checked, and at what scale."""
     sentences = [rule_sentence(found), *selection_sentences(found)]
-    first = " ".join([QUESTION, sentences[0], *collapse_sentences(found)])
+    first = " ".join([QUESTION, sentences[0], *collapse_sentences(found), *cuts.sentences(found)])
     blocks = [Text(first, "answer")]
     blocks += [Text(sentence, "answer") for sentence in sentences[1:]]
     if found.study.label:

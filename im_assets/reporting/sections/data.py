@@ -2,6 +2,7 @@
 
 from im_assets.reporting.blocks import Block, Column, Fact, Facts, Section, Table, Text
 from im_assets.reporting.gather import Gathered
+from im_assets.reporting.sections import cuts
 from im_assets.reporting.sections.absent import not_made
 
 KEY, TITLE = "data", "The data"
@@ -26,11 +27,15 @@ def section(found: Gathered) -> Section:
     blocks: list[Block] = [Facts(tuple(facts))]
     limit = found.study.evaluation
     if limit.max_instructions or limit.max_outputs:
+        first = limit.take == "first"
+        the, how = ("the first ", "") if first else ("", f", a sample (seed {limit.sample_seed})")
         kept = [
-            f"the first {limit.max_instructions} instructions" if limit.max_instructions else "",
+            f"{the}{limit.max_instructions} instructions" if limit.max_instructions else "",
             f"{limit.max_outputs} outputs of each" if limit.max_outputs else "",
         ]
-        blocks.append(Text(f"Losses are measured on {' and '.join(filter(None, kept))}."))
+        blocks.append(Text(f"Losses are measured on {' and '.join(filter(None, kept))}{how}."))
+    blocks += limited(found)
+    blocks += cuts.blocks(found)
     blocks.append(
         Table.of(
             "sources",
@@ -63,6 +68,22 @@ def section(found: Gathered) -> Section:
         )
     blocks.append(quarantine(found))
     return Section(KEY, TITLE, tuple(blocks))
+
+
+def limited(found: Gathered) -> list[Block]:
+    """Which sources were not used whole, and what was taken of them."""
+    data = found.study.data
+    sources = {**data.candidates, **data.unseen}
+    if data.evaluation is not None:
+        sources["evaluation"] = data.evaluation
+    said = [
+        f"the first {source.limit:,} rows of {name}"
+        if source.take == "first"
+        else f"a sample of {source.limit:,} rows of {name} (seed {source.sample_seed})"
+        for name, source in sources.items()
+        if source.limit is not None
+    ]
+    return [Text(f"Not every source was used whole, but {', '.join(said)}.")] if said else []
 
 
 def unseen(found: Gathered) -> list[Fact]:

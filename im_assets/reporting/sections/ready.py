@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from im_assets.common.formatting import shown
 from im_assets.reporting.blocks import Block, Column, Facts, Section, Table, Text
 from im_assets.reporting.gather import Gathered
+from im_assets.reporting.sections import cuts
 from im_assets.reporting.sections import data as data_section
 from im_assets.reporting.sections import rule as rule_section
 from im_assets.reporting.sections.absent import not_made
@@ -26,6 +27,7 @@ def answer(found: Gathered) -> Section:
         "Nothing was finetuned here, so nothing shows that what it selects is better than a random "
         "choice.",
         *caveats(found, rule),
+        *cuts.sentences(found),
     ]
     blocks = [Text(" ".join(sentences), "answer")]
     if study.label:
@@ -60,8 +62,14 @@ def data(found: Gathered) -> Section:
         if found.study.data.evaluation is None
         else "What would leak the evaluation set was left out of the pool."
     )
-    blocks = (Facts(tuple(facts)), Text(leaks), data_section.quarantine(found))
-    return Section(data_section.KEY, data_section.TITLE, blocks)
+    blocks = [
+        Facts(tuple(facts)),
+        Text(leaks),
+        *data_section.limited(found),
+        *cuts.blocks(found),
+        data_section.quarantine(found),
+    ]
+    return Section(data_section.KEY, data_section.TITLE, tuple(blocks))
 
 
 def rule(found: Gathered) -> Section:

@@ -21,14 +21,13 @@ def instruction_following_difficulty(batch: ScoringBatch) -> np.ndarray:
     more pass of the base model over short rows. Of a conversation, each reply stands alone.
     """
     from im_resources.language_model.losses import output_losses
-    from im_resources.language_model.prompts import Encoded, encode_examples, replies_of
+    from im_resources.language_model.prompts import Encoded, replies_of
 
     study, tokenizer = batch.models.study, batch.models.base.tokenizer
     begin = tokenizer.bos_token_id
     if begin is None:
         begin = tokenizer.eos_token_id
-    encoded = encode_examples(tokenizer, study.models, batch.examples)
-    bare = [Encoded((begin,), tuple(replies_of(example))) for example in encoded]
+    bare = [Encoded((begin,), tuple(replies_of(example))) for example in batch.encoded]
     given = batch.base_pass
     alone = output_losses(batch.models.replica, bare, study.scoring.tokens_per_batch)
     nll, tokens = (np.bincount(alone.item, each) for each in (alone.nll, alone.tokens))

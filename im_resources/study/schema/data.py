@@ -5,7 +5,14 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from im_resources.study.schema.base import Name, PoolName, Positive, Settings
+from im_resources.study.schema.base import (
+    Name,
+    PoolName,
+    Positive,
+    SampleSeed,
+    Settings,
+    Take,
+)
 
 
 class DataSource(Settings):
@@ -15,6 +22,12 @@ class DataSource(Settings):
         "max_line_mb": 10.0,
         "delimiter": None,
         "decimal": ".",
+        "take": "first",
+        "sample_seed": 0,
+    }
+    ONLY_WITH: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "take": ("limit",),
+        "sample_seed": ("limit",),
     }
 
     path: str | Annotated[tuple[str, ...], Field(min_length=1)] | None = Field(
@@ -49,9 +62,15 @@ class DataSource(Settings):
         "of an instruction)",
     )
     limit: Positive | None = Field(
-        None, description="Rows read, the first of the source; default: all"
+        None, description="Rows used of the source, those that `take` says; default: all"
     )
-
+    take: Take = Field(
+        "sample",
+        description="Which rows `limit` leaves. sample: usable ones by a hash of content and seed, "
+        "whatever their order (a row more displaces at most one); first: of the file, read no "
+        "further",
+    )
+    sample_seed: SampleSeed = Field(0, description="Another seed is another sample")
     max_line_mb: Annotated[float, Field(gt=0, le=2000)] = Field(
         10.0,
         description="Longest line of a JSONL file, and longest row of a CSV file, that is read, in "

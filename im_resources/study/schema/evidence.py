@@ -1,11 +1,12 @@
 """Whether rule and selection are to be believed: parts that a profile may leave out."""
 
 import re
-from typing import Annotated, Any, Literal, Self
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from im_resources.study.schema.base import Name, Positive, Settings, expanded
+from im_resources.study.schema.base import Name, Positive, SampleSeed, Settings, Take, expanded
 from im_resources.study.schema.selection import StrategySettings
 
 
@@ -83,6 +84,8 @@ class ValidationSettings(Settings):
 class JudgeSettings(Settings):
     """A judge that compares the answers of two finetuned models (paper: gpt-3.5-turbo, gpt-4)."""
 
+    ADDED: ClassVar[Mapping[str, Any]] = {"take": "first", "sample_seed": 0}
+
     backend: Literal["openai", "local"] = Field(
         "local", description="openai: any endpoint of that API; local: the study's base model"
     )
@@ -93,7 +96,15 @@ class JudgeSettings(Settings):
     key_variable: str = Field("OPENAI_API_KEY", description="Environment variable with the key")
     first: Name = Field("rule", description="Arm of the validation whose answers are judged")
     second: Name = Field("random", description="Arm whose answers they are judged against")
-    instructions: Positive = Field(40, description="Evaluation instructions that are answered")
+    instructions: Positive = Field(
+        40, description="Evaluation instructions that are answered, those that `take` says"
+    )
+    take: Take = Field(
+        "sample",
+        description="Which instructions. sample: by a hash of content and seed; first: those that "
+        "stand first in the set",
+    )
+    sample_seed: SampleSeed = Field(0, description="Another seed is another sample")
     answer_tokens: Positive = Field(128, description="Tokens of the longest answer")
     max_requests: Positive = Field(1000, description="Budget: requests to the judge in one run")
     timeout: Annotated[float, Field(gt=0)] = Field(60.0, description="Seconds for one request")

@@ -5,7 +5,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
-from im_resources.study.schema.base import Name, Positive, Settings
+from im_resources.study.schema.base import Name, Positive, SampleSeed, Settings, Take
 
 
 class MixtureSettings(Settings):
@@ -112,6 +112,12 @@ class FinetuningSettings(Settings):
 class EvaluationSettings(Settings):
     """The evaluation loss (paper: mean over D_eval of the inference loss)."""
 
+    ADDED: ClassVar[Mapping[str, Any]] = {"take": "first", "sample_seed": 0}
+    ONLY_WITH: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "take": ("max_instructions", "max_outputs"),
+        "sample_seed": ("max_instructions", "max_outputs"),
+    }
+
     measures: tuple[Name, ...] = Field(
         ("loss",), description="What is measured of every finetune, beside the rule's target"
     )
@@ -121,11 +127,19 @@ class EvaluationSettings(Settings):
         "instruction: over instructions, each counting the same",
     )
     max_instructions: Positive | None = Field(
-        None, description="Instructions evaluated on, the first of the set; default: all"
+        None, description="Instructions evaluated on, those that `take` says; default: all"
     )
     max_outputs: Positive | None = Field(
-        None, description="Reference outputs of an instruction, the first; default: all (paper: 5)"
+        None,
+        description="Reference outputs of an instruction, those that `take` says; default: all "
+        "(paper: 5)",
     )
+    take: Take = Field(
+        "sample",
+        description="Which instructions and outputs these two leave. sample: by a hash of content "
+        "and seed; first: those that stand first in the set",
+    )
+    sample_seed: SampleSeed = Field(0, description="Another seed is another sample")
     max_output_tokens: Positive | None = Field(
         None,
         description="Tokens after which a reference output is cut; default: `models.max_length`",

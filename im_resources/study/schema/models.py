@@ -34,6 +34,7 @@ class ModelSettings(Settings):
     """The models that a study uses, and how a prompt is written for the base model."""
 
     ADDED: ClassVar[Mapping[str, Any]] = {"loss_turns": "all"}
+    UNCOUNTED: ClassVar[frozenset[str]] = frozenset({"cut_warning"})
 
     base: ModelSource = Field(
         description="The model that is finetuned, and whose tokenizer and losses the indicators "
@@ -67,6 +68,10 @@ class ModelSettings(Settings):
         512,
         description="Tokens of prompt and response together, in training and in measuring; longer "
         "ones are cut (not printed in the paper)",
+    )
+    cut_warning: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.1,
+        description="Share of responses cut (or left out) above which checks and report warn",
     )
     loss_turns: Literal["all", "last"] = Field(
         "all",

@@ -1,5 +1,6 @@
 """What a study measures, and a measure of the user's own, outside of the package."""
 
+from itertools import pairwise
 from typing import Any
 
 import pandas as pd
@@ -13,6 +14,7 @@ from im_assets.experiments.measures import (
     measured,
     measures_of,
 )
+from im_assets.judging.comparing import asked_instructions
 from im_resources.study import JudgeSettings, Study
 
 JUDGE = {"backend": "local", "instructions": 2}
@@ -115,7 +117,18 @@ def test_only_what_the_measures_need_is_answered() -> None:
     assert _asked(["exact_match"]) == ["b", "d"]
     assert _asked(["exact_match", "pattern_match"]) == ["b", "c", "d"]
     assert _asked(["mean_words"]) == ["a", "b", "c", "d"]
-    assert _asked(["exact_match", "win_rate"], JUDGE) == ["a", "b", "d"]
+    assert _asked(["exact_match", "win_rate"], JUDGE | {"take": "first"}) == ["a", "b", "d"]
+
+
+def test_the_judge_is_asked_about_a_sample_that_grows_with_its_size() -> None:
+    sizes = [set(_asked(["win_rate"], JUDGE | {"instructions": n})) for n in (1, 2, 3, 4)]
+    assert [len(asked) for asked in sizes] == [1, 2, 3, 4]
+    assert all(small < large for small, large in pairwise(sizes))
+    chosen = [_asked(["win_rate"], JUDGE | {"sample_seed": seed}) for seed in range(12)]
+    assert len(set(map(tuple, chosen))) > 2
+    # The pairwise judge compares the answers to the same ones.
+    settings = JudgeSettings.model_validate(JUDGE)
+    assert list(asked_instructions(ROWS, settings)["eval_id"]) == chosen[0]
 
 
 def test_a_set_without_answers_is_an_error_that_names_the_field() -> None:

@@ -1,0 +1,2 @@
+-- What was cut of each example, by what it depends on: $fingerprint.
+SELECT * FROM cut_cache WHERE fingerprint = $fingerprint
