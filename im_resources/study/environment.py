@@ -58,8 +58,11 @@ def environment() -> tuple[Study, dict[str, str]]:
     }
 
 
-def enter_study() -> Study:
+def enter_study(make: bool = True) -> Study:
     """Make this process, and those that it starts, work on the study in ``IM_PROFILE``.
+
+    Args:
+        make: make the folder of its history, where there is none.
 
     Whatever a shell has set, it is never another study's history that is written. Says so when
     there is a history from before each study had its own.
@@ -68,7 +71,8 @@ def enter_study() -> Study:
     os.environ |= variables
     if note := earlier_history(study):
         print(note)
-    study.history.mkdir(parents=True, exist_ok=True)
+    if make:
+        study.history.mkdir(parents=True, exist_ok=True)
     return study
 
 
