@@ -23,6 +23,7 @@ from im_assets.experiments.trainers import check_trainer, trainer_key
 from im_assets.judging import assets as judging
 from im_assets.landing import assets as landing
 from im_assets.mixtures import assets as mixtures
+from im_assets.planning import assets as planning
 from im_assets.reporting import assets as reporting
 from im_assets.rule import assets as rule
 from im_assets.rule.ready import check_ready_rule
@@ -47,8 +48,8 @@ from im_resources.warehouse import WarehouseResource
 from im_resources.warehouse_io_manager import WarehouseIOManager
 
 ROOMS = (
-    landing, candidates, mixtures, scoring, experiments, univariate, rule, evidence, selection,
-    validation, judging, reporting, automation,
+    landing, candidates, mixtures, planning, scoring, experiments, univariate, rule, evidence,
+    selection, validation, judging, reporting, automation,
 )  # fmt: skip
 
 
@@ -110,7 +111,7 @@ def definitions(study: Study, profile: str) -> dg.Definitions:
 # a job, and a run, of its own; what belongs to no partition is in the first job that makes all that
 # it is made from.
 RUNS = {
-    "data": "The pools as they are now, and the seeds of the mixtures drawn from them.",
+    "data": "The pools as they are now, the seeds of the mixtures drawn from them, and the plan.",
     "study": "From mixtures to a selection: pass a range of seeds for one run.",
     "univariate": "Each indicator alone, over bins of the scored pool.",
     "sizes": "Finetunes on selections of several sizes.",
@@ -119,12 +120,12 @@ RUNS = {
     "reporting": "The report of everything before.",
 }
 READY_RUNS = {
-    "data": "The unseen pools as they are now.",
+    "data": "The unseen pools as they are now, and the plan.",
     "study": "The scores of the pools, and what the ready rule selects by them.",
 }  # of a study that fits no rule
 # A judge that cannot be reached keeps no verdict from being made, and the report comes last.
 ALONE = {"judging", "reporting"}
-FIRST = {"landing", "candidates", "mixtures"}
+FIRST = {"landing", "candidates", "mixtures", "planning"}
 
 
 def jobs(assets: Sequence[dg.AssetsDefinition], study: Study) -> list[Any]:

@@ -1,11 +1,14 @@
 """``python -m im_assets.run [job …]``: the whole study, into its own history, which the UI shows.
 
+With ``--plan`` only what it would compute is told.
+
 One run a job, in order: mixtures to selection, then each part of the evidence over its own
 partitions. Names of jobs run these alone.
 """
 
 import argparse
 import errno
+import json
 import os
 import sys
 import time
@@ -16,6 +19,7 @@ import dagster as dg
 
 from im_assets.common.failures import failures
 from im_assets.common.partitions import range_tags
+from im_assets.common.steps import LOGGER, Steps, telling, told
 from im_assets.reporting.assets import FOLDER as REPORT_FOLDER
 from im_assets.reporting.report import PAGE
 from im_assets.rule.document import RULE_FILE
@@ -32,7 +36,10 @@ AGAIN = "what was finished is kept: run the same command again to go on"
 
 def main() -> int:
     """Materialize the study in ``IM_PROFILE``; 1 if a step failed, 128 + n on signal n."""
-    study = enter_study()
+    plan = "--plan" in sys.argv[1:]
+    if plan:  # read once, when the hub's client is imported: a plan downloads nothing
+        os.environ["HF_HUB_OFFLINE"] = "1"
+    study = enter_study(make=not plan)
     with Interrupts() as interrupts:
         try:
             return run_study(study, interrupts)
@@ -53,6 +60,7 @@ def run_study(study: Study, interrupts: Interrupts) -> int:
     """Run the jobs that the command line names. Raises KeyboardInterrupt after a signal."""
     from im_assets.definitions import defs  # reads the environment of the study
     from im_assets.mixtures.partitions import sync_study
+    from im_assets.planning.command import probe_first
 
     known = [job.name for job in defs.jobs or ()]
     parser = argparse.ArgumentParser(prog="python -m im_assets.run", description=__doc__)
@@ -62,7 +70,17 @@ def run_study(study: Study, interrupts: Interrupts) -> int:
         choices=["text", "json"],
         help="json: each event as a line, in the folder logs of the study",
     )
+    parser.add_argument(
+        "--plan",
+        action="store_true",
+        help="only say what a run would compute, what is there, and how long it takes",
+    )
+    parser.add_argument("--json", action="store_true", help="the plan as JSON, for other programs")
     arguments = parser.parse_args()
+    if arguments.plan:
+        return tell_plan(study, arguments.json)
+    if arguments.json:
+        parser.error("--json goes with --plan")
     if arguments.log_format:
         os.environ[LOG_FORMAT] = arguments.log_format
     chosen = arguments.jobs or known
@@ -79,10 +97,12 @@ def run_study(study: Study, interrupts: Interrupts) -> int:
     with dg.DagsterInstance.get() as instance:
         tell_dead_runs(instance)
         sync_study(instance, study)  # a range of partitions is of those that the instance knows
+        if not arguments.jobs and not _others_run(instance) and (said := probe_first(study)):
+            print(said)
         # A job that fails (a rule that ranks nothing, a judge that cannot be reached) does not keep
         # the others from being reported on.
         for name in chosen:
-            reason = run_job(defs, name, instance)
+            reason = run_job(defs, name, instance, Steps())
             if interrupts.came():
                 raise KeyboardInterrupt
             if reason is not None:
@@ -106,12 +126,46 @@ def run_study(study: Study, interrupts: Interrupts) -> int:
     return 0
 
 
-def run_job(defs: dg.Definitions, name: str, instance: dg.DagsterInstance) -> str | None:
+def _others_run(instance: dg.DagsterInstance) -> bool:
+    """Whether a run of this study is on, which may hold the GPU."""
+    on = dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED])
+    return bool(instance.get_run_records(on, limit=1))
+
+
+def tell_plan(study: Study, as_values: bool) -> int:
+    """Print what a run would compute. Changes nothing, but that a probe is kept."""
+    from im_assets.planning.command import plan_now
+    from im_assets.planning.telling import text, values
+
+    try:
+        with telling():
+            plan = plan_now(study)
+    except (ValueError, RuntimeError) as error:
+        raise SystemExit(f"no plan can be made: {error}") from error
+    print(json.dumps(values(plan), ensure_ascii=False, indent=1) if as_values else text(plan))
+    return 0
+
+
+def run_job(
+    defs: dg.Definitions, name: str, instance: dg.DagsterInstance, steps: Steps
+) -> str | None:
     """Run one job over all its partitions, in one run; why it failed, or None.
 
-    Tells the time of each step that ended, and the cause of each that failed.
+    Tells of each step as it ends, and the cause of each that failed.
     """
-    job = defs.resolve_job_def(name)
+    with told(steps) as logger:
+        loggers = {"console": dg.colored_console_logger, LOGGER: logger}
+        job = dg.Definitions.merge(defs, dg.Definitions(loggers=loggers)).resolve_job_def(name)
+        result = _run(job, name, instance)
+    causes = [f"{step}: {cause}" for step, cause in failures(result).items()]
+    for line in causes:
+        print(line, file=sys.stderr)
+    return None if result.success else (causes or ["the run ended early"])[0]
+
+
+def _run(
+    job: dg.JobDefinition, name: str, instance: dg.DagsterInstance
+) -> dg.ExecuteInProcessResult:
     partitions = job.partitions_def
     keys = (
         list(partitions.get_partition_keys(dynamic_partitions_store=instance)) if partitions else []
@@ -120,20 +174,15 @@ def run_job(defs: dg.Definitions, name: str, instance: dg.DagsterInstance) -> st
     print(f"{name}:" + (f" {len(keys)} partitions" if keys else ""), flush=True)
     run_id = str(uuid.uuid4())
     with held(instance, run_id):
-        result = job.execute_in_process(
+        return job.execute_in_process(
             instance=instance,
             run_id=run_id,
             raise_on_error=False,
-            run_config={"loggers": {"console": {"config": {"log_level": "WARNING"}}}},
+            run_config={
+                "loggers": {"console": {"config": {"log_level": "WARNING"}}, LOGGER: {}},
+            },
             tags=tags,
         )
-    for event in result.get_step_success_events():
-        seconds = event.step_success_data.duration_ms / 1000
-        print(f"  {event.step_key:<32} {seconds:8.1f} s", flush=True)
-    causes = [f"{step}: {cause}" for step, cause in failures(result).items()]
-    for line in causes:
-        print(line, file=sys.stderr)
-    return None if result.success else (causes or ["the run ended early"])[0]
 
 
 def unwritable(error: BaseException | None) -> str | None:

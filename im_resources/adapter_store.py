@@ -125,16 +125,20 @@ class AdapterStore:
                 shutil.rmtree(self.checkpoints(trial), ignore_errors=True)
         return manifest
 
+    def manifests(self) -> dict[str, dict[str, Any]]:
+        """The manifest of each complete adapter, by its trial; no file is compared with it.
+
+        Raises AdapterError when a manifest is damaged.
+        """
+        folders = (path.parent for path in self.root.glob(f"[!.]*/{MANIFEST}"))
+        return {folder.name: self._manifest(folder) or {} for folder in folders}
+
     def sets(self) -> dict[str, str]:
         """The set that each complete adapter was trained on, by its trial.
 
         Raises AdapterError when a manifest is damaged.
         """
-        found = {}
-        for path in self.root.glob(f"[!.]*/{MANIFEST}"):
-            manifest = self._manifest(path.parent)
-            found[path.parent.name] = str((manifest or {}).get("set", ""))
-        return found
+        return {trial: str(facts.get("set", "")) for trial, facts in self.manifests().items()}
 
     def remove(self, trial: str) -> None:
         """Erase an adapter, and its checkpoints: for examples that are to be forgotten."""

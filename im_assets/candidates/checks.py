@@ -5,6 +5,7 @@ import pandas as pd
 
 from im_assets.candidates.assets import eval_set
 from im_assets.candidates.leaks import COPY, SHORT
+from im_assets.common.tracking import tracked
 from im_assets.common.words import words_of
 from im_resources.study import Study
 from im_resources.turns import asked
@@ -104,9 +105,10 @@ def leaking_examples(pool: pd.DataFrame, evaluation: pd.DataFrame, n: int) -> li
                 covered.setdefault(number, set()).update(range(start, start + n))
         return any(len(places) >= COPY * len(texts[k]) for k, places in covered.items())
 
+    rows = zip(pool["example_id"], _texts(pool), strict=True)
     return [
         example
-        for example, row in zip(pool["example_id"], _texts(pool), strict=True)
+        for example, row in tracked(rows, "looking for leaks", "examples", len(pool))
         if tuple(words_of(row[0])) in short or any(copies(words_of(text)) for text in row)
     ]
 

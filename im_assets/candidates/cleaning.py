@@ -22,6 +22,7 @@ from im_assets.candidates.near_duplicates import NearDuplicates
 from im_assets.candidates.ngrams import WordHashes
 from im_assets.candidates.reading import ROW_COLUMNS, excerpt_of
 from im_assets.candidates.tracing import OWN_ID, PLACE, Place, with_place
+from im_assets.common.tracking import tracked
 from im_resources.study import CleaningSettings
 from im_resources.texts import SEPARATOR, normalize
 from im_resources.turns import TURNS, asked, read_turns, turns_columns, write_turns
@@ -104,7 +105,7 @@ def clean(
     dropped: list[tuple[object, ...]] = []
 
     records = rows.to_dict("records")
-    whole = [normalized(row, *_TEXTS) for row in records]
+    whole = [normalized(row, *_TEXTS) for row in tracked(records, "normalizing", "rows")]
     identities = [example_id(*texts.values()) for texts in whole]
     places = [
         place._replace(own_id=None) if identity in withdrawn else place
@@ -115,7 +116,7 @@ def clean(
         found = Leaks(evaluation, settings.leak_ngram, settings.leak_coverage, hashes)
         leaks = found.find(
             (number, asked(texts), texts["output"])
-            for number, texts in enumerate(whole)
+            for number, texts in enumerate(tracked(whole, "looking for leaks", "rows"))
             if _length(texts) <= settings.max_chars
         )
 
@@ -148,7 +149,7 @@ def clean(
             return Reason("withdrawn", f"withdrawn by its id, {identity}")
         return None
 
-    for number, row in enumerate(records):
+    for number, row in enumerate(tracked(records, "looking for duplicates", "rows")):
         texts, identity, place = whole[number], identities[number], places[number]
         reason = fault(number, texts, identity)
         own = [texts[field] for field in _TEXTS]

@@ -12,6 +12,8 @@ from typing import Any
 
 import pandas as pd
 
+from im_assets.common.tracking import tracked
+
 LANGUAGE, CONFIDENCE = "language", "language_confidence"
 UNDETERMINED = "und"
 SURE = 0.5
@@ -32,7 +34,10 @@ def with_language(examples: pd.DataFrame) -> pd.DataFrame:
     """
     identifier = _identifier()
     texts = zip(examples["instruction"], examples["input"], examples["output"], strict=True)
-    found = [identifier.classify("\n".join(text[:READ] for text in parts)) for parts in texts]
+    found = [
+        identifier.classify("\n".join(text[:READ] for text in parts))
+        for parts in tracked(texts, "telling languages", "examples", len(examples))
+    ]
     return examples.assign(
         **{
             LANGUAGE: pd.Series([code for code, _ in found], examples.index, dtype="string"),

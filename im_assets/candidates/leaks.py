@@ -28,6 +28,7 @@ import pandas as pd
 
 from im_assets.candidates.ngrams import Hashes, WordHashes, ngrams_at
 from im_assets.candidates.tracing import Place
+from im_assets.common.tracking import tracked
 from im_assets.common.words import words_of
 from im_resources.turns import asked
 
@@ -127,7 +128,7 @@ class Leaks:
             if max(part.covered.mean() for part in parts) < COPY:
                 rows_with.update({gram for part in parts for gram in part.grams.tolist()})
         rare = _Rarity(rows_with, max(count, LEAST_ROWS))
-        for number, parts in shared.items():
+        for number, parts in tracked(shared.items(), "judging shared runs", "rows"):
             leaking = [part for part in parts if self._leaks(part, rare)]
             if leaking:
                 found[number] = self._leak(max(leaking, key=lambda part: part.covered.mean()))

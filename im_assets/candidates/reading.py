@@ -24,6 +24,7 @@ from im_assets.candidates.format_registry import NOT_TEXT, VERIFIABLE, FormatErr
 from im_assets.candidates.rows import RowError
 from im_assets.candidates.sampling import Sample
 from im_assets.candidates.tracing import OWN_ID
+from im_assets.common.tracking import tracked
 from im_resources.study import DataSource, did_you_mean
 from im_resources.turns import TURNS
 
@@ -106,7 +107,8 @@ def read(
         files = source_files(source)
         place = ", ".join(map(str, files)) or f"hub dataset {source.hub!r}"
         path_of = {file: path for path, file in files.items()}
-        for file, (line, row) in islice(_records(source, files, reader), most):
+        records = islice(_records(source, files, reader), most)
+        for file, (line, row) in tracked(records, f"reading {name}", "rows"):
             if isinstance(row, Fault):
                 excerpt = excerpt_of(row.excerpt)
                 rejected.append((name, line, UNREADABLE, row.reason, excerpt, file, None))

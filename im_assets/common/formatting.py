@@ -37,6 +37,13 @@ def shown(value: Any, kind: Kind = "number") -> str:
     return _number(value, kind).replace("-", MINUS)
 
 
+def bytes_shown(count: int) -> str:
+    """So many bytes in the largest unit that there is one of: "12.3 MiB"."""
+    units = (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10))
+    unit, factor = next((pair for pair in units if count >= pair[1]), units[-1])
+    return f"{count / factor:.1f} {unit}"
+
+
 def _number(value: float, kind: Kind) -> str:
     if kind == "int":
         return f"{round(value):,}"

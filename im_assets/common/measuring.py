@@ -1,4 +1,5 @@
-"""What a step costs: seconds, memory, tokens, and what caches saved, as metadata of its asset.
+"""What a step costs: seconds, memory, tokens, and what caches saved, as metadata of its asset; and
+how far its loops are, in its log.
 
 Numbers under the same names for every asset, which the UI plots over time. Metadata is no content:
 no data version depends on it. Of a step that makes several partitions each carries the step's.
@@ -10,13 +11,15 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import Any
 
 import dagster as dg
 import psutil
 from dagster._core.definitions.decorators.op_decorator import DecoratedOpFunction
 
+from im_assets.common.progress import Progress
+from im_assets.common.tracking import listening
 from im_resources.usage import Usage, counting
 
 SECONDS = "step seconds"
@@ -32,7 +35,7 @@ _MARK = "_measured"
 
 
 def measured(assets: Sequence[dg.AssetsDefinition]) -> Sequence[dg.AssetsDefinition]:
-    """The assets, whose functions report what they cost. Repeatable.
+    """The assets, whose functions report what they cost, and how far they are. Repeatable.
 
     There is no public way to put something around the function of an asset that is defined
     already: hooks cannot add metadata, and do not fire under automation; an IO manager sees neither
@@ -55,14 +58,14 @@ def _measuring(function: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(function)
     def returning(*args: Any, **kwargs: Any) -> Any:
-        with Measure() as measure:
+        with Measure() as measure, _telling():
             result = function(*args, **kwargs)
         report(measure)
         return result
 
     @functools.wraps(function)
     def yielding(*args: Any, **kwargs: Any) -> Iterator[Any]:
-        with Measure() as measure:
+        with Measure() as measure, _telling():
             for result in function(*args, **kwargs):
                 # Dagster takes the metadata of an output when it is yielded.
                 if isinstance(result, dg.Output | dg.MaterializeResult):
@@ -72,6 +75,15 @@ def _measuring(function: Callable[..., Any]) -> Callable[..., Any]:
     wrapped = yielding if inspect.isgeneratorfunction(function) else returning
     setattr(wrapped, _MARK, True)
     return wrapped
+
+
+def _telling() -> AbstractContextManager[None]:
+    """What the loops of this step tell, onto the terminal and into its log."""
+    try:
+        context = dg.AssetExecutionContext.get()
+    except dg.DagsterInvariantViolationError:  # a plain function, outside of a step
+        return nullcontext()
+    return listening(lambda label, total, unit: Progress(context, label, total, unit).advance)
 
 
 class Measure:

@@ -45,7 +45,7 @@ def history(study: Study, repository: dg.RepositoryDefinition | None) -> Iterato
         yield Finding("error", area, str(error), "the line above")
         return
     folder = Path(os.environ[STATE])
-    if _on_disk() and not (folder / "history").is_dir():
+    if on_disk() and not (folder / "history").is_dir():
         yield Finding("note", area, f"{folder} is not there yet: nothing has run")
         return
     try:
@@ -158,7 +158,7 @@ def ticking(
         )
 
 
-def _on_disk() -> bool:
+def on_disk() -> bool:
     """Whether Dagster keeps its history in files (and not in a database elsewhere)."""
     try:
         config = yaml.safe_load(

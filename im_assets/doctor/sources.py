@@ -77,10 +77,11 @@ def models(study: Study) -> Iterator[Finding]:
     for name in ("base", "embedding", "reward", "unieval"):
         source: ModelSource | None = getattr(study.models, name)
         if source is not None:
-            yield _model(f"models.{name}", source)
+            yield model(f"models.{name}", source)
 
 
-def _model(setting: str, source: ModelSource) -> Finding:
+def model(setting: str, source: ModelSource) -> Finding:
+    """Whether a model is there, and the converted one made; "ok" where it can be loaded at once."""
     if source.hub is not None:
         return _hub(setting, source.hub, source.revision)
     if source.path is not None:

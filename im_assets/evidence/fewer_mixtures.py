@@ -9,6 +9,7 @@ from typing import Literal
 
 import numpy as np
 
+from im_assets.common.tracking import tracked
 from im_assets.evidence.findings import Finding, interval
 from im_assets.evidence.kinds import ChosenMixtures, RandomMixtures
 from im_assets.evidence.unseen import corrected_mean, row_spearman, splits
@@ -38,7 +39,9 @@ def design_value(mixtures: Points, confidence: float) -> list[Finding]:
     for i, size in enumerate(sizes[:-1]):
         rows = [
             order[:pool][d_optimal(vectors[order[:pool]], size, seed=split, starts=2)]
-            for split, order in enumerate(orders)
+            for split, order in enumerate(
+                tracked(orders, f"choosing {size} mixtures", "splits", len(orders))
+            )
         ]
         best = _spearman(scores, np.array(rows), tests)
         gain, gain_low, gain_high = corrected_mean(

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from im_assets.common.correlation import correlation
+from im_assets.common.tracking import tracked
 from im_assets.evidence.findings import Finding, generator, interval
 from im_assets.evidence.kinds import FEWEST, CurvePoint, CurveVerdict, LeftOut, SourceLeftOut
 from im_assets.rule.choosing import Points, predictions, selections
@@ -105,7 +106,7 @@ def learning_curve(mixtures: Points, settings: RuleSettings) -> list[Finding]:
     tests = orders[:, sizes[-1] :]
     unseen, confidence = tests.shape[1], settings.confidence
     curves = np.empty((SPLITS, len(sizes)))
-    for i, size in enumerate(sizes):
+    for i, size in enumerate(tracked(sizes, "learning curve", "sizes")):
         weights = np.zeros((SPLITS, n), dtype=int)
         np.put_along_axis(weights, orders[:, :size], 1, axis=1)
         curves[:, i] = split_spearman(mixtures, weights, tests, settings)

@@ -93,7 +93,12 @@ def losses_frame(rows: pd.DataFrame, losses: Any) -> pd.DataFrame:
     return table.sort_values(["eval_id", "output_index"], ignore_index=True)
 
 
-def evaluate_base(rows: pd.DataFrame, study: Study, gpu: GpuResource) -> pd.DataFrame:
+def evaluate_base(
+    rows: pd.DataFrame,
+    study: Study,
+    gpu: GpuResource,
+    on_batch: Callable[[int, int, int], None] | None = None,
+) -> pd.DataFrame:
     """Losses of the base model itself, without any adapter."""
     from im_resources.language_model.losses import output_losses
     from im_resources.language_model.memory import enough_memory
@@ -104,7 +109,7 @@ def evaluate_base(rows: pd.DataFrame, study: Study, gpu: GpuResource) -> pd.Data
         study.evaluation.tokens_per_batch,
     )
     with enough_memory("evaluating the base", {"evaluation.tokens_per_batch": most}):
-        losses = output_losses(base.replica(), encoded, most)
+        losses = output_losses(base.replica(), encoded, most, on_batch=on_batch)
     return losses_frame(rows, losses)
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import pandas as pd
 
+from im_assets.common.tracking import tracked
 from im_assets.experiments.answering import asked_of, instructions_fingerprint
 from im_assets.experiments.evaluation import evaluation_fingerprint, evaluation_rows, overall_by
 from im_assets.experiments.experiment import Experiment, some
@@ -248,10 +249,13 @@ def _of_sets(parts: Parts, indicator: Indicator, models: Models, warehouse: Ware
     ids = samples["example_id"].unique()
     place = pd.Series(range(len(ids)), index=ids)
     vectors = embeddings_of(list(ids), models, warehouse)
+    sets = samples.sort_values("position").groupby(parts.experiment.column)
     return pd.Series(
         {
             key: indicator.of_set(vectors[place[members["example_id"]].to_numpy()])
-            for key, members in samples.sort_values("position").groupby(parts.experiment.column)
+            for key, members in tracked(
+                sets, f"{indicator.name} of", parts.experiment.noun, sets.ngroups
+            )
         }
     )
 

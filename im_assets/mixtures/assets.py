@@ -8,7 +8,6 @@ import pandas as pd
 from im_assets.candidates.versions import HISTORY, current_version
 from im_assets.common.presentation import presentation, preview, table
 from im_assets.experiments.assets import definitions_of
-from im_assets.experiments.experiment import Experiment
 from im_assets.mixtures.design import (
     d_optimal,
     expected_indicators,
@@ -17,8 +16,8 @@ from im_assets.mixtures.design import (
     source_means,
 )
 from im_assets.mixtures.experiment import SERIES, mixture_experiment
+from im_assets.mixtures.growing import grown_series
 from im_assets.mixtures.partitions import sync_partitions
-from im_assets.mixtures.series import next_series, with_new_seeds
 from im_resources.study import Study
 from im_resources.warehouse import Warehouse
 
@@ -48,29 +47,10 @@ def mixture_seeds(
     A mixture that was finetuned on keeps the version of the pool that it was drawn from, unless it
     holds withdrawn examples: then it is retired. What was paid for is looked up in the warehouse: a
     dependency on it would be a circle."""
-    experiment = mixture_experiment(study)
-    history = warehouse.read_table(HISTORY)
-    previous = warehouse.read_table(SERIES) if warehouse.has_table(SERIES) else None
-    size = study.mixtures.size
-    series, count = next_series(
-        previous,
-        experiment.keys,
-        _paid(experiment, study, warehouse),
-        history,
-        size,
-        study.refit.new_seeds,
-    )
-    if count:
-        means = None
-        if warehouse.has_table(experiment.scores):
-            sources = sorted(set(history["source"].astype(str)))
-            scores = warehouse.read_table(experiment.scores)
-            means, unscored = source_means(scores, candidate_datasets, sources)
-            if unscored:
-                context.log.warning(f"nothing of {', '.join(unscored)} is scored: taken as average")
-        looked_at = study.mixtures.candidate_seeds
-        series = with_new_seeds(series, count, history, means, size, looked_at)
-    keys = experiment.now({SERIES: series}).keys
+    series, count, unscored = grown_series(study, warehouse, candidate_datasets)
+    if unscored:
+        context.log.warning(f"nothing of {', '.join(unscored)} is scored: taken as average")
+    keys = mixture_experiment(study).now({SERIES: series}).keys
     sync_partitions(context.instance, keys)
     return table(
         series,
@@ -78,29 +58,10 @@ def mixture_seeds(
             "mixtures": len(keys),
             "new": count,
             "retired": int(series["retired"].sum()),
-            "pool version": current_version(history),
+            "pool version": current_version(warehouse.read_table(HISTORY)),
             "seeds": preview(series, rows=len(series)),
         },
     )
-
-
-def _paid(experiment: Experiment, study: Study, warehouse: Warehouse) -> set[str]:
-    """The seeds whose mixtures were drawn as the profile says, and finetuned on."""
-    tables = {}
-    for name, columns in (
-        (experiment.samples, [experiment.column, "set_id", "drawing_id"]),
-        (experiment.adapters, [experiment.column, "set_id"]),
-    ):
-        if not warehouse.has_table(name):
-            return set()
-        rows = warehouse.read_table(name)
-        if not set(columns) <= set(rows.columns):  # made before there were fingerprints
-            return set()
-        tables[name] = rows[columns].drop_duplicates()
-    drawn = tables[experiment.samples]
-    drawn = drawn[drawn["drawing_id"] == experiment.drawing_id(study)]
-    both = drawn.merge(tables[experiment.adapters], on=[experiment.column, "set_id"])
-    return set(both[experiment.column].astype(str))
 
 
 @dg.asset(

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from im_assets.common.digests import uniform
+from im_assets.common.tracking import tracked
 from im_assets.mixtures.drawing import allocate
 
 RIDGE = 1e-9  # lets the exchange start from a singular design; far below any information
@@ -55,7 +56,10 @@ def d_optimal(
     )
     base = before.T @ before + RIDGE * np.eye(directions + 1)
     rng = np.random.Generator(np.random.PCG64(seed))
-    found = [_exchange(x, base, rng.choice(candidates, size, replace=False)) for _ in range(starts)]
+    found = [
+        _exchange(x, base, rng.choice(candidates, size, replace=False))
+        for _ in tracked(range(starts), "choosing seeds", "starts")
+    ]
     return max(found, key=lambda f: f[0])[1]
 
 
@@ -131,7 +135,7 @@ def expected_indicators(
         )
     counts = [
         allocate({s: uniform(seed, s) for s in sources}, {s: held[s] for s in sources}, size)
-        for seed in seeds
+        for seed in tracked(seeds, "expecting indicators", "seeds")
     ]
     shares = pd.DataFrame(counts, index=pd.Index(seeds, name="seed"))[sources] / size
     return shares @ means.loc[sources]

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from im_assets.candidates.versions import changes, current_version, held_in
+from im_assets.common.tracking import tracked
 from im_assets.experiments.experiment import seed_key, seed_of
 from im_assets.mixtures.design import d_optimal, expected_indicators, principal_directions
 from im_assets.mixtures.drawing import draw_mixture
@@ -75,7 +76,8 @@ def _retired(versions: Mapping[str, int], history: pd.DataFrame, size: int) -> s
         pool = held_in(history, version)
         if set(pool["example_id"]) <= newest:
             continue
-        for key in (key for key, drawn_from in versions.items() if drawn_from == version):
+        mine = [key for key, drawn_from in versions.items() if drawn_from == version]
+        for key in tracked(mine, f"drawing from version {version} again", "mixtures"):
             if not set(draw_mixture(pool, seed_of(key), size)["example_id"]) <= newest:
                 found.add(key)
     return found

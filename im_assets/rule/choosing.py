@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from im_assets.common.numbers import numeric
+from im_assets.common.tracking import tracked
 from im_assets.rule.model import Step
 from im_assets.rule.regression import COLLINEAR, EXACT, independent_columns
 from im_assets.rule.stepwise import Selected, indicator_limit, stepwise
@@ -116,7 +117,8 @@ def selections(
         limit = indicator_limit(int(rows[0]), settings.max_indicators)
         return search_subsets(mixtures.x, targets, weights, limit).masks
     masks = []
-    for version in range(max(len(targets), len(weights))):
+    versions = range(max(len(targets), len(weights)))
+    for version in tracked(versions, "choosing indicators", "versions of the points"):
         kept = np.repeat(np.arange(len(mixtures)), weights[version % len(weights)].astype(int))
         target = targets[version % len(targets)][kept]
         found = _stepwise(mixtures.names, mixtures.x[kept], target, settings)

@@ -16,6 +16,7 @@ from itertools import combinations
 
 import numpy as np
 
+from im_assets.common.tracking import work
 from im_assets.rule.regression import COLLINEAR, EXACT
 
 MOST = 15  # 32,768 subsets; each further indicator doubles the time
@@ -71,6 +72,7 @@ def search_subsets(x: np.ndarray, y: np.ndarray, weights: np.ndarray, limit: int
     place = {subset: i for i, subset in enumerate(subsets)}
     sets = max(len(np.atleast_2d(y)), len(weights))
     press, residual = np.full((2, sets, len(subsets)), np.inf)
+    done, advance = 0, work("searching subsets", len(subsets), "subsets of the indicators")
     for family, e, h in _fits(*_centred(x, np.atleast_2d(y), weights), limit):
         places = [place[subset] for subset in family]
         # A row that alone carries a column cannot be left out: nothing else says its slope. A row
@@ -79,6 +81,8 @@ def search_subsets(x: np.ndarray, y: np.ndarray, weights: np.ndarray, limit: int
         error = e / np.where(h < 1 - COLLINEAR, 1 - h, 1.0)
         press[:, places] = np.where(possible, np.einsum("bpn,bpn->bp", error, error), np.inf)
         residual[:, places] = np.einsum("bpn,bpn->bp", e, e)
+        done += len(family)
+        advance(done)
     return Search(columns, subsets, press, residual)
 
 

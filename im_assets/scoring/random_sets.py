@@ -4,6 +4,8 @@ from collections.abc import Callable
 
 import numpy as np
 
+from im_assets.common.tracking import tracked
+
 
 def mean_over_random_sets(
     score: Callable[[np.ndarray], np.ndarray],
@@ -28,7 +30,7 @@ def mean_over_random_sets(
     count = len(vectors)
     members = min(size, count)
     total = np.zeros(count)
-    for _ in range(draws):
+    for _ in tracked(range(draws), "averaging over random sets", "draws"):
         order = generator.permutation(count)
         for start in range(0, count, members):
             rows = order[start : start + members]

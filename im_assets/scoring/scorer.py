@@ -4,7 +4,7 @@ Scores go to the warehouse's ``score_cache`` chunk by chunk, so that a killed ru
 chunk; embeddings go to ``embedding_cache``. Both are keyed by content hash and backend fingerprint.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -48,14 +48,9 @@ def score_missing(
     single = [i for i in indicators if i.backend.scope == "example"]
     per_example = [i for i in single if i.backend.cached]
     read = [_read(i, examples, models) for i in single if not i.backend.cached]
-    wanted: dict[str, tuple[str, ...]] = {}
     cached = _cached_scores(warehouse, keys)
-    done = set(zip(cached["example_id"], cached["indicator"], strict=True))
     embedded = _embedded(warehouse, models) if _needs_embeddings(indicators) else None
-    for example_id in examples["example_id"]:
-        todo = tuple(i.name for i in per_example if (example_id, i.name) not in done)
-        if todo or (embedded is not None and example_id not in embedded):
-            wanted[example_id] = todo
+    wanted = _wanted(examples["example_id"], cached, embedded, per_example)
     computed = sum(map(len, wanted.values()))
     count(found=len(examples) * len(per_example) - computed, computed=computed)
     _score(examples, wanted, embedded, per_example, keys, models, warehouse, on_chunk)
@@ -63,6 +58,35 @@ def score_missing(
     mine = scores["example_id"].isin(set(examples["example_id"]))
     whole = pd.concat([scores[mine], *read], ignore_index=True)
     return whole.sort_values(KEY, ignore_index=True), len(wanted)
+
+
+def unscored(
+    example_ids: Iterable[str],
+    indicators: Sequence[Indicator],
+    models: Models,
+    warehouse: Warehouse,
+) -> dict[str, tuple[str, ...]]:
+    """What ``score_missing`` would compute: the missing indicators of each example that lacks one;
+    none of one that lacks its embedding alone."""
+    keys = {i.name: i.fingerprint(models) for i in indicators}
+    per_example = [i for i in indicators if i.backend.scope == "example" and i.backend.cached]
+    embedded = _embedded(warehouse, models) if _needs_embeddings(indicators) else None
+    return _wanted(example_ids, _cached_scores(warehouse, keys), embedded, per_example)
+
+
+def _wanted(
+    example_ids: Iterable[str],
+    cached: pd.DataFrame,
+    embedded: set[str] | None,
+    per_example: Sequence[Indicator],
+) -> dict[str, tuple[str, ...]]:
+    done = set(zip(cached["example_id"], cached["indicator"], strict=True))
+    wanted: dict[str, tuple[str, ...]] = {}
+    for example_id in example_ids:
+        todo = tuple(i.name for i in per_example if (example_id, i.name) not in done)
+        if todo or (embedded is not None and example_id not in embedded):
+            wanted[example_id] = todo
+    return wanted
 
 
 def _read(indicator: Indicator, examples: pd.DataFrame, models: Models) -> pd.DataFrame:

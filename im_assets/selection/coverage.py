@@ -14,6 +14,8 @@ import math
 
 import numpy as np
 
+from im_assets.common.tracking import work
+
 # Similarities held at once: 2^24 float32 are 64 MB.
 BLOCK = 1 << 24
 
@@ -46,6 +48,7 @@ def greedy_cover(
     covered = np.zeros(len(reference), dtype=np.float32)
     taken = np.zeros(len(vectors), dtype=bool)
     chosen: list[int] = []
+    advance = work("covering the pool", size, "examples")
     while len(chosen) < size:
         left = np.flatnonzero(~taken)
         missing = size - len(chosen)
@@ -69,4 +72,5 @@ def greedy_cover(
             taken[rows[best]] = True
             covered = np.maximum(covered, similar[best])
             chosen.append(int(rows[best]))
+            advance(len(chosen))
     return np.array(chosen, dtype=np.int64)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from im_assets.common.tracking import tracked
 from im_assets.mixtures.drawing import allocate
 from im_assets.selection.pool import Pool
 from im_assets.selection.selecting import SelectionError
@@ -58,7 +59,8 @@ class Limits:
         """The first ``size`` positions of ``order`` that the limits allow; fewer if it ends."""
         counts = [np.zeros(len(most), dtype=int) for _, most in self.groups]
         kept: list[int] = []
-        for start in range(0, len(order), BLOCK):
+        blocks = range(0, len(order), BLOCK)
+        for start in tracked(blocks, "applying the limits", f"blocks of {BLOCK} examples"):
             block = order[start : start + BLOCK]
             near = self._resembles(block, np.array(kept, dtype=int))
             crowded: np.ndarray = np.any(near, axis=1)

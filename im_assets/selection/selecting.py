@@ -12,6 +12,7 @@ import pandas as pd
 from im_assets.candidates.format_registry import Write
 from im_assets.candidates.formats.turns import write_messages
 from im_assets.candidates.tracing import PLACE, with_place
+from im_assets.common.tracking import tracked
 from im_assets.rule.model import Rule
 from im_assets.rule.target import PAPER
 from im_resources.turns import Turn, turns_in
@@ -70,7 +71,10 @@ def compare_with_random(
     generator = np.random.Generator(np.random.PCG64(seed))
     values, size = pool[list(columns)].to_numpy(dtype=float), len(positions)
     means = np.array(
-        [values[generator.choice(len(values), size, replace=False)].mean(0) for _ in range(draws)]
+        [
+            values[generator.choice(len(values), size, replace=False)].mean(0)
+            for _ in tracked(range(draws), "comparing with random subsets", "draws")
+        ]
     )
     selected = values[list(positions)].mean(axis=0)
     random, spread = means.mean(axis=0), means.std(axis=0)

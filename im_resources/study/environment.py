@@ -74,8 +74,11 @@ def in_a_new_shell(command: str, profile: str | None = None) -> str:
     return " ".join([*(f"{k}={shlex.quote(v)}" for k, v in settings.items()), command])
 
 
-def enter_study() -> Study:
+def enter_study(make: bool = True) -> Study:
     """Make this process, and those that it starts, work on the study in ``IM_PROFILE``.
+
+    Args:
+        make: make the folder of its history, where there is none.
 
     Whatever a shell has set, it is never another study's history that is written. Says so when
     there is a history from before each study had its own, and when another profile has made the
@@ -86,8 +89,9 @@ def enter_study() -> Study:
     for note in (earlier_history(study), other_data(study, variables["IM_PROFILE"])):
         if note:
             print(note)
-    study.history.mkdir(parents=True, exist_ok=True)
-    _remember(study, variables["IM_PROFILE"])
+    if make:
+        study.history.mkdir(parents=True, exist_ok=True)
+        _remember(study, variables["IM_PROFILE"])
     return study
 
 

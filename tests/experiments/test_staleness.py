@@ -126,7 +126,7 @@ def test_a_row_more_marks_what_is_made_from_it(platform: Platform) -> None:
     row = '{"instruction": "Why not?", "context": "", "response": "For no reason at all."}\n'
     source.write_text(text + row, encoding="utf-8")
     assert platform.materialize("dolly_dataset").success
-    assert platform.stale() == {"dolly_scores", "dolly_selection", "study_report"}
+    assert platform.stale() == {"dolly_scores", "dolly_selection", "study_plan", "study_report"}
     source.write_text(text, encoding="utf-8")
     assert platform.materialize("dolly_dataset").success
     assert platform.stale() == set()
@@ -217,7 +217,8 @@ def test_every_table_that_an_asset_reads_is_a_dependency(
     monkeypatch.setattr(Warehouse, "query", queried)
     monkeypatch.setattr(Warehouse, "read_table", read_whole)
     graph = platform.definitions.resolve_asset_graph()
-    for key in sorted(graph.get_all_asset_keys()):
+    # A plan looks up what is there, in whatever table; no result is made from it.
+    for key in sorted(graph.get_all_asset_keys() - {dg.AssetKey("study_plan")}):
         name = key.to_user_string()
         read.clear()
         assert platform.materialize(name, checks=False).success

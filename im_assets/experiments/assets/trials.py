@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import dagster as dg
@@ -12,6 +13,7 @@ from im_assets.common.cuts import recorded, whole_sets
 from im_assets.common.partitions import record_partitions
 from im_assets.common.presentation import presentation, table
 from im_assets.common.progress import Progress
+from im_assets.common.tracking import tracked
 from im_assets.common.versions import content_version, merged_version
 from im_assets.experiments.checks import completeness, completeness_spec
 from im_assets.experiments.evaluation import (
@@ -131,7 +133,9 @@ def samples_asset(experiment: Experiment) -> dg.AssetsDefinition:
             made_from = [content_version(tables[name]) for name in experiment.made_from]
         version = fingerprint(drawing_id, made_from)
         drawn = []
-        for key, members in experiment.draw(context.partition_keys, drawing):
+        keys = context.partition_keys
+        sets = experiment.draw(keys, drawing)
+        for key, members in tracked(sets, "drawing", experiment.noun, len(keys)):
             set_id = set_id_of(members["example_id"])
             rows = members.reset_index(drop=True).assign(
                 set_id=set_id, drawing_id=drawing_id, version=version
@@ -191,11 +195,12 @@ def adapters_asset(experiment: Experiment) -> dg.AssetsDefinition:
         version = merged_version(
             [training_settings_id(study), gpu.base_fingerprint(study), *samples["version"]]
         )
-        rows, now, told = [], 0, {}
+        rows, now, told, left = [], 0, {}, len(work)
         try:
             for key, trained in finetune_all(work, study, gpu, adapters, progress.step):
                 now += trained.now
-                progress.total -= not trained.now  # nothing is left to do for it
+                left -= not trained.now  # nothing is left to do for it
+                progress.total = left
                 folder = str(adapters.folder(trained.trial_id))
                 rows.append({experiment.column: key, **_adapter_row(trained), "folder": folder})
                 told[key] = _adapter_metadata(trained, key, study) | cut[key]
@@ -300,7 +305,9 @@ def base_losses(
     losses = cached_losses(warehouse, [key]).get(key)
     count(found=int(losses is not None), computed=int(losses is None))
     if losses is None:
-        losses = evaluate_base(rows, study, gpu).assign(fingerprint=key)
+        progress = Progress(context, "evaluating", 1, "models")
+        step = partial(progress.step, "the base model")
+        losses = evaluate_base(rows, study, gpu, step).assign(fingerprint=key)
         warehouse.append(CACHE, losses, key=CACHE_KEY)
     loss = overall(losses, study.evaluation.weighting)
     metadata = {

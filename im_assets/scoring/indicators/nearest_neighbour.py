@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from im_assets.common.tracking import tracked
 from im_assets.scoring.registry import SetTooSmall, indicator
 
 # Distances computed at once: bounds the block to 512 × the set's size.
@@ -36,7 +37,7 @@ def expected_distance(
     members = min(size, len(embeddings))
     _check_size(members, neighbour)
     total = np.zeros(len(embeddings))
-    for _ in range(draws):
+    for _ in tracked(range(draws), f"KNN-{neighbour} in random sets", "draws"):
         chosen = generator.choice(len(embeddings), members, replace=False)
         outside = np.ones(len(embeddings), dtype=bool)
         outside[chosen] = False

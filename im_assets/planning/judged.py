@@ -1,0 +1,106 @@
+"""How many answers and verdicts there are to come, and how many are there."""
+
+from collections.abc import Mapping
+
+import pandas as pd
+
+from im_assets.experiments.answering import CACHE as ANSWERS
+from im_assets.experiments.answering import answers_fingerprint, asked_of
+from im_assets.experiments.experiment import Experiment, arm_key
+from im_assets.experiments.measures import rows_read
+from im_assets.experiments.points import instructions_id_of
+from im_assets.judging.assets import answer_pairs
+from im_assets.judging.comparing import asked_instructions
+from im_assets.judging.verdicts import orders
+from im_assets.planning.work import Work
+from im_resources.judge import judge_fingerprint
+from im_resources.study import Study
+from im_resources.warehouse import Warehouse
+
+JUDGED, VERDICTS = "judged_answers", "judge_cache"
+
+
+def of_measures(
+    experiment: Experiment,
+    trials: Mapping[str, str] | None,
+    study: Study,
+    warehouse: Warehouse,
+    base: str | None,
+) -> list[Work]:
+    """What the study's measures read of an experiment's finetunes beside losses.
+
+    Args:
+        trials: of each partition key; None: not known.
+        base: fingerprint of the base model; None: it is out of reach.
+    """
+    kinds, count = rows_read(study), len(experiment.keys)
+    if trials is None or base is None or not warehouse.has_table("eval_set"):
+        return [_at_most(experiment.asset(kind), f"sets of {kind}", count) for kind in kinds]
+    eval_set, distinct = warehouse.read_table("eval_set"), set(trials.values())
+    found = []
+    if "answers" in kinds:
+        asked, most = asked_of(study, eval_set), study.evaluation.answer_tokens
+        keys = {answers_fingerprint(trial, asked, study, most) for trial in distinct}
+        name = experiment.asset("answers")
+        found.append(_work(name, "sets of answers", keys, there(warehouse, ANSWERS, "fingerprint")))
+    if "verdicts" in kinds and study.judge is not None:
+        name = experiment.asset("verdicts")
+        made: set[str] = set()
+        if warehouse.has_table(name):
+            rows = warehouse.read_table(name, ["trial_id", "instructions_id", "judge_id"])
+            mine = rows["judge_id"] == judge_fingerprint(study.judge, base)
+            mine &= rows["instructions_id"] == instructions_id_of(study, eval_set)
+            made = set(rows.loc[mine, "trial_id"])
+        found.append(_work(name, "sets of verdicts", distinct, made))
+    return found
+
+
+def of_the_judge(
+    trials: Mapping[str, str] | None, study: Study, warehouse: Warehouse, base: str | None
+) -> list[Work]:
+    """Answers of the two arms that are compared, and the verdicts on them, in both orders.
+
+    Args:
+        trials: of each partition of the validation; None: not known.
+        base: fingerprint of the base model; None: it is out of reach.
+    """
+    judge, validation = study.judge, study.validation
+    if judge is None or validation is None:
+        return []
+    arms = {arm: arm_key(arm, validation.sizes[0], 0) for arm in (judge.first, judge.second)}
+    unknown = [
+        _at_most(JUDGED, "sets of answers", len(arms)),
+        _at_most("pairwise_judge", "verdicts", 2 * judge.instructions),
+    ]
+    if trials is None or base is None or not warehouse.has_table("eval_set"):
+        return unknown
+    asked = asked_instructions(warehouse.read_table("eval_set"), judge)
+    mine = {trials[key] for key in arms.values()}
+    keys = {answers_fingerprint(trial, asked, study, judge.answer_tokens) for trial in mine}
+    answers = _work(JUDGED, "sets of answers", keys, there(warehouse, ANSWERS, "fingerprint"))
+    if answers.left or not warehouse.has_table(JUDGED):
+        return [answers, unknown[1]]
+    table = warehouse.read_table(JUDGED)
+    if set(table["fingerprint"]) != keys:
+        return [answers, unknown[1]]
+    pairs = answer_pairs(table, judge.first, judge.second).to_dict("records")
+    who = judge_fingerprint(judge, base)
+    comparisons = {c.key(who) for pair in pairs for c in orders(pair)}
+    verdicts = _work("pairwise_judge", "verdicts", comparisons, there(warehouse, VERDICTS, "key"))
+    return [answers, verdicts]
+
+
+def there(warehouse: Warehouse, table: str, column: str) -> set[str]:
+    """The keys under which a cache holds something."""
+    if not warehouse.has_table(table):
+        return set()
+    found: pd.Series = warehouse.query(f'SELECT DISTINCT "{column}" FROM "{table}"')[column]
+    return set(found)
+
+
+def _work(asset: str, unit: str, keys: set[str], made: set[str]) -> Work:
+    return Work(asset, "other", unit, len(keys), len(keys & made))
+
+
+def _at_most(asset: str, unit: str, count: int) -> Work:
+    return Work(asset, "other", unit, count, at_most=True)
