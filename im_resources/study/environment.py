@@ -9,6 +9,7 @@ in ``IM_PROFILE`` as lines for a shell, which ``eval "$(make -s env)"`` reads. I
 import json
 import os
 import shlex
+import sys
 from pathlib import Path
 
 from im_resources.study.fingerprints import fingerprint
@@ -78,7 +79,7 @@ def enter_study(make: bool = True) -> Study:
     """Make this process, and those that it starts, work on the study in ``IM_PROFILE``.
 
     Args:
-        make: make the folder of its history, where there is none.
+        make: make the folder of its history, where there is none, and keep which profile it was.
 
     Whatever a shell has set, it is never another study's history that is written. Says so when
     there is a history from before each study had its own, and when another profile has made the
@@ -88,7 +89,7 @@ def enter_study(make: bool = True) -> Study:
     os.environ |= variables
     for note in (earlier_history(study), other_data(study, variables["IM_PROFILE"])):
         if note:
-            print(note)
+            print(note, file=None if make else sys.stderr)
     if make:
         study.history.mkdir(parents=True, exist_ok=True)
         _remember(study, variables["IM_PROFILE"])
