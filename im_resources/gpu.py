@@ -37,12 +37,13 @@ class GpuResource(dg.ConfigurableResource["GpuResource"]):
     side_by_side: int = Field(
         default=0,
         ge=0,
-        description="Adapters worked on at once; 0: one per CPU core, or 1 on a GPU",
+        description="Adapters worked on at once; 0: for finetuning as many as are fastest, which "
+        "is measured, else one per CPU core, or 1 on a GPU",
     )
 
     @property
     def workers(self) -> int:
-        """How many adapters are worked on at once."""
+        """How many adapters are worked on at once, where each has a worker of its own."""
         if self.side_by_side:
             return self.side_by_side
         return usable_cores() if self.torch_device().type == "cpu" else 1

@@ -8,7 +8,7 @@ the last checkpoint of one that takes long.
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -16,11 +16,15 @@ from im_assets.experiments.experiment import Experiment, seed_of, some
 from im_assets.experiments.lineage import LineageError, set_id_of
 from im_assets.experiments.trainers import TrainingJob, trainer_key, trainer_of
 from im_resources.adapter_store import AdapterStore, Busy
-from im_resources.gpu import GpuResource
+from im_resources.gpu import GpuResource, usable_cores
 from im_resources.language_model.template_registry import learned_key
 from im_resources.study import Study, fingerprint
 from im_resources.turns import turns_columns
 from im_resources.usage import count
+
+if TYPE_CHECKING:
+    from im_resources.language_model.loading import LoadedModel
+    from im_resources.language_model.together import Engine
 
 # Changes when the same set and settings would train to another adapter.
 CODE_VERSION = 1
@@ -182,11 +186,16 @@ def _train(
 
     base, (trainer, options) = gpu.base_model(study), trainer_of(study.finetuning)
     settings = study.finetuning
+    engine, at_once = (
+        _engine(base, next(iter(work.values())), len(work), study, gpu)
+        if trainer.together
+        else (None, None)
+    )
     lower = {
         "finetuning.batch_size": settings.batch_size,
         "models.max_length": study.models.max_length,
         "finetuning.gradient_checkpointing (true)": settings.gradient_checkpointing,
-        "the gpu resource's side_by_side": gpu.workers,
+        "the gpu resource's side_by_side": at_once or gpu.workers,
     }
 
     def one(trial_id: str, wait: Callable[[], object] | None = None) -> tuple[dict[str, Any], bool]:
@@ -205,7 +214,14 @@ def _train(
         def train(folder: Path) -> None:
             nonlocal now
             job = TrainingJob(
-                base, finetune.examples, study.models, settings, finetune.seed, folder, report
+                base,
+                finetune.examples,
+                study.models,
+                settings,
+                finetune.seed,
+                folder,
+                report,
+                engine,
             )
             with (
                 enough_memory(f"finetuning {finetune.partition}", lower),
@@ -234,11 +250,37 @@ def _train(
 
     # What another process is training comes last: meanwhile, the two share the work.
     busy: list[str] = []
-    for trial_id, done in run_side_by_side(unless_busy, list(work), gpu):
+    for trial_id, done in run_side_by_side(unless_busy, list(work), gpu, at_once):
         if done is None:
             busy.append(trial_id)
         else:
             yield trial_id, done
-    for trial_id, done in run_side_by_side(lambda t: unless_busy(t, stop_point), busy, gpu):
+    for trial_id, done in run_side_by_side(
+        lambda t: unless_busy(t, stop_point), busy, gpu, at_once
+    ):
         assert done is not None  # it has waited
         yield trial_id, done
+
+
+def _engine(
+    base: "LoadedModel", first: Finetune, number: int, study: Study, gpu: GpuResource
+) -> "tuple[Engine | None, int | None]":
+    """Where so many trainings meet in shared steps, and how many at once; None: it cannot be."""
+    from im_resources.language_model.loading import ModelError
+    from im_resources.language_model.lora import add_adapter, engine_for
+    from im_resources.language_model.probe import side_by_side
+    from im_resources.language_model.prompts import encode_examples
+
+    settings, longest = study.finetuning, study.models.max_length
+    cores = usable_cores() if base.device.type == "cpu" else 0
+    try:
+        engine = engine_for(add_adapter(base, settings, 0), settings, longest, cores)
+    except ModelError:  # told by each of the trainings
+        return None, None
+    if engine is None or gpu.side_by_side or number == 1:
+        return engine, gpu.side_by_side or 1 if engine else None
+    few = first.examples.head(settings.batch_size)
+    rows = encode_examples(base.tokenizer, study.models, few)
+    choice = side_by_side(base, settings, longest, rows, cores)
+    engine.threads = choice.threads
+    return engine, choice.adapters

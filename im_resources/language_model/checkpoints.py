@@ -25,7 +25,7 @@ from im_resources.published import explained, sync
 from im_resources.study import FinetuningSettings, fingerprint
 
 # Changes when a checkpoint of before could not be gone on from.
-VERSION = 1
+VERSION = 2
 log = logging.getLogger(__name__)
 
 

@@ -44,14 +44,19 @@ class LoadedModel:
 
         Lets several seeds train side by side while the base is held in memory once.
         """
-        memo: dict[int, Any] = {}
-        for module in self.model.modules():
-            # bitsandbytes keeps 8-bit weights and their scales in a plain attribute.
-            state = vars(module.state).values() if hasattr(module, "state") else ()
-            for tensor in (*module.parameters(False), *module.buffers(False), *state):
-                if isinstance(tensor, torch.Tensor):
-                    memo[id(tensor)] = tensor
-        return copy.deepcopy(self.model, memo)
+        return replica_of(self.model)
+
+
+def replica_of(model: Any) -> Any:
+    """A second set of modules over the same weights and buffers."""
+    memo: dict[int, Any] = {}
+    for module in model.modules():
+        # bitsandbytes keeps 8-bit weights and their scales in a plain attribute.
+        state = vars(module.state).values() if hasattr(module, "state") else ()
+        for tensor in (*module.parameters(False), *module.buffers(False), *state):
+            if isinstance(tensor, torch.Tensor):
+                memo[id(tensor)] = tensor
+    return copy.deepcopy(model, memo)
 
 
 def locate(source: ModelSource, contents: bool = False) -> tuple[str, str | None, str]:

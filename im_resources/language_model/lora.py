@@ -4,17 +4,22 @@ Also rank-stabilized LoRA (Kalajdzievski 2023, arXiv:2312.03732) and DoRA (Liu e
 arXiv:2402.09353), as PEFT has them.
 """
 
+import logging
 import threading
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import torch
 
 from im_resources.language_model.loading import LoadedModel, ModelError
+from im_resources.language_model.packing import UnpackableError
 from im_resources.language_model.prompts import Encoded
+from im_resources.language_model.together import Engine
 from im_resources.language_model.training import OnStep, Training, train
 from im_resources.study import FinetuningSettings
 
+log = logging.getLogger(__name__)
 _DRAWING = threading.Lock()
 
 
@@ -46,11 +51,7 @@ def add_adapter(base: LoadedModel, settings: FinetuningSettings, seed: int) -> A
     )
     with _DRAWING, torch.random.fork_rng(devices=_cuda_devices(base)):
         torch.manual_seed(seed)
-        model = get_peft_model(base.replica(), config)
-    if settings.gradient_checkpointing:
-        model.enable_input_require_grads()
-        model.gradient_checkpointing_enable({"use_reentrant": False})
-    return model
+        return get_peft_model(base.replica(), config)
 
 
 def train_adapter(
@@ -59,10 +60,45 @@ def train_adapter(
     settings: FinetuningSettings,
     seed: int,
     on_step: OnStep | None = None,
+    engine: Engine | None = None,
 ) -> Training:
-    """Finetune the adapter in place, and nothing of its base (see ``training.train``)."""
+    """Finetune the adapter in place, and nothing of its base (see ``training.train``).
+
+    Args:
+        engine: where others are trained beside it; without one it is trained alone.
+    """
+    engine = engine or engine_for(adapter, settings, max(e.length for e in encoded))
+    if engine is not None:
+        return engine.train(adapter, encoded, settings, seed, on_step)
+    if settings.gradient_checkpointing:
+        adapter.enable_input_require_grads()
+        adapter.gradient_checkpointing_enable({"use_reentrant": False})
     weights = [p for p in adapter.parameters() if p.requires_grad]
     return train(adapter.get_base_model(), weights, encoded, settings, seed, on_step)
+
+
+def engine_for(
+    adapter: Any, settings: FinetuningSettings, longest: int, threads: int = 0
+) -> Engine | None:
+    """What trains adapters like this one in shared steps; None, and a warning, where nothing can.
+
+    Args:
+        longest: tokens of the longest row there will be.
+    """
+    try:
+        return Engine(adapter, settings, longest, threads)
+    except UnpackableError as error:
+        _tell_padded(type(adapter.get_base_model()).__name__, str(error))
+        return None
+
+
+@cache
+def _tell_padded(architecture: str, reason: str) -> None:
+    log.warning(
+        "%s is trained on padded batches, one adapter a worker, which is slower: %s",
+        architecture,
+        reason,
+    )
 
 
 def _cuda_devices(base: LoadedModel) -> list[torch.device]:

@@ -29,8 +29,7 @@ def enough_memory(doing: str, lower: Mapping[str, Any]) -> Iterator[None]:
     except OutOfMemoryError:
         raise
     except (MemoryError, RuntimeError, OSError) as error:
-        refused = isinstance(error, MemoryError | torch.OutOfMemoryError)
-        if not refused and not any(said in str(error) for said in SAID):
+        if not is_refused(error):
             raise
         where = "GPU" if isinstance(error, torch.OutOfMemoryError) else "machine"
         settings = ", or ".join(f"{name} (now {value})" for name, value in lower.items())
@@ -38,3 +37,19 @@ def enough_memory(doing: str, lower: Mapping[str, Any]) -> Iterator[None]:
         raise OutOfMemoryError(
             f"the {where}'s memory did not suffice for {doing}: lower {settings} ({cause})"
         ) from error
+
+
+def is_refused(error: BaseException) -> bool:
+    """Whether an allocator refused the memory that was asked for."""
+    import torch
+
+    refused = isinstance(error, MemoryError | torch.OutOfMemoryError)
+    return refused or any(said in str(error) for said in SAID)
+
+
+def release(device: Any) -> None:
+    """Give the memory that nothing uses back to a GPU, after it did not suffice."""
+    import torch
+
+    if device.type == "cuda":
+        torch.cuda.empty_cache()

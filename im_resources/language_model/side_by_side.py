@@ -35,9 +35,16 @@ def stop_point() -> None:
 
 
 def run_side_by_side(
-    work: Callable[[Item], Result], items: Iterable[Item], gpu: GpuResource
+    work: Callable[[Item], Result],
+    items: Iterable[Item],
+    gpu: GpuResource,
+    together: int | None = None,
 ) -> Iterator[tuple[Item, Result]]:
     """Yield (item, work(item)) as they finish, ``gpu.workers`` at a time.
+
+    Args:
+        together: so many at a time instead, whose heavy part is done together (``together.py``) and
+            decides itself how many cores it uses.
 
     The first exception is raised once the work under way has finished; what waits is not started.
     An interrupt (Ctrl-C, a run that is cancelled) ends the work under way at its next stop_point.
@@ -50,10 +57,10 @@ def run_side_by_side(
 
     def one_core() -> None:
         _HERE.stop = stop
-        if on_cpu:
+        if on_cpu and together is None:
             torch.set_num_threads(1)
 
-    with ThreadPoolExecutor(gpu.workers, initializer=one_core) as pool:
+    with ThreadPoolExecutor(together or gpu.workers, initializer=one_core) as pool:
         futures = {pool.submit(work, item): item for item in items}
         try:
             for future in as_completed(futures):

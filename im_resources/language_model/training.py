@@ -61,7 +61,7 @@ def train(
     """
     import torch
 
-    from im_resources.language_model.batching import collate, shuffled
+    from im_resources.language_model.batching import collate
     from im_resources.language_model.checkpoints import Position, checkpoint_of
     from im_resources.language_model.losses import hidden_states, token_nll
     from im_resources.language_model.side_by_side import stop_point
@@ -70,13 +70,11 @@ def train(
     optimizer = torch.optim.AdamW(
         weights, lr=settings.learning_rate, weight_decay=settings.weight_decay
     )
-    generator = torch.Generator().manual_seed(seed)
-    plan = shuffled(encoded, settings.batch_size, settings.epochs, generator)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, _multiplier(settings, len(plan)))
-    _without_dropout(model.train())
+    plan, drawn = plan_of(encoded, settings, seed)
+    schedule = schedule_of(optimizer, settings, len(plan))
+    without_dropout(model.train())
     optimizer.zero_grad(set_to_none=True)  # of a training before, in which they did not move
-    drawn = (seed, plan, generator.get_state().tolist(), compute)
-    checkpoint = checkpoint_of(model, weights, optimizer, schedule, settings, *drawn)
+    checkpoint = checkpoint_of(model, weights, optimizer, schedule, settings, *drawn, compute)
     done = checkpoint.resume() if checkpoint else Position()
     before, start = done.seconds, time.perf_counter()
     for step, items in enumerate(plan[len(done.losses) :], len(done.losses) + 1):
@@ -86,7 +84,7 @@ def train(
             loss = token_nll(model, hidden_states(model, batch), batch.target).mean()
         done.losses.append(loss.item())
         if not torch.isfinite(loss):
-            raise FloatingPointError(_not_finite(done.losses, len(plan), settings))
+            raise FloatingPointError(not_finite(done.losses, len(plan), settings))
         loss.backward()
         torch.nn.utils.clip_grad_norm_(weights, settings.max_grad_norm)
         optimizer.step()
@@ -102,7 +100,7 @@ def train(
     return Training(done.losses, done.tokens, before + time.perf_counter() - start)
 
 
-def _not_finite(losses: list[float], steps: int, settings: FinetuningSettings) -> str:
+def not_finite(losses: list[float], steps: int, settings: FinetuningSettings) -> str:
     """A loss is not finite: is it the training, or was it the model from the start?"""
     told = f"the training loss is {losses[-1]} at step {len(losses)} of {steps}"
     if len(losses) == 1:
@@ -117,9 +115,12 @@ def _not_finite(losses: list[float], steps: int, settings: FinetuningSettings) -
     )
 
 
-def _without_dropout(model: Any) -> None:
-    """Some bases (GPT-2, OPT) drop activations in training, by a generator that all threads share:
-    a seed's result would depend on what trains beside it."""
+def without_dropout(model: Any) -> Any:
+    """The model, which drops nothing from now on.
+
+    Some bases (GPT-2, OPT) drop activations in training, by a generator that all threads share: a
+    seed's result would depend on what trains beside it.
+    """
     import torch
 
     for module in model.modules():
@@ -128,6 +129,29 @@ def _without_dropout(model: Any) -> None:
         for name, value in list(vars(module).items()):
             if "dropout" in name and isinstance(value, float):
                 setattr(module, name, 0.0)
+    return model
+
+
+def plan_of(
+    encoded: Sequence["Encoded"], settings: FinetuningSettings, seed: int
+) -> tuple[list[list[int]], tuple[Any, ...]]:
+    """The batches of a training, and all that they were drawn from."""
+    import torch
+
+    from im_resources.language_model.batching import shuffled
+
+    generator = torch.Generator().manual_seed(seed)
+    plan = shuffled(encoded, settings.batch_size, settings.epochs, generator)
+    return plan, (seed, plan, generator.get_state().tolist())
+
+
+def schedule_of(
+    optimizer: "torch.optim.Optimizer", settings: FinetuningSettings, steps: int
+) -> Any:
+    """The learning rate of each step."""
+    import torch
+
+    return torch.optim.lr_scheduler.LambdaLR(optimizer, _multiplier(settings, steps))
 
 
 def _multiplier(settings: FinetuningSettings, steps: int) -> Callable[[int], float]:

@@ -27,11 +27,11 @@ def fail(monkeypatch: pytest.MonkeyPatch, error: Exception, *seeds: int) -> list
     tried: list[int] = []
     train = lora.train_adapter
 
-    def failing(adapter: Any, encoded: Any, settings: Any, seed: int, on_step: Any) -> Any:
+    def failing(adapter: Any, encoded: Any, settings: Any, seed: int, *rest: Any) -> Any:
         tried.append(seed)
         if seed in seeds:
             raise error
-        return train(adapter, encoded, settings, seed, on_step)
+        return train(adapter, encoded, settings, seed, *rest)
 
     monkeypatch.setattr(lora, "train_adapter", failing)
     return tried

@@ -22,6 +22,7 @@ from im_resources.study.fingerprints import settings_content
 if TYPE_CHECKING:
     from im_resources.language_model.loading import LoadedModel
     from im_resources.language_model.prompts import Encoded
+    from im_resources.language_model.together import Engine
 
 Train = Callable[..., Training]
 
@@ -44,7 +45,8 @@ class TrainingJob:
     ``trainable_copy(base)`` has weights of its own. ``examples`` (instruction, input, output) are
     in the set's order; whatever is random is drawn from ``seed``, so that the same job gives the
     same weights beside others and alone. ``folder`` is empty; what the trainer writes there is
-    published when it returns. ``on_step`` takes (step, steps, tokens of the step).
+    published when it returns. ``on_step`` takes (step, steps, tokens of the step). ``engine`` is
+    where a trainer that trains ``together`` meets its neighbours.
     """
 
     base: "LoadedModel"
@@ -54,6 +56,7 @@ class TrainingJob:
     seed: int
     folder: Path
     on_step: OnStep | None = None
+    engine: "Engine | None" = None
 
     def encoded(self) -> list["Encoded"]:
         """The examples as token ids, by the study's prompt template and length."""
@@ -69,7 +72,8 @@ class Trainer:
     ``train(job, **options)`` writes into ``job.folder`` and returns the Training. ``version``
     changes when the same job would give other weights. ``ignores`` names the settings of
     ``finetuning`` that it does not read: they change no weights, and no key. ``quantized``: it
-    also trains over a base in int8 or nf4.
+    also trains over a base in int8 or nf4. ``together``: several jobs, each in a thread of its own,
+    are trained in shared steps of the job's ``engine``, where there is one.
     """
 
     name: str
@@ -77,10 +81,16 @@ class Trainer:
     version: int
     ignores: tuple[str, ...] = ()
     quantized: bool = True
+    together: bool = False
 
 
 def trainer(
-    name: str, *, version: int, ignores: tuple[str, ...] = (), quantized: bool = True
+    name: str,
+    *,
+    version: int,
+    ignores: tuple[str, ...] = (),
+    quantized: bool = True,
+    together: bool = False,
 ) -> Callable[[Train], Train]:
     """Register the decorated function as the trainer ``name`` (see Trainer).
 
@@ -92,7 +102,7 @@ def trainer(
         raise TrainerError(f"trainer {name!r} ignores {', '.join(sorted(unknown))}: no setting")
 
     def register(train: Train) -> Train:
-        TRAINERS.add(name, Trainer(name, train, version, ignores, quantized), train)
+        TRAINERS.add(name, Trainer(name, train, version, ignores, quantized, together), train)
         return train
 
     return register
