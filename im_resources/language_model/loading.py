@@ -144,7 +144,7 @@ def load_base(source: ModelSource, precision: str, device: torch.device) -> Load
         raise ModelError(f"{place!r} lacks weights: {', '.join(sorted(report['missing_keys']))}")
     if effective not in ("int8", "nf4"):
         model = model.to(device)
-    _settle_bitsandbytes(model)
+    settle_bitsandbytes(model)
     model.requires_grad_(False)
     _refuse_changed_logits(model.eval(), place)
     key = base_fingerprint(source, precision, device)
@@ -183,7 +183,7 @@ def _bitsandbytes(precision: str) -> Any:
     )
 
 
-def _settle_bitsandbytes(model: Any) -> None:
+def settle_bitsandbytes(model: Any) -> None:
     """Bring quantized layers into the state in which replicas can share and train them.
 
     On AVX512-BF16 CPUs bitsandbytes repacks 4-bit weights for inference, and then nothing learns:

@@ -8,9 +8,10 @@ does not depend on how many seeds happen to run beside it.
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-from im_resources.gpu import GpuResource
+if TYPE_CHECKING:
+    from im_resources.gpu import GpuResource
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -37,7 +38,7 @@ def stop_point() -> None:
 def run_side_by_side(
     work: Callable[[Item], Result],
     items: Iterable[Item],
-    gpu: GpuResource,
+    gpu: "GpuResource",
     together: int | None = None,
 ) -> Iterator[tuple[Item, Result]]:
     """Yield (item, work(item)) as they finish, ``gpu.workers`` at a time.

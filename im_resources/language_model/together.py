@@ -20,6 +20,7 @@ import torch
 
 from im_resources.language_model.checkpoints import Position, checkpoint_of
 from im_resources.language_model.flat import FlatWeights
+from im_resources.language_model.lean import make_lean
 from im_resources.language_model.linear_cross_entropy import linear_cross_entropy
 from im_resources.language_model.loading import replica_of
 from im_resources.language_model.memory import is_refused, release
@@ -298,6 +299,7 @@ def _carrier(adapter: Any, slots: Slots, longest: int) -> Any:
     ):
         raise UnpackableError(f"its attention slides over {window} tokens")
     _check_rows(model)
+    make_lean(model)
     return model
 
 
