@@ -37,6 +37,7 @@ def _lean(module: Any) -> Callable[[torch.Tensor], torch.Tensor] | None:
 
 def _same(module: Any, lean: Callable[[torch.Tensor], torch.Tensor], model: Any) -> bool:
     first = module.gate_proj if hasattr(module, "gate_proj") else module
+    first = getattr(first, "base_layer", first)
     size = first.in_features if hasattr(first, "in_features") else module.weight.shape[-1]
     generator = torch.Generator().manual_seed(0)
     x = torch.randn((1, 7, size), generator=generator).to(model.device, model.dtype)

@@ -16,7 +16,7 @@ from im_resources.language_model.loading import LoadedModel, ModelError
 from im_resources.language_model.packing import UnpackableError
 from im_resources.language_model.prompts import Encoded
 from im_resources.language_model.together import Engine
-from im_resources.language_model.training import OnStep, Training, train
+from im_resources.language_model.training import CHECKPOINTING, OnStep, Training, train
 from im_resources.study import FinetuningSettings
 
 log = logging.getLogger(__name__)
@@ -72,7 +72,7 @@ def train_adapter(
         return engine.train(adapter, encoded, settings, seed, on_step)
     if settings.gradient_checkpointing:
         adapter.enable_input_require_grads()
-        adapter.gradient_checkpointing_enable({"use_reentrant": False})
+        adapter.gradient_checkpointing_enable(CHECKPOINTING)
     weights = [p for p in adapter.parameters() if p.requires_grad]
     return train(adapter.get_base_model(), weights, encoded, settings, seed, on_step)
 

@@ -34,6 +34,7 @@ from im_resources.language_model.prompts import Encoded
 from im_resources.language_model.side_by_side import stop_point
 from im_resources.language_model.slots import Slots, SlottedLayer, can_be_slotted, lora_layers
 from im_resources.language_model.training import (
+    CHECKPOINTING,
     OnStep,
     Training,
     not_finite,
@@ -67,7 +68,7 @@ class Engine:
         self._slots = Slots()
         self._model = _carrier(adapter, self._slots, longest)
         if settings.gradient_checkpointing:
-            self._model.activation_checkpointing_enable({"use_reentrant": False})
+            self._model.activation_checkpointing_enable(CHECKPOINTING)
         self._running: list[_Run] = []
         self._changed = threading.Condition()
         self._led = False
@@ -323,7 +324,10 @@ def _check_rows(model: Any) -> None:
         if not attends_by_rows(model):
             raise UnpackableError("its attention cannot be replaced")
         packed = pack([examples], model.device)
-        together = packed_states(model, packed)
+        try:
+            together = packed_states(model, packed)
+        except (TypeError, KeyError, ValueError) as error:
+            raise UnpackableError(f"it cannot be told of rows: {error}") from error
     error = (together - alone).float().norm() / alone.float().norm()
     if not error < (1e-3 if alone.dtype == torch.float32 else 0.1):
         raise UnpackableError("its rows differ when they lie end to end")

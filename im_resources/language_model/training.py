@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 
     from im_resources.language_model.prompts import Encoded
 
+# How activations are recomputed. Nothing is random in it; to set back the generator, which all
+# threads share, would change what an adapter that is made meanwhile is drawn from.
+CHECKPOINTING = {"use_reentrant": False, "preserve_rng_state": False}
+
 OnStep = Callable[[int, int, int], None]
 
 

@@ -5,7 +5,7 @@ folder as large as the base for every trial.
 """
 
 from im_assets.experiments.trainers import TrainingJob, trainer
-from im_resources.language_model.training import Training
+from im_resources.language_model.training import CHECKPOINTING, Training
 
 LORA = ("lora_rank", "lora_alpha", "target_modules", "use_rslora", "use_dora")
 
@@ -24,7 +24,7 @@ def full(job: TrainingJob) -> Training:
 
     model = trainable_copy(job.base)
     if job.settings.gradient_checkpointing:
-        model.activation_checkpointing_enable({"use_reentrant": False})
+        model.activation_checkpointing_enable(CHECKPOINTING)
     training = train(
         model,
         list(model.parameters()),
