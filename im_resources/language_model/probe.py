@@ -30,6 +30,8 @@ FILE = "side-by-side.json"
 MOST = {"cpu": 8, "cuda": 16}
 # Twice as many adapters have to be so much faster; fewer hold less memory, and end sooner.
 GAIN = 1.04
+# What a step takes, as a multiple of what it keeps for its backward pass.
+MARGIN = 1.5
 log = logging.getLogger(__name__)
 
 
@@ -91,6 +93,8 @@ def _measure(
         best = max(found)
         torch.set_num_threads(best[2] or before)
         while 2 * best[1] <= MOST.get(base.device.type, 1):
+            if MARGIN * 2 * best[1] * engine.kept / len(adapters) > _free(base.device):
+                break
             while len(adapters) < 2 * best[1]:
                 adapters.append(add_adapter(base, settings, len(adapters)))
             try:
@@ -107,6 +111,16 @@ def _measure(
     del adapters, engine
     release(base.device)
     return Choice(best[1], best[2], round(best[0], 1))
+
+
+def _free(device: torch.device) -> float:
+    """Bytes that can be had without harm. A GPU refuses what it has not; a CPU's kernel does not,
+    and ends the process instead."""
+    if device.type != "cpu":
+        return float("inf")
+    import psutil
+
+    return float(psutil.virtual_memory().available)
 
 
 def _key(base: LoadedModel, settings: FinetuningSettings, max_length: int, cores: int) -> str:

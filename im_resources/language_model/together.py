@@ -14,6 +14,7 @@ import logging
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -65,6 +66,7 @@ class Engine:
         self.threads = threads
         self.limit = 0  # most adapters in one pass, once memory has not sufficed for more; 0: any
         self.tokens, self.seconds = 0, 0.0  # of all steps
+        self.kept = 0  # bytes, of the last step that was measured
         self._slots = Slots()
         self._model = _carrier(adapter, self._slots, longest)
         if settings.gradient_checkpointing:
@@ -108,18 +110,36 @@ class Engine:
     ) -> float:
         """Tokens a second of a step of all these adapters, each on these rows; moves weights.
 
+        ``kept`` is what the step keeps for its backward pass.
+
         Raises what the step raises, an allocator's refusal among others.
         """
         one_epoch = settings.model_copy(update={"epochs": 3, "batch_size": len(rows)})
         runs = [_Run(adapter, rows, one_epoch, 0, None) for adapter in adapters]
         try:
-            self._step_together(runs)  # what is done once only
+            with self._counting_what_is_kept():
+                self._step_together(runs)  # also: what is done once only
             before = self.tokens, self.seconds
             self._step_together(runs)
             return (self.tokens - before[0]) / (self.seconds - before[1])
         finally:
             for run in runs:
                 run.weights.release()
+
+    @contextmanager
+    def _counting_what_is_kept(self) -> Iterator[None]:
+        weights = {p.untyped_storage().data_ptr() for p in self._model.parameters()}
+        found: dict[int, int] = {}
+
+        def pack(tensor: torch.Tensor) -> torch.Tensor:
+            storage = tensor.untyped_storage()
+            if storage.data_ptr() not in weights:
+                found[storage.data_ptr()] = storage.nbytes()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            yield
+        self.kept = sum(found.values())
 
     def _lead(self, run: "_Run") -> bool:
         """Wait until this thread runs the steps (True), or its training has ended."""
@@ -307,27 +327,41 @@ def _carrier(adapter: Any, slots: Slots, longest: int) -> Any:
 def _check_rows(model: Any) -> None:
     """Compare rows laid end to end with each row alone, as the architecture computes it.
 
-    Raises UnpackableError when they differ: not every architecture keeps all that a row knows of
-    others in its attention.
+    Not every architecture keeps all that a row knows of others in its attention. In bfloat16 some
+    tokens' states are far off in any computation, hence the median; that no row sees another is
+    told by rows that do not change when their neighbour does.
+
+    Raises UnpackableError when they differ.
     """
-    rows = [list(range(9, 2, -1)), list(range(3, 15)), [5, 7, 5, 3]]
-    examples = [Encoded(tuple(row[:2]), (tuple(row[2:]),)) for row in rows]
+    first, *rest = [list(range(9, 2, -1)), list(range(3, 15)), [5, 7, 5, 3]]
+    decoder = model.get_decoder()
     with torch.no_grad():
         alone = torch.cat(
             [
-                model.get_decoder()(
-                    input_ids=torch.tensor([row], device=model.device), use_cache=False
-                ).last_hidden_state[0]
-                for row in rows
+                decoder(torch.tensor([row], device=model.device), use_cache=False)[0][0]
+                for row in (first, *rest)
             ]
         )
         if not attends_by_rows(model):
             raise UnpackableError("its attention cannot be replaced")
-        packed = pack([examples], model.device)
         try:
-            together = packed_states(model, packed)
-        except (TypeError, KeyError, ValueError) as error:
-            raise UnpackableError(f"it cannot be told of rows: {error}") from error
-    error = (together - alone).float().norm() / alone.float().norm()
-    if not error < (1e-3 if alone.dtype == torch.float32 else 0.1):
+            together = _end_to_end(model, [first, *rest])
+            beside_another = _end_to_end(model, [first[::-1], *rest])
+        except (TypeError, KeyError, ValueError) as unknown:
+            raise UnpackableError(f"it cannot be told of rows: {unknown}") from unknown
+    exact = alone.dtype == torch.float32
+    error = _median_error(together, alone)
+    seen = _median_error(beside_another[len(first) :], together[len(first) :])
+    if not error < (1e-4 if exact else 0.2) or not seen < (1e-4 if exact else 0.02):
         raise UnpackableError("its rows differ when they lie end to end")
+
+
+def _end_to_end(model: Any, rows: list[list[int]]) -> torch.Tensor:
+    examples = [Encoded(tuple(row[:2]), (tuple(row[2:]),)) for row in rows]
+    return packed_states(model, pack([examples], model.device))
+
+
+def _median_error(mine: torch.Tensor, theirs: torch.Tensor) -> float:
+    """Of the tokens' states, [tokens, hidden], relative to ``theirs``."""
+    errors = (mine - theirs).float().norm(dim=-1) / theirs.float().norm(dim=-1)
+    return float(errors.median())

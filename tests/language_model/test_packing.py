@@ -26,7 +26,7 @@ from im_resources.language_model.together import Engine
 from im_resources.study import FinetuningSettings
 
 SETTINGS = FinetuningSettings(epochs=1, batch_size=2, checkpoint_minutes=None)
-GROUPED = {"intermediate_size": 48, "num_key_value_heads": 2}
+GROUPED: dict[str, Any] = {"intermediate_size": 48, "num_key_value_heads": 2}
 HEADS: dict[str, Any] = {
     "hidden_size": 32,
     "num_hidden_layers": 2,
@@ -93,7 +93,7 @@ def test_attention_and_its_gradients_are_those_of_each_row(
 
     exact = [drawn(heads).requires_grad_() for heads in (4, key_heads, key_heads)]
     rounded = [t.detach().to(dtype).requires_grad_() for t in exact]
-    mine = row_attention(*rounded, lengths, 0.3)  # type: ignore[misc]
+    mine = row_attention(rounded[0], rounded[1], rounded[2], lengths, 0.3)
     rows = torch.arange(3).repeat_interleave(torch.tensor(lengths))
     mask = (rows[:, None] == rows[None]).tril()
     q, k, v = (t.repeat_interleave(4 // t.shape[1], 1) for t in exact)
