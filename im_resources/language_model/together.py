@@ -70,7 +70,9 @@ class Engine:
         self._slots = Slots()
         self._model = _carrier(adapter, self._slots, longest)
         if settings.gradient_checkpointing:
-            self._model.activation_checkpointing_enable(CHECKPOINTING)
+            # Called gradient_checkpointing_enable by older releases of transformers 5.
+            enable = getattr(self._model, "activation_checkpointing_enable", None)
+            (enable or self._model.gradient_checkpointing_enable)(CHECKPOINTING)
         self._running: list[_Run] = []
         self._changed = threading.Condition()
         self._led = False
