@@ -224,7 +224,10 @@ class Engine:
         losses = torch.stack([nll[part].mean() for _, part in packed.parts]).tolist()
         tokens = [part.stop - part.start for part, _ in packed.parts]
         for run, loss in zip(runs, losses, strict=True):
-            run.update(loss)
+            try:
+                run.update(loss)
+            except Exception as error:  # not raised: the others have moved, and would move twice
+                run.end(error)
         seconds = time.perf_counter() - start
         self.tokens += sum(tokens)
         self.seconds += seconds
