@@ -61,6 +61,8 @@ class GpuResource(dg.ConfigurableResource["GpuResource"]):
                     f"device {self.device!r} was asked for, but torch {torch.__version__} sees no "
                     "CUDA GPU; set the GPU resource's device to auto or cpu"
                 )
+            if device.index is None:  # which the limit has to be told
+                device = torch.device("cuda", torch.cuda.current_device())
             torch.cuda.set_per_process_memory_fraction(self.memory_fraction, device)
         return device
 
