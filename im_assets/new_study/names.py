@@ -30,8 +30,9 @@ NAMES: dict[str, tuple[str, ...]] = {
     ),
     # The row's own id, where the column is not called so anyway.
     "id": (
-        "uuid", "guid", "row_id", "example_id", "record_id", "question_id", "qid", "message_id",
-        "conversation_id", "ticket_id", "ticket_nr", "nr", "nummer", "编号",
+        "uuid", "guid", "uid", "row_id", "example_id", "record_id", "sample_id", "task_id",
+        "question_id", "qid", "message_id", "conversation_id", "ticket_id", "ticket_nr", "nr",
+        "nummer", "编号",
     ),
 }  # fmt: skip
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import yaml
 
+from im_assets.candidates.format_registry import ID
 from im_assets.new_study.looking import LANGUAGES, Look
 from im_assets.new_study.sources import Source
 from im_resources.study import Study
@@ -90,11 +91,13 @@ def described(source: Source) -> list[str]:
         fields = first.settings["fields"].items()
         mapped = [f"{field} = {column!r}" for field, column in fields if field != "id"]
         said.append(f"Assumed by the names of the columns: {', '.join(mapped)}.")
-        used = {*first.settings["fields"].values(), first.settings.get("outputs")}
+        used = {*first.settings["fields"].values(), first.settings.get("outputs"), ID}
         if others := [column for column in first.columns if column not in used]:
             said.append(f"Not read: {', '.join(map(repr, others[:20]))}.")
     if own := first.settings.get("fields", {}).get("id"):
         said.append(f"Assumed: the rows' own ids are in {own!r}.")
+    elif ID in first.columns and ID not in dict(first.settings.get("fields", {})).values():
+        said.append(f"The rows' own ids are in {ID!r}.")
     if outputs := first.settings.get("outputs"):
         said.append(f"Reference outputs: the list in {outputs!r}.")
     faults = sum((Counter(look.faults) for look in looks), Counter[str]())

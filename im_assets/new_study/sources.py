@@ -106,9 +106,12 @@ def _from_root(path: str) -> str:
 def _name(argument: str, taken: Collection[str]) -> str:
     """A name for a source, after its file or folder: letters, digits and ``_``, not taken yet."""
     path = Path(argument.rstrip("/"))
-    while glob.has_magic(path.name) and path.parent != path:
-        path = path.parent
     stem = path.name.removesuffix(_suffix(path))
+    while glob.has_magic(stem) and path.parent != path:
+        stem = re.split(r"[*?\[]", stem)[0]  # of pool-*.jsonl: pool-
+        if not re.search(r"[A-Za-z]{3}", stem):  # t*.jsonl says nothing
+            path = path.parent
+            stem = path.name
     plain = re.sub(r"[^A-Za-z0-9]+", "_", stem).strip("_").lower() or "source"
     plain = plain if plain[0].isalpha() else f"source_{plain}"
     lowered = {name.lower() for name in taken}

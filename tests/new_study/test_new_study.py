@@ -9,6 +9,7 @@ import pytest
 
 from im_assets.candidates.reading import read_source
 from im_assets.new_study.__main__ import main
+from im_assets.new_study.sources import sources
 from im_resources.study import PROFILES, PROJECT_ROOT, Study, load_study
 from tests.new_study.own_files import write_all, write_lines
 
@@ -88,6 +89,15 @@ def test_a_pattern_a_folder_and_a_name_make_one_source(
         "own": ["one.jsonl", "two.jsonl"],
     }
     assert "3 files. 12 rows looked at (all there are)" in " ".join(text.replace("#", "").split())
+
+
+def test_a_source_is_called_after_what_its_pattern_says(tmp_path: Path) -> None:
+    for part in (1, 2):
+        rows = [{"task": "Add", "solution": "yes", "task_id": f"{part}-1"}]
+        write_lines(tmp_path / f"new-pool-{part}.jsonl", rows)
+    [source] = sources([f"{tmp_path}/new-pool-*.jsonl"], {})
+    assert (source.name, source.files) == ("new_pool", 2)
+    assert source.looks[0].settings["fields"]["id"] == "task_id"
 
 
 def test_without_candidates_a_ready_rule_is_applied(tmp_path: Path, files: dict[str, Path]) -> None:

@@ -15,7 +15,7 @@ from im_assets.selection.selecting import export_jsonl
 from im_resources.study import PROJECT_ROOT
 from im_resources.turns import Turn, write_turns
 
-PAGE = PROJECT_ROOT / "docs" / "conversations.md"
+SECTION = "## Training on a selection"
 TALK = [
     Turn("system", "Be brief."), Turn("user", "Hi"), Turn("assistant", "你好."),
     Turn("user", "Why?"),
@@ -60,11 +60,15 @@ def loaded(path: Path) -> Any:
     return datasets.load_dataset("json", data_files=str(path), split="train", cache_dir=cache)
 
 
+def blocks_of(language: str) -> list[str]:
+    """The code in that language of the README's section."""
+    text = (PROJECT_ROOT / "README.md").read_text("utf-8").split(SECTION)[1].split("\n## ")[0]
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+
+
 def page_functions() -> dict[str, Any]:
     """What the page's Python defines: its last block, but for the line that uses it."""
-    blocks = re.findall(
-        r"^```python\n(.*?)^```$", PAGE.read_text("utf-8"), re.DOTALL | re.MULTILINE
-    )
+    blocks = blocks_of("python")
     defined: dict[str, Any] = {}
     exec(blocks[-1].replace("data = data.map", "# "), defined)
     return defined
@@ -145,9 +149,7 @@ def test_what_was_written_is_read_again_as_the_same_examples(
 def test_the_pages_settings_of_axolotl_and_llama_factory_name_what_the_file_has(
     selection: pd.DataFrame, tmp_path: Path
 ) -> None:
-    text = PAGE.read_text("utf-8")
-    [axolotl] = re.findall(r"^```yaml\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
-    [factory] = re.findall(r"^```json\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+    [axolotl], [factory] = blocks_of("yaml"), blocks_of("json")
     row = json.loads(export(selection, tmp_path, "messages").read_text("utf-8").splitlines()[0])
     [dataset] = yaml.safe_load(axolotl)["datasets"]
     assert dataset["field_messages"] in row
