@@ -128,7 +128,7 @@ def test_the_graph_holds_only_what_applies(applied: Apply) -> None:
     dg.Definitions.validate_loadable(platform.definitions)
     content = yaml.safe_load(platform.profile.read_text())["data"]
     bare = applied(data={"unseen": content["unseen"]})
-    assert assets(bare) == {"quality_rule", "study_report", *pool}
+    assert assets(bare) == {"quality_rule", "study_plan", "study_report", *pool}
 
 
 def test_other_numbers_select_nothing_and_say_why(applied: Apply) -> None:
