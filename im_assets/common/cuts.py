@@ -38,8 +38,13 @@ def responses_cut(counts: pd.DataFrame) -> float:
 
 def above(counts: pd.DataFrame, most: float) -> list[str]:
     """The sources of whose responses a larger share than ``most`` was cut, that of most first."""
-    shares = {str(name): responses_cut(rows) for name, rows in counts.groupby("source")}
-    return sorted((s for s in shares if shares[s] > most), key=lambda s: (-shares[s], s))
+    return [source for source, cut in _by_source(counts) if cut > most]
+
+
+def _by_source(counts: pd.DataFrame) -> list[tuple[str, float]]:
+    """Each source and the share of its responses that were cut, that of most first."""
+    shares = [(str(name), responses_cut(rows)) for name, rows in counts.groupby("source")]
+    return sorted(shares, key=lambda each: (-each[1], each[0]))
 
 
 def told(counts: pd.DataFrame, study: Study) -> str:
@@ -55,9 +60,7 @@ def told(counts: pd.DataFrame, study: Study) -> str:
         if total["turns_left_out"]
         else ""
     )
-    shares = {str(name): responses_cut(rows) for name, rows in counts.groupby("source")}
-    worst = sorted(shares, key=lambda s: (-shares[s], s))[:5]
-    by_source = ", ".join(f"{name} {shares[name]:.0%}" for name in worst)
+    by_source = ", ".join(f"{name} {cut:.0%}" for name, cut in _by_source(counts)[:5])
     return (
         f"responses cut: {of('responses_cut', 'responses')}{nothing}, with "
         f"{share(counts, 'response_tokens_cut', 'response_tokens'):.0%} of all response tokens; "

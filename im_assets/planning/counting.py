@@ -25,7 +25,7 @@ from im_assets.experiments.finetuning import Finetune
 from im_assets.mixtures.experiment import SERIES, mixture_experiment
 from im_assets.mixtures.growing import grown_series
 from im_assets.planning.judged import of_measures, of_the_judge, there
-from im_assets.planning.work import Kind, Work
+from im_assets.planning.work import Kind, Work, sources_of
 from im_assets.scoring.batch import Models
 from im_assets.scoring.registry import chosen
 from im_assets.scoring.scorer import unscored
@@ -86,11 +86,7 @@ class Counting:
     # -- what is read ------------------------------------------------------------------------------
 
     def _reading(self) -> list[Work]:
-        data = self.study.data
-        sources = {"eval_set": [data.evaluation]} if data.evaluation is not None else {}
-        sources |= {POOL: list(data.candidates.values())} if data.candidates else {}
-        sources |= {f"{pool}_dataset": [source] for pool, source in data.unseen.items()}
-        return [self._read(asset, parts) for asset, parts in sources.items()]
+        return [self._read(asset, parts) for asset, parts in sources_of(self.study).items()]
 
     def _read(self, asset: str, sources: Sequence[DataSource]) -> Work:
         if not self.warehouse.has_table(asset):
@@ -260,8 +256,13 @@ class Counting:
         rows = evaluation_rows(self.warehouse.read_table("eval_set"), self.study.evaluation)
         return evaluation_fingerprint(rows, self.study)
 
+    @cached_property
+    def _measured(self) -> set[str]:
+        """The keys of all evaluations that are there."""
+        return there(self.warehouse, LOSSES, "fingerprint")
+
     def _evaluated(self, asset: str, keys: set[str]) -> Work:
-        found = len(keys & there(self.warehouse, LOSSES, "fingerprint"))
+        found = len(keys & self._measured)
         total = len(keys)
         return Work(asset, "evaluating", "evaluations", total, found, size=total - found)
 

@@ -8,7 +8,7 @@ from im_assets.candidates.files import SourceError, source_files
 from im_assets.common.measuring import COMPUTED, SECONDS, TOKENS
 from im_assets.mixtures.experiment import mixture_experiment
 from im_assets.planning.rates import Ran
-from im_assets.planning.work import Kind
+from im_assets.planning.work import Kind, sources_of
 from im_resources.study import DataSource, ProfileError, Study
 
 LOOKED_AT = 200  # materializations of an asset: each partition is one
@@ -37,7 +37,7 @@ def changed(
         versions: as of ``code_versions``.
     """
     found = {}
-    files = _sources(study)
+    files = sources_of(study)
     for name, version in versions.items():
         event = instance.get_latest_materialization_event(dg.AssetKey(name))
         made = event.asset_materialization if event is not None else None
@@ -80,14 +80,6 @@ def _steps(
             seconds, tokens = float(str(numbers[SECONDS])), int(str(numbers.get(TOKENS, 0)))
             yield Ran(kind, int(str(computed)), tokens, seconds)
             return
-
-
-def _sources(study: Study) -> dict[str, list[DataSource]]:
-    data = study.data
-    found = {f"{pool}_dataset": [source] for pool, source in data.unseen.items()}
-    found["candidate_datasets"] = list(data.candidates.values())
-    found["eval_set"] = [data.evaluation] if data.evaluation is not None else []
-    return found
 
 
 def _newest(source: DataSource) -> float:

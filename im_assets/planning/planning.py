@@ -8,7 +8,7 @@ from im_assets.experiments.finetuning import training_settings_id
 from im_assets.planning.counting import Counting
 from im_assets.planning.probe import Probe, kept_probe, out_of_reach
 from im_assets.planning.rates import MEASURED, Ran, estimated, rates_of, with_disk
-from im_assets.planning.work import Kind, Plan
+from im_assets.planning.work import Kind, Plan, sources_of
 from im_assets.scoring.registry import chosen
 from im_resources.adapter_store import AdapterError, AdapterStore
 from im_resources.gpu import GpuResource
@@ -73,7 +73,7 @@ def plan_of(
         rates=told,
         missing=tuple(missing),
         unmeasured=probe is None and not no_base and bool(needed - set(rates)),
-        changed={name: why for name, why in (changed or {}).items() if _is_data(name, study)},
+        changed={name: why for name, why in (changed or {}).items() if name in sources_of(study)},
         free=_free(study),
     )
 
@@ -104,10 +104,6 @@ def _trial_bytes(
     if sizes:
         return round(sum(sizes) / len(sizes))
     return None if probe is None else probe.trial_bytes
-
-
-def _is_data(name: str, study: Study) -> bool:
-    return name in ("eval_set", "candidate_datasets", *(f"{pool}_dataset" for pool in study.pools))
 
 
 def _free(study: Study) -> int:

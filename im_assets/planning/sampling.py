@@ -24,19 +24,22 @@ def sample_rows(study: Study, warehouse: Warehouse) -> pd.DataFrame:
             pool = warehouse.read_table(name)
             return pool.sample(min(len(pool), 4 * ROWS), random_state=0).reset_index(drop=True)
     sources = study.data.candidates or study.data.unseen
-    parts = [part for name, s in sources.items() if (part := _first(name, s)) is not None]
+    parts = [found[0].assign(example_id="") for n, s in sources.items() if (found := _first(n, s))]
     if not parts or not sum(map(len, parts)):
         return pd.DataFrame()
     return pd.concat(parts, ignore_index=True).sample(frac=1, random_state=0, ignore_index=True)
 
 
-def _first(name: str, source: DataSource) -> pd.DataFrame | None:
-    """The first rows of a local source; None of the hub, and of one that cannot be read."""
+def _first(
+    name: str, source: DataSource, verifiable: bool = False
+) -> tuple[pd.DataFrame, pd.DataFrame] | None:
+    """The first rows of a local source, and the rejected ones; None of the hub, and of one that
+    cannot be read."""
     if source.path is None:
         return None
     try:
         first = source.model_copy(update={"limit": ROWS, "take": "first"})
-        return read_source(name, first)[0].assign(example_id="")
+        return read_source(name, first, verifiable=verifiable)
     except (SourceError, FormatError):  # the run says what is wrong with it
         return None
 
@@ -48,14 +51,10 @@ def sample_references(study: Study, warehouse: Warehouse, count: int) -> pd.Data
         return None
     if warehouse.has_table("eval_set"):
         found = warehouse.read_table("eval_set")
-    elif source.path is None:
-        return None
+    elif (first := _first("evaluation", source, verifiable=True)) is not None:
+        found = references(*first)[0]
     else:
-        try:
-            first = source.model_copy(update={"limit": ROWS, "take": "first"})
-            found = references(*read_source("evaluation", first, verifiable=True))[0]
-        except (SourceError, FormatError):
-            return None
+        return None
     rows = evaluation_rows(found, study.evaluation)
     ids = rows["eval_id"].drop_duplicates()
     few = ids.sample(min(len(ids), count), random_state=0)

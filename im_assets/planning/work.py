@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from im_resources.study import DataSource, Study
+
 Kind = Literal["reading", "scoring", "training", "evaluating", "other"]
 Span = tuple[float, float]  # from, to
 
@@ -94,3 +96,11 @@ def total_of(spans: Sequence[Span | None]) -> Span | None:
     if len(known) < len(spans):
         return None
     return sum(low for low, _ in known), sum(high for _, high in known)
+
+
+def sources_of(study: Study) -> dict[str, list[DataSource]]:
+    """The sources that each asset of the data is read from, in the order of a run."""
+    data = study.data
+    found = {} if data.evaluation is None else {"eval_set": [data.evaluation]}
+    found |= {"candidate_datasets": list(data.candidates.values())} if data.candidates else {}
+    return found | {f"{pool}_dataset": [source] for pool, source in data.unseen.items()}

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -38,6 +39,9 @@ def found_at(path: Path, line: int) -> Any:
     content = path.read_bytes()
     if path.suffix == ".gz":
         content, path = gzip.decompress(content), path.with_suffix("")
+    if path.suffix == ".zst":
+        stream = pa.CompressedInputStream(pa.BufferReader(content), "zstd")
+        content, path = stream.read(), path.with_suffix("")
     if path.suffix == ".parquet":
         return pq.read_table(io.BytesIO(content)).slice(line - 1, 1).to_pylist()[0]
     text = content.decode()
@@ -46,8 +50,9 @@ def found_at(path: Path, line: int) -> Any:
     lines = text.splitlines(keepends=True)
     if path.suffix == ".jsonl":
         return json.loads(lines[line - 1])
-    cells = next(csv.reader(lines[line - 1 :]))
-    return dict(zip(next(csv.reader(lines[:1])), cells, strict=True))
+    between = "\t" if path.suffix == ".tsv" else ","
+    cells = next(csv.reader(lines[line - 1 :], delimiter=between))
+    return dict(zip(next(csv.reader(lines[:1], delimiter=between)), cells, strict=True))
 
 
 def cleaned(

@@ -121,14 +121,14 @@ def test_what_is_made_is_not_asked_for_again(applied: Apply) -> None:
 def test_the_graph_holds_only_what_applies(applied: Apply) -> None:
     platform = applied()
     pool = {f"dolly_{kind}" for kind in ("dataset", "scores", "selection")}
-    assert assets(platform) == {"eval_set", "quality_rule", "study_report", *pool}
+    assert assets(platform) == {"eval_set", "quality_rule", "study_plan", "study_report", *pool}
     graph = platform.definitions.resolve_asset_graph()
     assert all(graph.get(key).is_materializable for key in graph.get_all_asset_keys())
     assert [job.name for job in platform.definitions.jobs or ()] == ["data", "study", "reporting"]
     dg.Definitions.validate_loadable(platform.definitions)
     content = yaml.safe_load(platform.profile.read_text())["data"]
     bare = applied(data={"unseen": content["unseen"]})
-    assert assets(bare) == {"quality_rule", "study_report", *pool}
+    assert assets(bare) == {"quality_rule", "study_plan", "study_report", *pool}
 
 
 def test_other_numbers_select_nothing_and_say_why(applied: Apply) -> None:
