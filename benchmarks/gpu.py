@@ -1,7 +1,7 @@
 """Finetuning speed of a LLaMA-7B on this GPU, and the hours of the paper's whole study.
 
 ``python -m benchmarks.gpu [--model 7b|small] [--precision bf16 int8 nf4] [--at-once 1 4 8 16]
-[--checkpointing] [--seconds 240] [--out FILE]``
+[--repeats 3] [--checkpointing] [--seconds 240] [--out FILE]``
 
 Needs no model hub, no Dagster and no database: the base has the shape of LLaMA-7B and random
 weights, made on the device, which serves for speed. The adapters are the paper profile's (rank 8 on
@@ -9,13 +9,15 @@ q_proj and v_proj, batch size 8, at most 1024 tokens); the rows have the lengths
 candidates (``lengths.json``). Each configuration trains K adapters in threads, as a study does, and
 is measured from the first step's end on; where memory does not suffice for K at once, the engine
 goes on with fewer, which is printed. Every result is printed as a line of JSON when it is there,
-and all as a table at the end. A configuration is not begun once ``--seconds`` are over.
+and all as a table at the end: medians, with the least and the most. A configuration is not begun
+once ``--seconds`` are over.
 
 The projection: 78 mixtures of 2000 examples, 3 epochs, at the measured rate; and 78 evaluations of
 the paper's 332 instructions with five outputs each, at the rate of the platform's evaluation.
 """
 
 import argparse
+import copy
 import gc
 import json
 import threading
@@ -71,6 +73,7 @@ def main() -> None:
     parser.add_argument("--precision", nargs="+", default=["bf16"])
     parser.add_argument("--at-once", type=int, nargs="+", default=[1, 4, 8, 16])
     parser.add_argument("--steps", type=int, default=5, help="of each adapter, the first not timed")
+    parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--checkpointing", action="store_true", help="gradient checkpointing")
     parser.add_argument("--seconds", type=float, default=240)
     parser.add_argument("--out", type=Path, help="append the JSON lines to this file too")
@@ -89,7 +92,8 @@ def main() -> None:
             _tell({"precision": precision, "left_out": str(error)}, arguments)
             continue
         evaluation = evaluation_rate(base)
-        for number in arguments.at_once:
+        # Interleaved, so that what changes on the machine meanwhile meets all alike.
+        for number in arguments.at_once * arguments.repeats:
             if time.perf_counter() > end:
                 _tell({"left_out": f"{precision}, K = {number}: the time is over"}, arguments)
                 continue
@@ -100,7 +104,7 @@ def main() -> None:
             found.append(result)
         del base
         free()
-    print(table(found))
+    print(table(medians(found)))
 
 
 def random_base(model: str, precision: str, device: torch.device) -> LoadedModel:
@@ -124,11 +128,14 @@ def random_base(model: str, precision: str, device: torch.device) -> LoadedModel
 
 
 def quantize(model: Any, precision: str, device: torch.device) -> None:
-    """Replace the decoder's linear layers by bitsandbytes', as transformers does on loading."""
+    """Replace the decoder's linear layers by bitsandbytes', as transformers does on loading.
+
+    One block is quantized, on its way from the CPU; the others get copies, which serves for speed.
+    """
     import bitsandbytes as bnb
 
-    decoder = model.get_decoder()
-    for name, layer in list(decoder.named_modules()):
+    blocks = model.get_decoder().layers
+    for name, layer in list(blocks[0].named_modules()):
         if type(layer) is not torch.nn.Linear:
             continue
         sizes, weight = (layer.in_features, layer.out_features), layer.weight.data.cpu()
@@ -140,9 +147,9 @@ def quantize(model: Any, precision: str, device: torch.device) -> None:
                 *sizes, bias=False, compute_dtype=torch.bfloat16, quant_type="nf4"
             )
             new.weight = bnb.nn.Params4bit(weight, requires_grad=False, quant_type="nf4")
-        layer.weight = None
         new = new.to(device)
-        decoder.set_submodule(name, new)
+        for block in blocks:
+            block.set_submodule(name, copy.deepcopy(new))
     settle_bitsandbytes(model)
     free()
 
@@ -216,6 +223,19 @@ def projected(rate: float, evaluations_an_hour: float) -> dict[str, float]:
         "finetuning_hours": round(tokens / rate / 3600, 2),
         "evaluation_hours": round(MIXTURES / evaluations_an_hour, 2),
     }
+
+
+def medians(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """One line a configuration: medians, the speed's least and most, the most of the memory."""
+    lines = []
+    for key in dict.fromkeys((r["precision"], r["adapters"]) for r in found):
+        same = [r for r in found if (r["precision"], r["adapters"]) == key]
+        line = sorted(same, key=lambda r: r["tokens_per_second"])[len(same) // 2]
+        rates = [r["tokens_per_second"] for r in same]
+        spread = f"{line['tokens_per_second']:.0f} [{min(rates):.0f}, {max(rates):.0f}]"
+        memory = max(r["memory_gib"] for r in same)
+        lines.append({**line, "tokens_per_second": spread, "memory_gib": memory})
+    return lines
 
 
 def table(found: list[dict[str, Any]]) -> str:

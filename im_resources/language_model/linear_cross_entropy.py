@@ -28,14 +28,13 @@ class _LinearCrossEntropy(torch.autograd.Function):
         rows = max(1, CHUNK.get(states.device.type, CHUNK["cpu"]) // len(weight))
         for start in range(0, len(target), rows):
             part = slice(start, start + rows)
-            logits = torch.nn.functional.linear(states[part], weight, bias).float()
+            logits = torch.nn.functional.linear(states[part], weight, bias)
+            shares = logits.log_softmax(-1, dtype=torch.float32)
             answer = target[part, None]
-            total = logits.logsumexp(-1, keepdim=True)
-            nll[part] = (total - logits.gather(-1, answer))[:, 0]
-            logits.sub_(total).exp_()  # probabilities
-            logits.scatter_add_(-1, answer, torch.full_like(total, -1.0))
-            logits.mul_(share[part, None])
-            torch.mm(logits.to(weight.dtype), weight, out=gradient[part])
+            nll[part] = -shares.gather(-1, answer)[:, 0]
+            shares.exp_().scatter_add_(-1, answer, shares.new_full(answer.shape, -1.0))
+            torch.mm(shares.to(weight.dtype), weight, out=gradient[part])
+            gradient[part] *= share[part, None].to(gradient.dtype)
         ctx.save_for_backward(gradient)
         ctx.mark_non_differentiable(nll)
         return (nll * share).sum(), nll

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from peft.tuners.lora import LoraLayer
 from torch import nn
+from torch.nn import functional as F
 
 
 @dataclass
@@ -30,17 +31,19 @@ class SlottedLayer(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """The layer's output with what each adapter adds; x is [1, tokens, in features]."""
-        result: torch.Tensor = self.base_layer(x)
+        base: Any = self.base_layer
         parts = [(layers[self.name], part) for layers, part in self.slots.parts]
         if not parts:
-            return result
+            return base(x)
         if any(layer.lora_variant for layer, _ in parts):
-            return _by_peft(parts, x, result)
+            return _by_peft(parts, x, base(x))
         weights = [w for layer, _ in parts for w in _weights(layer)]
         scalings = [layer.scaling[layer.active_adapter[0]] for layer, _ in parts]
-        added: torch.Tensor = _LowRank.apply(
-            result[0], x[0], [part for _, part in parts], scalings, *weights
-        )
+        where = [part for _, part in parts]
+        # A quantized layer has a backward pass of its own; a plain one's is done along with ours.
+        plain = type(base) is nn.Linear
+        frozen = (None, base.weight, base.bias) if plain else (base(x)[0], None, None)
+        added: torch.Tensor = _LowRank.apply(x[0], *frozen, where, scalings, *weights)
         return added[None]
 
 
@@ -78,23 +81,30 @@ def _by_peft(parts: list[tuple[Any, slice]], x: torch.Tensor, result: torch.Tens
 
 
 class _LowRank(torch.autograd.Function):
-    """Adds scaling · B A x to the slice of each adapter, in place.
+    """The frozen layer's output with scaling · B A x added to the slice of each adapter.
 
-    The products are in the precision of the activations, as under autocast; the weights and their
-    gradients keep their own. Kept for the backward pass: x, which its neighbours keep as well, and
-    A x, which is small.
+    Given either the frozen ``weight`` and ``bias``, or its ``result``, which is then written to.
+    The slices are all tokens. The products are in the precision of the activations, as under
+    autocast; the weights and their gradients keep their own. Kept for the backward pass: x, which
+    its neighbours keep as well, and A x, which is small.
     """
 
     @staticmethod
     def forward(
         ctx: Any,
-        result: torch.Tensor,
         x: torch.Tensor,
+        result: torch.Tensor | None,
+        weight: torch.Tensor | None,
+        bias: torch.Tensor | None,
         parts: list[slice],
         scalings: list[float],
         *weights: torch.Tensor,
     ) -> torch.Tensor:
-        result = result.detach()
+        if result is None:
+            assert weight is not None
+            result = F.linear(x, weight, bias)
+        else:
+            result = result.detach()
         inner = []
         for part, scaling, a, b in zip(parts, scalings, weights[::2], weights[1::2], strict=True):
             low = x[part] @ a.to(x.dtype).T
@@ -104,15 +114,17 @@ class _LowRank(torch.autograd.Function):
                 result[part] += (low @ b.to(x.dtype).T * scaling).to(result.dtype)
             inner.append(low)
         ctx.parts, ctx.scalings = parts, scalings
-        ctx.save_for_backward(x, *inner, *weights)
+        ctx.save_for_backward(x, weight, *inner, *weights)
         return result
 
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[Any, ...]:
         [grad], parts = grads, ctx.parts
-        x, *kept = ctx.saved_tensors
+        x, frozen, *kept = ctx.saved_tensors
         inner, weights = kept[: len(parts)], kept[len(parts) :]
-        grad_x = torch.zeros_like(x) if ctx.needs_input_grad[1] else None
+        grad_x = None
+        if ctx.needs_input_grad[0]:
+            grad_x = torch.zeros_like(x) if frozen is None else grad.to(frozen.dtype) @ frozen
         found: list[torch.Tensor] = []
         for k, (part, scaling) in enumerate(zip(parts, ctx.scalings, strict=True)):
             a, b = weights[2 * k], weights[2 * k + 1]
@@ -120,5 +132,5 @@ class _LowRank(torch.autograd.Function):
             low = mine @ b.to(x.dtype) * scaling
             found += [(low.T @ x[part]).to(a.dtype), (mine.T @ inner[k] * scaling).to(b.dtype)]
             if grad_x is not None:
-                torch.mm(low, a.to(x.dtype), out=grad_x[part])
-        return grad, grad_x, None, None, *found
+                grad_x[part].addmm_(low, a.to(x.dtype))
+        return grad_x, grad if frozen is None else None, None, None, None, None, *found
