@@ -5,12 +5,16 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psutil
 
 from im_assets.doctor.findings import Finding, Level
 from im_resources.gpu import usable_cores
 from im_resources.study import Study
+
+if TYPE_CHECKING:
+    import torch
 
 GIB = 2**30
 MEMORY_LITTLE, MEMORY_NONE = 3.0, 1.0  # GiB to spare; the demo takes about 2
@@ -51,12 +55,27 @@ def device(study: Study | None) -> Iterator[Finding]:
     else:
         yield Finding("ok", area, f"{build} on the CPU, {usable_cores()} cores; no NVIDIA GPU")
     if study is not None:
-        from im_resources.language_model.loading import effective_precision
-
-        chosen = study.models.precision
         kind = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        used = effective_precision(chosen, kind)
-        yield Finding("ok", area, f"precision {used}" + (f" ({chosen})" if used != chosen else ""))
+        yield Finding("ok", area, f"precision {_precision(study, kind)}")
+
+
+def _precision(study: Study, kind: "torch.device") -> str:
+    """What is set, and what ``auto`` is where it was measured; nothing is measured here."""
+    from im_resources.language_model.loading import ModelError, locate
+    from im_resources.language_model.precision import kept
+
+    if study.models.precision != "auto":
+        return study.models.precision
+    try:
+        found = kept(locate(study.models.base)[2], kind)
+    except ModelError:  # said where the models are looked at
+        return "auto"
+    if found is None:
+        return "auto: measured when the base model is first used on this machine"
+    return (
+        f"{found.choice(kind)} (auto: {found.bf16:.0f} tokens/s forward and backward in bf16, "
+        f"{found.fp32:.0f} in fp32)"
+    )
 
 
 def nvidia_cards() -> list[str]:

@@ -114,7 +114,7 @@ def _model(role: str, models: Models) -> UsedModel:
         found |= {
             "prompt": settings.prompt,
             "max_length": settings.max_length,
-            "precision": effective_precision(settings.precision, device),
+            "precision": effective_precision(source, settings.precision, device),
         }
     return UsedModel(**found)
 

@@ -17,6 +17,7 @@ import torch
 
 from im_resources.language_model.converted import dequantized, file_hash, whole_hash
 from im_resources.language_model.memory import enough_memory
+from im_resources.language_model.precision import chosen as chosen_precision
 from im_resources.study import ModelSource, fingerprint, resolve_path
 
 log = logging.getLogger(__name__)
@@ -117,7 +118,7 @@ def load_base(source: ModelSource, precision: str, device: torch.device) -> Load
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     place, revision, _ = locate(source, contents=True)
-    effective = effective_precision(precision, device)
+    effective = effective_precision(source, precision, device)
     common: dict[str, Any] = {"revision": revision, "trust_remote_code": False}
     options = {
         **common,
@@ -153,19 +154,15 @@ def load_base(source: ModelSource, precision: str, device: torch.device) -> Load
 
 def base_fingerprint(source: ModelSource, precision: str, device: torch.device) -> str:
     """What identifies a base model's outputs: its weights and the effective precision."""
-    return fingerprint(locate(source)[2], effective_precision(precision, device))
+    return fingerprint(locate(source)[2], effective_precision(source, precision, device))
 
 
-def effective_precision(precision: str, device: torch.device) -> str:
-    """Resolve ``auto``: bf16 where the hardware multiplies it natively, else fp32.
+def effective_precision(source: ModelSource, precision: str, device: torch.device) -> str:
+    """Resolve ``auto``: bf16 where it is faster on this machine, else fp32 (``precision.py``).
 
-    On a CPU that is AMX; with AVX-512 alone bf16 is two to three times slower than fp32.
+    Raises ModelError when the model cannot be found.
     """
-    if precision != "auto":
-        return precision
-    if device.type == "cuda":
-        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
-    return "bf16" if torch.cpu.get_capabilities().get("amx_bf16", False) else "fp32"
+    return chosen_precision(*locate(source), device) if precision == "auto" else precision
 
 
 def _bitsandbytes(precision: str) -> Any:

@@ -14,7 +14,8 @@ import torch
 from im_resources.language_model.batching import by_length
 from im_resources.language_model.frozen import load_frozen, padded, weights_folder
 from im_resources.language_model.gpt_neox_reward import GPTNeoXRewardConfig, GPTNeoXRewardModel
-from im_resources.language_model.loading import ModelError, effective_precision
+from im_resources.language_model.loading import ModelError
+from im_resources.language_model.precision import native_bf16
 from im_resources.language_model.prompts import Encoded
 from im_resources.study import ModelSource
 
@@ -25,7 +26,7 @@ MIN_PROMPT_TOKENS = 256
 
 def reward_dtype(device: torch.device) -> torch.dtype:
     """bfloat16 on a GPU that multiplies it, else float32. It changes scores: part of their key."""
-    fast = device.type == "cuda" and effective_precision("auto", device) == "bf16"
+    fast = device.type == "cuda" and native_bf16()
     return torch.bfloat16 if fast else torch.float32
 
 
