@@ -73,10 +73,11 @@ doctor:
 	@test -x $(BIN)/python || { echo "nothing is installed yet: make install" >&2; exit 1; }
 	@$(BIN)/python -m im_assets.doctor
 
-# A worker a core. The tests of one file stay together, since they share a study or a server.
+# A worker a core. The tests of one file stay together, since they share a study or a server; the
+# files are taken in the order of tests/conftest.py, not those with the most tests first.
 WORKERS ?= auto
 test: install
-	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 # Half an hour of landings, withdrawals, kills and readers; then the comparison with a study computed
 # from scratch. make soak MINUTES=60

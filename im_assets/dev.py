@@ -21,6 +21,7 @@ from im_resources.study import Study
 from im_resources.study.environment import enter_study
 
 DAEMON = "dagster._daemon"  # what `dagster-daemon` is as a module
+DEFINITIONS = "im_assets.definitions"  # the code location
 
 
 def main() -> int:
@@ -47,9 +48,7 @@ def main() -> int:
 def serve(study: Study, port: str, socket: Path, services: Services) -> None:
     """Start code server, daemon and webserver, and wait; raises ServiceError when one ends."""
     code = ["--socket", str(socket), "--location-name", study.name, "--log-level", "warning"]
-    services.start(
-        "code server", "dagster", "code-server", "start", "-m", "im_assets.definitions", *code
-    )
+    services.start("code server", "dagster", "code-server", "start", "-m", DEFINITIONS, *code)
     services.wait(socket.exists)  # it listens when the code is loaded
     workspace = ["-w", str(workspace_file(study, socket))]
     services.start("daemon", DAEMON, "run", *workspace)

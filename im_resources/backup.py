@@ -158,8 +158,9 @@ def _refuse_in_use(study: Study) -> None:
     # The turn that a run takes to write; readers have it for a moment.
     if study.warehouse.exists():
         wait = Wait(study.warehouse, seconds=5)
-        with suppress(duckdb.Error), turn(wait):  # damaged, but used by nobody
-            connect(wait, {}).close()
+        # Damaged, but used by nobody.
+        with suppress(duckdb.Error), turn(wait), connect(wait, {}):
+            pass
 
 
 def _logs(study: Study) -> Path:

@@ -80,8 +80,9 @@ def restore(study: Study, copy: Path | None = None) -> Path:
             _check(new)
         with explained(target), turn(wait):
             if target.exists():
-                with contextlib.suppress(duckdb.Error):  # damaged, but used by nobody
-                    connect(wait, {}, read_only=True).close()
+                # Damaged, but used by nobody.
+                with contextlib.suppress(duckdb.Error), connect(wait, {}, read_only=True):
+                    pass
             before = target.with_name(f"{target.name}.before-{datetime.now():%Y%m%d-%H%M%S}")
             for original, kept in _with_logs(target, before):
                 if original.exists():

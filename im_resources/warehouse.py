@@ -13,7 +13,7 @@
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -208,10 +208,11 @@ class Warehouse:
     @contextmanager
     def _read_only(self) -> Iterator[duckdb.DuckDBPyConnection]:
         wait = Wait(self.path, self._wait)
-        with turn(wait, reading=True):
-            connection = connect(wait, self._config, read_only=True)
-        with connection:  # DuckDB's own lock keeps writers out, and nobody else
-            yield connection
+        with ExitStack() as open_file:
+            with turn(wait, reading=True):
+                opening = connect(wait, self._config, read_only=True)
+                connection = open_file.enter_context(opening)
+            yield connection  # DuckDB's own lock keeps writers out, and nobody else
 
     @contextmanager
     def _transaction(self) -> Iterator[duckdb.DuckDBPyConnection]:

@@ -28,6 +28,7 @@ import dagster as dg
 import duckdb
 import psutil
 
+from im_resources.duckdb_engines import engine
 from im_resources.tables import WarehouseError
 from im_resources.texts import printable
 
@@ -129,28 +130,30 @@ def turn(wait: Wait, reading: bool = False) -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_UN)
 
 
+@contextmanager
 def connect(
     wait: Wait, config: Mapping[str, Any], read_only: bool = False
-) -> duckdb.DuckDBPyConnection:
+) -> Iterator[duckdb.DuckDBPyConnection]:
     """Open the file within a turn, once nobody else has it open in a way that excludes this.
 
     Raises:
         WarehouseError: somebody still has it after the wait.
         duckdb.Error: whatever else keeps it from being opened.
     """
-    while True:
-        try:
-            opened = duckdb.connect(str(wait.path), read_only, dict(config))
-        except duckdb.Error as error:
-            holder = _in_the_way(error)
-            if holder is None:
-                raise
-        else:
-            wait.over()
-            # Of a long query DuckDB would draw a bar between the lines of what a command prints.
-            opened.execute("SET enable_progress_bar = false")
-            return opened
-        wait.pause(holder, most=0.5)
+    with engine(wait.path, config) as opening:
+        while True:
+            try:
+                opening.attach(read_only)
+            except duckdb.Error as error:
+                holder = _in_the_way(error)
+                if holder is None:
+                    raise
+            else:
+                wait.over()
+                break
+            wait.pause(holder, most=0.5)
+        with opening.connection() as connection:
+            yield connection
 
 
 def _in_the_way(error: duckdb.Error) -> Callable[[], str] | None:

@@ -4,10 +4,10 @@ The cache of converted models is the checkout's own: a conversion takes seconds,
 keyed by the hash of the model file.
 """
 
+import fcntl
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -29,16 +29,36 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with slow tests come first: a worker that gets one last keeps all others waiting."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)  # otherwise as it was
+
+
 def pytest_unconfigure() -> None:
     shutil.rmtree(_HOME, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
-def whole_study(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Path]]:
-    """Home and profile of a finished study with every part; here, so that it is run once."""
+def whole_study(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Home and profile of a finished study with every part, to read or to copy.
+
+    It is run once: the first worker that needs it runs it, and the others wait for that.
+    """
     from tests.whole_study import run_whole_study
 
-    yield from run_whole_study(tmp_path_factory.mktemp("whole"))
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent  # that of all workers
+    home, over = folder / "whole", folder / "whole.over"
+    with (folder / "whole.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # until it is closed
+        if not over.exists():
+            shutil.rmtree(home, ignore_errors=True)  # of a worker that failed
+            home.mkdir()
+            run_whole_study(home)
+            over.touch()
+    return home, home / "whole.yaml"
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

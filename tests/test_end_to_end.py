@@ -13,7 +13,9 @@ import pytest
 import yaml
 
 from im_resources.study import PROFILES, PROJECT_ROOT
+from tests.processes import Forked
 
+pytestmark = pytest.mark.slow
 SEEDS = 10
 UNSEEN = 120  # rows of the unseen pool, of 220
 
@@ -24,12 +26,27 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def first_run(home: Path) -> str:
-    return run_study(home)
+def variables(home: Path) -> dict[str, str]:
+    return {"IM_PROFILE": str(write_small_demo(home)), "IM_HOME": str(home)}
 
 
-def run_study(home: Path) -> str:
-    """The demo's profile with smaller sizes, through the demo's own command; what it prints."""
+@pytest.fixture(scope="module")
+def first_run(variables: dict[str, str]) -> str:
+    """What the demo's own command prints."""
+    result = subprocess.run(
+        [sys.executable, "-m", "im_assets.run"],
+        cwd=PROJECT_ROOT,
+        env=os.environ | variables,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    return result.stdout
+
+
+def write_small_demo(home: Path) -> Path:
+    """The demo's profile with smaller sizes."""
     profile: dict[str, Any] = yaml.safe_load((PROFILES / "demo.yaml").read_text("utf-8"))
     profile["mixtures"] = {"seeds": SEEDS, "size": 8}
     profile["evaluation"] = {
@@ -44,16 +61,7 @@ def run_study(home: Path) -> str:
     profile["judge"] = {"backend": "local", "instructions": 2, "answer_tokens": 8}
     path = home / "small.yaml"
     path.write_text(yaml.safe_dump(profile), encoding="utf-8")
-    result = subprocess.run(
-        [sys.executable, "-m", "im_assets.run"],
-        cwd=PROJECT_ROOT,
-        env=os.environ | {"IM_PROFILE": str(path), "IM_HOME": str(home)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert result.returncode == 0, result.stdout + result.stderr
-    return result.stdout
+    return path
 
 
 def table(home: Path, query: str) -> pd.DataFrame:
@@ -115,13 +123,16 @@ def test_the_evidence_is_gathered(first_run: str, home: Path) -> None:
     assert len(table(home, "FROM pairwise_judge")) == 2
 
 
-def test_a_second_run_computes_nothing_again(first_run: str, home: Path) -> None:
+def test_a_second_run_computes_nothing_again(
+    first_run: str, home: Path, variables: dict[str, str]
+) -> None:
     before = (home / "demo" / "quality_rule.json").read_bytes()
     adapters = {
         p: p.stat().st_mtime_ns for p in (home / "demo" / "adapters").rglob("*.safetensors")
     }
     scores = table(home, "SELECT count(*) AS n FROM score_cache")
-    run_study(home)
+    second = Forked("im_assets.run", log=home / "second.log", variables=variables)
+    assert second.wait() == 0, (home / "second.log").read_text(encoding="utf-8")
     assert (home / "demo" / "quality_rule.json").read_bytes() == before
     assert {p: p.stat().st_mtime_ns for p in adapters} == adapters
     assert table(home, "SELECT count(*) AS n FROM score_cache").equals(scores)

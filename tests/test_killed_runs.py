@@ -7,7 +7,6 @@ they are always hit inside a step that holds the slot of the pool ``gpu``.
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
@@ -20,6 +19,7 @@ import pytest
 from im_resources.runs import clear_dead_runs, running
 from im_resources.study import PROJECT_ROOT, Study, load_study
 from tests.language_model.fixtures import tiny_folder
+from tests.processes import Forked
 from tests.study import write_profile
 
 __all__ = ["tiny_folder"]
@@ -33,14 +33,8 @@ class Command:
 
     def __init__(self, log: Path, *jobs: str, **variables: str) -> None:
         self.log = log
-        self.output = log.open("wb")
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "im_assets.run", *jobs],
-            cwd=PROJECT_ROOT,
-            env=os.environ | variables,
-            stdout=self.output,
-            stderr=subprocess.STDOUT,
-        )
+        log.touch()
+        self.process = Forked("im_assets.run", *jobs, log=log, variables=variables)
 
     def said(self) -> str:
         return self.log.read_text(encoding="utf-8")
@@ -83,7 +77,6 @@ def command(log: Path, *jobs: str, **variables: str) -> Iterator[Command]:
     finally:
         started.process.kill()
         started.process.wait()
-        started.output.close()
 
 
 def holder(
@@ -133,7 +126,7 @@ def test_kills_inside_a_gpu_step_block_nothing(
 ) -> None:
     settings, instance = study
     killed: set[str] = set()
-    for number in range(4):
+    for number in range(2):
         with command(tmp_path / f"{number}.log", "data", "study") as victim:
             # Each has to clear the one before away, or it would never hold the slot itself.
             run = victim.wait(lambda: holder(instance, "finetuned_adapters", killed))

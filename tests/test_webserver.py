@@ -1,8 +1,6 @@
 """The buttons of the Dagster UI: each does what it says, and ends in the tables of the jobs."""
 
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,9 +8,10 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from im_resources.study import PROJECT_ROOT, Study, load_study
+from im_resources.study import Study, load_study
 from im_resources.warehouse import Warehouse
 from tests.language_model.fixtures import tiny_folder
+from tests.processes import Forked
 from tests.study import Platform, history, write_profile
 from tests.webserver import Webserver, webserver
 
@@ -57,7 +56,7 @@ def study(profile: Path) -> Iterator[Study]:
         patch.setenv("IM_PROFILE", str(profile))
         study = load_study(str(profile))
         patch.setenv("DAGSTER_STATE", str(study.history))
-        data()
+        data(profile.parent / "data.log")
         yield study
 
 
@@ -134,10 +133,9 @@ def test_materialize_all_ends_in_the_same_tables(
     assert everything == set(server.assets())
 
 
-def data() -> None:
+def data(log: Path) -> None:
     """The job before that of the mixtures: the pools, and the seeds drawn from them."""
-    command = [sys.executable, "-m", "im_assets.run", "data"]
-    subprocess.run(command, cwd=PROJECT_ROOT, check=True, capture_output=True)
+    assert Forked("im_assets.run", "data", log=log).wait() == 0, log.read_text(encoding="utf-8")
 
 
 def forget(study: Study) -> None:

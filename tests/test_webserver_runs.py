@@ -2,8 +2,6 @@
 
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ from im_resources.runs import PROCESS, running
 from im_resources.study import PROJECT_ROOT, Study, load_study
 from im_resources.warehouse import Warehouse
 from tests.language_model.fixtures import tiny_folder
+from tests.processes import Forked
 from tests.study import write_profile
 from tests.webserver import Webserver, selected, wait_until, webserver
 
@@ -37,13 +36,10 @@ def study(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path) -> Iterat
         patch.setenv("DAGSTER_STATE", str(study.history))
         patch.setenv("DAGSTER_HOME", str(PROJECT_ROOT))
         study.history.mkdir(parents=True)
-        command = [sys.executable, "-m", "dagster", "asset", "materialize"]
-        subprocess.run(
-            [*command, "-m", "im_assets.definitions", "--select", DATA],
-            cwd=PROJECT_ROOT,
-            check=True,
-            capture_output=True,
-        )
+        log = folder / "log"
+        chosen = ("-m", "im_assets.definitions", "--select", DATA)
+        made = Forked("dagster", "asset", "materialize", *chosen, log=log)
+        assert made.wait() == 0, log.read_text(encoding="utf-8")
         yield study
 
 

@@ -19,11 +19,13 @@ from typing import Any
 
 from im_resources.study import PROJECT_ROOT, Study
 
-# `make dev`, with a daemon that looks every second whether a backfill has ended.
+# `make dev`, with a daemon that looks every second whether a backfill has ended, and with runs that
+# need not import what others have.
 DEV = """
 import sys
 import im_assets.dev as dev
 dev.DAEMON = "tests.impatient_daemon"
+dev.DEFINITIONS = "tests.forked_runs"
 sys.exit(dev.main())
 """
 PATIENCE = 600  # seconds for a backfill or a run

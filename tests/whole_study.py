@@ -1,7 +1,6 @@
 """A study with every part that a profile can have, run once for all tests that look at one."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import dagster as dg
@@ -41,10 +40,8 @@ def write_whole_profile(home: Path) -> Path:
     )  # fmt: skip
 
 
-def run_whole_study(home: Path) -> Iterator[tuple[Path, Path]]:
-    """Yields the home and the profile of the study after every job has run."""
+def run_whole_study(home: Path) -> None:
+    """Run every job of the study, which ``whole.yaml`` there is the profile of."""
     with pytest.MonkeyPatch.context() as patch, dg.DagsterInstance.ephemeral() as instance:
         patch.setenv("IM_HOME", str(home))
-        profile = write_whole_profile(home)
-        Platform(profile, instance).run_all()
-    yield home, profile
+        Platform(write_whole_profile(home), instance).run_all()

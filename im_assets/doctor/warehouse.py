@@ -3,7 +3,7 @@
 import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import duckdb
@@ -41,15 +41,12 @@ def warehouse(path: Path) -> Iterator[Finding]:
 
 
 def _read(path: Path) -> Iterator[Finding]:
-    try:
-        with explained(path):
-            opened = connect(Wait(path, 0.0), {}, read_only=True)
-    except WarehouseError as error:
-        if error.__cause__ is not None:  # of DuckDB's, about the file
-            raise
-        yield Finding("note", AREA, str(error), "a run goes on by itself, or waits")
-        return
-    with explained(path), closing(opened) as connection:
+    with explained(path), ExitStack() as open_file:
+        try:
+            connection = open_file.enter_context(connect(Wait(path, 0.0), {}, read_only=True))
+        except WarehouseError as error:  # others have it; of a fault DuckDB tells
+            yield Finding("note", AREA, str(error), "a run goes on by itself, or waits")
+            return
         tables = connection.execute("SELECT count(*) FROM duckdb_tables()").fetchone()
         current = is_current(connection, path)
     size = path.stat().st_size / MIB

@@ -3,8 +3,6 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,10 +15,10 @@ from im_assets.experiments.trainers import TrainingJob, trainer
 from im_resources.adapter_store import AdapterStore
 from im_resources.language_model.training import Training
 from im_resources.published import DiskError
-from im_resources.study import PROJECT_ROOT, Study, load_study
+from im_resources.study import Study, load_study
 from tests.experiments.small_study import gpu, mixtures, write_profile
 from tests.killing import attacked
-from tests.processes import wait_for
+from tests.processes import Forked, wait_for
 
 SETTINGS = {"epochs": 2, "batch_size": 2, "learning_rate": 2e-3, "schedule": "cosine"}
 OFTEN = 1e-9  # minutes: after every step
@@ -114,10 +112,8 @@ def test_a_process_killed_in_a_training_goes_on_where_it_was(
     study = study_of(tmp_path, tiny_folder)
     store = AdapterStore(tmp_path / "killed")
     profile = str(tmp_path / "profile.yaml")
-    child = subprocess.Popen(
-        [sys.executable, "-m", "tests.experiments.small_study", profile, str(store.root)],
-        cwd=PROJECT_ROOT,
-    )
+    module = "tests.experiments.small_study"
+    child = Forked(module, profile, str(store.root), log=tmp_path / "log")
     try:
         wait_for(lambda: any(checkpoints(store)), child)
     finally:

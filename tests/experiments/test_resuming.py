@@ -1,6 +1,4 @@
 import signal
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,10 +9,10 @@ from safetensors.torch import load_file, save_file
 
 from im_assets.experiments.finetuning import FinetuneError, finetune_all, training_settings_id
 from im_resources.adapter_store import AdapterStore
-from im_resources.study import PROJECT_ROOT, Study, load_study
+from im_resources.study import Study, load_study
 from tests.experiments.small_study import gpu, mixtures, write_profile
 from tests.language_model.models import write_model
-from tests.processes import wait_for
+from tests.processes import Forked, wait_for
 
 WEIGHTS = "adapter_model.safetensors"
 
@@ -43,10 +41,8 @@ def weights(study: Study, store: AdapterStore) -> dict[str, bytes]:
 
 def test_a_killed_run_is_resumed_to_the_same_adapters(tmp_path: Path, profile: str) -> None:
     store = AdapterStore(tmp_path / "killed")
-    child = subprocess.Popen(
-        [sys.executable, "-m", "tests.experiments.small_study", profile, str(store.root)],
-        cwd=PROJECT_ROOT,
-    )
+    module = "tests.experiments.small_study"
+    child = Forked(module, profile, str(store.root), log=tmp_path / "log")
     complete = "[!.]*/manifest.json"  # a folder that is being written starts with a dot
     try:
         wait_for(lambda: any(store.root.glob(complete)), child)

@@ -1,58 +1,18 @@
 """Real processes, killed at every boundary of the move: nothing is lost, nothing admitted twice."""
 
-import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
-import fsspec
 import pytest
 
-from im_assets.landing.admitting import land
-from im_assets.landing.assets import targets
-from im_assets.landing.folder import Folder
 from im_assets.landing.ledger import LandedFile, entries, store_of
-from im_assets.landing.local import LocalFolder
-from im_assets.landing.remote import RemoteFolder
-from im_resources.study import PROJECT_ROOT, Study
+from im_resources.study import Study
 from im_resources.warehouse import Warehouse
+from tests.landing.dying import land_all
 from tests.landing.places import Place, landing_study, local, rows
+from tests.processes import Forked
 
-# Lands what is in the folder, and is killed before or after the n-th call of a function.
-DIES = """
-import importlib, os, signal, sys
-from pathlib import Path
-from tests.landing.places import landing_study, local
-from tests.landing.test_killed import folder_of, land_all
-
-kind, path, where, when, nth = sys.argv[1:]
-module, _, name = where.rpartition(":")
-owner = importlib.import_module(module)
-for part in name.split(".")[:-1]:
-    owner = getattr(owner, part)
-name, count = name.split(".")[-1], int(nth)
-step = getattr(owner, name)
-
-def dying(*args, **options):
-    global count
-    count -= 1
-    if count == 0 and when == "before":
-        os.kill(os.getpid(), signal.SIGKILL)
-    if count == 0 and when == "within":
-        args[2].write(b"half of it")
-        args[2].flush()
-        os.kill(os.getpid(), signal.SIGKILL)
-    result = step(*args, **options)
-    if count == 0:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return result
-
-setattr(owner, name, dying)
-place = local(Path(path))
-land_all(kind, place, landing_study(place))
-"""
 KINDS = {"local": "local:LocalFolder", "remote": "remote:RemoteFolder"}
 # The files of FILES in order: one that is rejected, one that is admitted, one that is known.
 BOUNDARIES = [
@@ -79,18 +39,6 @@ FILES = {
     "terse/good.jsonl.done": b"",
     "terse/same.jsonl": rows("a", "b", ""),
 }
-
-
-def folder_of(kind: str, place: Place) -> Folder:
-    """A folder of this machine, or the same through fsspec, as if it were a store far away."""
-    if kind == "local":
-        return LocalFolder(Path(place.url), place.url)
-    return RemoteFolder(fsspec.filesystem("file"), place.url, place.url)
-
-
-def land_all(kind: str, place: Place, study: Study) -> None:
-    folder, warehouse = folder_of(kind, place), Warehouse(study.warehouse)
-    land(folder.look(targets(study)).arrivals, folder, study, warehouse, told=0)
 
 
 def state(place: Place, study: Study) -> dict[str, Any]:
@@ -147,11 +95,7 @@ def killed(tmp_path: Path, kind: str, where: str, when: str, nth: int) -> tuple[
     for name, content in FILES.items():
         place.put(name, content)
     where = where.replace("KIND:", f"im_assets.landing.{KINDS[kind]}.")
-    child = subprocess.run(
-        [sys.executable, "-c", DIES, kind, place.url, where, when, str(nth)],
-        cwd=PROJECT_ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        check=False,
-    )
-    assert child.returncode == -signal.SIGKILL
+    log = tmp_path / "log"
+    child = Forked("tests.landing.dying", kind, place.url, where, when, str(nth), log=log)
+    assert child.wait() == -signal.SIGKILL, log.read_text(encoding="utf-8")
     return place, landing_study(place)

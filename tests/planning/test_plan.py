@@ -23,6 +23,7 @@ from im_resources.gpu import GpuResource
 from im_resources.study import PROJECT_ROOT
 from im_resources.study.environment import STATE
 from tests.language_model.models import write_model
+from tests.processes import Forked
 from tests.study import Platform, history, write_profile
 
 pytestmark = pytest.mark.model
@@ -255,7 +256,12 @@ def test_the_command_only_tells(tmp_path: Path) -> None:
     said = json.loads(run("--plan", "--json"))
     assert sorted(contents(home)) == ["tiny/probe.json"]
     assert "at most 8 finetunes, at most 9 evaluations" in said["summary"]
-    out = run()
+    log = tmp_path / "log"
+    variables = {"IM_HOME": str(home), "IM_PROFILE": str(profile)}
+    whole = Forked("im_assets.run", log=log, variables={**variables, STATE: ""})
+    code = whole.wait()
+    out = log.read_text(encoding="utf-8")
+    assert code == 0, out
     assert "study_plan" in out
     assert "54 examples to score, 8 finetunes, 9 evaluations" in out
     before = contents(home)

@@ -32,9 +32,9 @@ def densities_chart(groups: "Mapping[str, ArrayLike]", x: str, title: str = "") 
         layers.append(
             bars.encode(
                 x=alt.X("from:Q").title(x).scale(zero=False, nice=False),
-                x2="to:Q",
+                x2=alt.X2("to:Q"),
                 y=alt.Y("density:Q").title("density"),
-                y2=alt.datum(0),
+                y2=alt.Y2Datum(0),
                 fill=alt.Fill("series:N").title(None).scale(colours),
             )
         )

@@ -129,10 +129,12 @@ def _colours(one: Series, legend: list[str], drawn: list[Series]) -> dict[str, A
 
     shape = SHAPES[one.look] if one.points else "stroke"
     dash = [5, 4] if one.line == "dashed" else [1, 0]
-    own = {"stroke": STROKES[one.look], "fill": FILLS[one.look], "shape": shape}
     if one.name not in legend:
-        return {channel: alt.value(value) for channel, value in own.items()} | {
-            "strokeDash": alt.value(dash)
+        return {
+            "stroke": alt.StrokeValue(STROKES[one.look]),
+            "fill": alt.FillValue(FILLS[one.look]),
+            "shape": alt.ShapeValue(shape),
+            "strokeDash": alt.StrokeDashValue(dash),
         }
     # A name shared by points and a line is drawn in the legend as its points are.
     shown = [next((s for s in drawn if s.name == name and s.points),
@@ -161,11 +163,11 @@ def _layers(
     layers: dict[str, Any] = {}
     if len(one.low) and len(one.high):
         band = base.mark_area(aria=False, opacity=0.16, fill=STROKES[one.look])
-        layers["band"] = band.encode(x=places["x"], y=alt.Y("low:Q"), y2="high:Q")
+        layers["band"] = band.encode(x=places["x"], y=alt.Y("low:Q"), y2=alt.Y2("high:Q"))
     if one.line:
         line = base.mark_line(aria=False, strokeWidth=2 if one.line == "solid" else 1.4)
         channels = {name: colours[name] for name in ("stroke", "strokeDash")}
-        layers["line"] = line.encode(**places, **channels, order=alt.value(0))
+        layers["line"] = line.encode(**places, **channels, order=alt.OrderValue(0))
     if one.points:
         points = base.mark_point(size=size, strokeWidth=1.4, opacity=1)
         channels = {name: colours[name] for name in ("stroke", "fill", "shape")}
@@ -181,16 +183,16 @@ def _reference(reference: Reference, data: Any, domain: Sequence[float]) -> list
     text = alt.Chart(data).mark_text(aria=False, align="right", fill=SOFT, fontSize=FONT)
     if reference.axis == "x":
         line = alt.Chart(data).mark_rule(aria=False, strokeDash=[5, 4], stroke=SOFT)
-        label = text.encode(x="value:Q", y=alt.value(8), text="label:N")
+        label = text.encode(x=alt.X("value:Q"), y=alt.YValue(8), text=alt.Text("label:N"))
         label.mark.dx = -4
-        return [line.encode(x="value:Q"), label]
+        return [line.encode(x=alt.X("value:Q")), label]
     if not domain[0] <= reference.value <= domain[1]:
         above = reference.value > domain[1]
         arrow, y = ("\u2191", 8) if above else ("\u2193", "height")
         text.mark.dy = 0 if above else -8
         note = alt.datum(f"{arrow} {reference.label}, beyond the axis")
-        return [text.encode(x=alt.value("width"), y=alt.value(y), text=note)]
+        return [text.encode(x=alt.XValue("width"), y=alt.YValue(y), text=note)]
     line = alt.Chart(data).mark_rule(aria=False, strokeDash=[5, 4], stroke=SOFT)
-    label = text.encode(x=alt.value("width"), y="value:Q", text="label:N")
+    label = text.encode(x=alt.XValue("width"), y=alt.Y("value:Q"), text=alt.Text("label:N"))
     label.mark.dy = -7
-    return [line.encode(y="value:Q"), label]
+    return [line.encode(y=alt.Y("value:Q")), label]

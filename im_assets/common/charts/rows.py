@@ -74,7 +74,7 @@ def rows_chart(
         layers += _band(band, low, high)
     if zero:
         line = alt.Chart(alt.NamedData("zero")).mark_rule(aria=False, strokeDash=[2, 3])
-        layers.append(line.encode(x=places["x"], stroke=alt.value(SOFT)))
+        layers.append(line.encode(x=places["x"], stroke=alt.StrokeValue(SOFT)))
     known = base.transform_filter("isValid(datum.value)")
     whisker = base.transform_filter("isValid(datum.low) && isValid(datum.high)")
     layers += _bars(known, whisker, places, low) if kind == "bar" else _dots(known, whisker, places)
@@ -87,7 +87,7 @@ def rows_chart(
         missing = base.transform_filter("!isValid(datum.value)")
         for ink in ({"stroke": PAPER, "strokeWidth": 5}, {"fill": SOFT}):  # over the row's line
             words = missing.mark_text(aria=False, align="left", fontSize=FONT, **ink)
-            at = {"x": alt.value(4), "y": places["y"]}
+            at = {"x": alt.XValue(4), "y": places["y"]}
             layers.append(words.encode(**at, text=alt.datum("not defined")))
     return finished(alt.layer(*layers), datasets, title)
 
@@ -101,7 +101,7 @@ def _dots(known: Any, whisker: Any, places: dict[str, Any]) -> list[Any]:
     import altair as alt
 
     stroke = _by_look(alt.Stroke, STROKES)
-    ends = {"x": alt.X("low:Q"), "x2": "high:Q", "y": places["y"]}
+    ends = {"x": alt.X("low:Q"), "x2": alt.X2("high:Q"), "y": places["y"]}
     line = whisker.mark_rule(aria=False, strokeWidth=3, strokeCap="round", opacity=0.45)
     dot = known.mark_point(size=80, strokeWidth=1.6, opacity=1).encode(
         **places,
@@ -117,10 +117,10 @@ def _bars(known: Any, whisker: Any, places: dict[str, Any], low: float) -> list[
     """Bars from zero, or from the axis where zero is not on it, with their values written."""
     import altair as alt
 
-    ends = {"x": alt.X("low:Q"), "x2": "high:Q", "y": places["y"]}
+    ends = {"x": alt.X("low:Q"), "x2": alt.X2("high:Q"), "y": places["y"]}
     bar = known.mark_bar(height=16, cornerRadius=2, opacity=0.9).encode(
         **places,
-        x2=alt.datum(max(0.0, low)),
+        x2=alt.X2Datum(max(0.0, low)),
         fill=_by_look(alt.Fill, STROKES),
         description=alt.Description("text:N"),
     )
@@ -130,7 +130,7 @@ def _bars(known: Any, whisker: Any, places: dict[str, Any], low: float) -> list[
         aria=False, align="left", dx=6, fill=SOFT, fontSize=FONT
     )
     at = {"x": alt.X("end:Q"), "y": places["y"]}
-    return [bar, line.encode(**ends), number.encode(**at, text="written:N")]
+    return [bar, line.encode(**ends), number.encode(**at, text=alt.Text("written:N"))]
 
 
 def _range(rows: Sequence[Row], band: Band | None, zero: bool, bars: bool) -> tuple[float, float]:
@@ -178,6 +178,8 @@ def _band(band: Band, low: float, high: float) -> list[Any]:
         align, at = "right", band.high
     label = base.mark_text(aria=False, align=align, baseline="bottom", fill=SOFT, fontSize=FONT)
     return [
-        base.mark_rect(aria=False, fill=STROKES[2], opacity=0.16).encode(x="low:Q", x2="high:Q"),
-        label.encode(x=alt.datum(at), y=alt.value(-4), text="label:N"),
+        base.mark_rect(aria=False, fill=STROKES[2], opacity=0.16).encode(
+            x=alt.X("low:Q"), x2=alt.X2("high:Q")
+        ),
+        label.encode(x=alt.XDatum(at), y=alt.YValue(-4), text=alt.Text("label:N")),
     ]
