@@ -20,6 +20,7 @@ from typing import Any
 import dagster as dg
 import duckdb
 import pandas as pd
+import pyarrow as pa
 from pydantic import Field
 
 from im_resources.study import PROJECT_ROOT
@@ -84,6 +85,26 @@ class Warehouse:
         """
         with self._reading() as connection:
             return connection.execute(_text(statement), _bound(parameters)).df()
+
+    @contextmanager
+    def arrow(
+        self,
+        statement: str,
+        parameters: Mapping[str, Any] | Sequence[Any] = (),
+        tables: Mapping[str, pa.Table] | None = None,
+        rows: int = 1 << 16,
+    ) -> Iterator[pa.RecordBatchReader]:
+        """Read by SQL as ``query`` does, as a stream of Arrow batches: for what a frame of Python's
+        objects would be too large for. Nobody can write until the block ends.
+
+        Args:
+            tables: further tables that the statement may name.
+            rows: of a batch, about.
+        """
+        with self._reading() as connection:
+            for name, table in (tables or {}).items():
+                connection.register(name, table)
+            yield connection.execute(_text(statement), _bound(parameters)).to_arrow_reader(rows)
 
     def execute(self, statement: str, parameters: Mapping[str, Any] | Sequence[Any] = ()) -> None:
         """Run SQL that writes, or the file of ``sql/``, as ``query`` does, in one transaction."""

@@ -26,7 +26,7 @@ from im_assets.experiments.measures import MEASURES
 from im_assets.experiments.trainers import TRAINERS
 from im_assets.scoring.batch import Models
 from im_assets.scoring.registry import BACKENDS, set_level
-from im_assets.scoring.scorer import embeddings_of
+from im_assets.scoring.embeddings import embeddings_of
 from im_assets.selection.choosing import choose
 from im_assets.selection.pool import pool_indicators
 from im_assets.selection.registry import STRATEGIES

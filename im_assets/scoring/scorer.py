@@ -42,7 +42,7 @@ def score_missing(
     Returns:
         Long scores of exactly these examples (example_id, indicator, backend, fingerprint, value),
         and how many examples had to be scored. Set-level indicators only have their embeddings
-        cached (see ``embeddings_of``).
+        cached (see ``embeddings``).
     """
     keys = {i.name: i.fingerprint(models) for i in indicators}
     single = [i for i in indicators if i.backend.scope == "example"]
@@ -105,18 +105,6 @@ def _rows(indicator: Indicator, ids: pd.Series, values: np.ndarray, key: str) ->
             "value": values,
         }
     )
-
-
-def embeddings_of(example_ids: Sequence[str], models: Models, warehouse: Warehouse) -> np.ndarray:
-    """Cached embeddings, float32 [examples, dimensions], in the order of ``example_ids``.
-
-    Raises KeyError when one was never scored.
-    """
-    table = warehouse.query(
-        "SELECT example_id, embedding FROM embedding_cache WHERE fingerprint = $fingerprint",
-        {"fingerprint": models.fingerprint("embedding")},
-    ).set_index("example_id")["embedding"]
-    return np.stack(table.loc[list(example_ids)].to_list()).astype(np.float32)
 
 
 def _score(
