@@ -160,22 +160,21 @@ def prepare(folder: Path, rows: int) -> None:
 def write_profiles(folder: Path) -> None:
     """One profile a rule; they share a warehouse."""
     data = folder / "data"
+    demo = yaml.safe_load((PROJECT_ROOT / "profiles" / "demo.yaml").read_text(encoding="utf-8"))
     common: dict[str, Any] = {
-        "extends": "demo",
         "name": "scale",
-        "models": {"precision": "fp32"},
+        "models": {**demo["models"], "precision": "fp32"},
+        "scoring": {"indicators": demo["scoring"]["indicators"]},
         "mixtures": {"seeds": 78, "size": 2000},
         "selection": {"size": 1000},
-        "univariate": None,
-        "validation": None,
-        "judge": None,
     }
     pool = {"path": str(data / "one.jsonl")}
     evaluation = {"path": str(data / "evaluation.jsonl"), "outputs": "outputs"}
     candidates = {name: {"path": str(data / f"{name}.jsonl")} for name in SOURCES}
     for rule in sorted({rule for _, rule in STAGES.values()}):
         own = {"rule": {"source": rule}, "data": {"unseen": pool, "evaluation": evaluation}}
-        own["data"] |= {"candidates": candidates if rule == "fitted" else None}
+        if rule == "fitted":
+            own["data"] |= {"candidates": candidates}
         text = yaml.safe_dump(common | own)
         (folder / f"{rule}.yaml").write_text(text, encoding="utf-8")
 

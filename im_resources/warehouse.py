@@ -73,17 +73,25 @@ class Warehouse:
         self._config = {**(config or {}), "python_enable_replacements": False}
 
     def query(
-        self, statement: str, parameters: Mapping[str, Any] | Sequence[Any] = ()
+        self,
+        statement: str,
+        parameters: Mapping[str, Any] | Sequence[Any] = (),
+        tables: Mapping[str, pa.Table] | None = None,
     ) -> pd.DataFrame:
         """Read by SQL, or by the file of ``sql/`` when the name ends in ``.sql``.
 
         Parameters are ``$name`` (a mapping) or ``?`` (a sequence). Integers and booleans come in a
         nullable dtype where a value is missing, lists as numpy arrays.
 
+        Args:
+            tables: further tables that the statement may name.
+
         Raises:
             duckdb.Error: the statement is wrong, or would write.
         """
         with self._reading() as connection:
+            for name, table in (tables or {}).items():
+                connection.register(name, table)
             return connection.execute(_text(statement), _bound(parameters)).df()
 
     @contextmanager
@@ -98,7 +106,6 @@ class Warehouse:
         objects would be too large for. Nobody can write until the block ends.
 
         Args:
-            tables: further tables that the statement may name.
             rows: of a batch, about.
         """
         with self._reading() as connection:

@@ -25,8 +25,8 @@ from im_assets.candidates.format_registry import FORMATS
 from im_assets.experiments.measures import MEASURES
 from im_assets.experiments.trainers import TRAINERS
 from im_assets.scoring.batch import Models
-from im_assets.scoring.registry import BACKENDS, set_level
 from im_assets.scoring.embeddings import embeddings_of
+from im_assets.scoring.registry import BACKENDS, set_level
 from im_assets.selection.choosing import choose
 from im_assets.selection.pool import pool_indicators
 from im_assets.selection.registry import STRATEGIES

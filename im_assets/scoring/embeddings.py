@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 
 from im_assets.scoring.batch import Models
+from im_assets.scoring.cached import placed
 from im_resources.warehouse import Warehouse
 
 # From this size on (float32: 256 MB) vectors are not held in memory: a million examples have 3 GB.
@@ -27,13 +27,11 @@ def embeddings_of(example_ids: Sequence[str], models: Models, warehouse: Warehou
     """
     if not len(example_ids):
         return np.empty((0, 0), dtype=np.float32)
-    wanted = pa.table(
-        {"example_id": pa.array(example_ids, pa.string()), "place": np.arange(len(example_ids))}
-    )
     key = {"fingerprint": models.fingerprint("embedding")}
+    tables = {"wanted": placed(example_ids)}
     vectors, found = np.empty((0, 0), dtype=np.float32), np.zeros(len(example_ids), dtype=bool)
     if warehouse.has_table("embedding_cache"):
-        with warehouse.arrow("embeddings_of.sql", key, {"wanted": wanted}, 1 << 13) as batches:
+        with warehouse.arrow("embeddings_of.sql", key, tables, 1 << 13) as batches:
             for batch in batches:
                 places = batch["place"].to_numpy()
                 block = batch["embedding"].flatten().to_numpy().reshape(len(places), -1)

@@ -13,8 +13,8 @@ from im_assets.rule.document import load_rule
 from im_assets.rule.model import Rule
 from im_assets.rule.ready import set_size
 from im_assets.scoring.batch import Models
-from im_assets.scoring.registry import chosen, set_level
 from im_assets.scoring.embeddings import embeddings_of
+from im_assets.scoring.registry import chosen, set_level
 from im_assets.selection.selecting import SelectionError
 from im_resources.study import Study, did_you_mean
 from im_resources.warehouse import Warehouse
