@@ -188,8 +188,8 @@ def test_an_indicator_of_a_set(tried: Try) -> None:
     tables = mine.materialize("eval_set", "dolly_dataset", "dolly_scores")
     pool, scores = tables["dolly_dataset"], tables["dolly_scores"]
     ids = pool["example_id"].tolist()
-    frame = pool_indicators(ids, scores, mine.study, mine.models, mine.warehouse)
     vectors = embeddings_of(ids, mine.models, mine.warehouse)
+    frame = pool_indicators(ids, scores, mine.study, lambda: vectors)
     [spread] = set_level(mine.study.scoring)
     within = [
         spread.of_set(vectors[np.random.default_rng(seed).choice(len(ids), 5, replace=False)])

@@ -106,7 +106,13 @@ def samples_asset(experiment: Experiment) -> dg.AssetsDefinition:
         name=experiment.samples,
         description=experiment.description,
         partitions_def=experiment.partitions,
-        ins={name: dg.AssetIn(name) for name in experiment.made_from},
+        ins={
+            # Long, and of few texts.
+            name: dg.AssetIn(
+                name, metadata={"categories": True} if name == experiment.scores else {}
+            )
+            for name in experiment.made_from
+        },
         check_specs=[completeness_spec(experiment)],
         **presentation(
             experiment.group or experiment.name,
