@@ -8,6 +8,7 @@ from typing import Any
 import dagster as dg
 import pandas as pd
 
+from im_assets.candidates.versions import KEY
 from im_assets.common.charts.drawing import png_markdown
 from im_assets.common.cuts import recorded, whole_sets
 from im_assets.common.partitions import record_partitions
@@ -155,6 +156,14 @@ def samples_asset(experiment: Experiment) -> dg.AssetsDefinition:
         yield table(pd.concat(drawn, ignore_index=True), version=version)
 
     return samples_of
+
+
+def _read(name: str, experiment: Experiment) -> dict[str, Any]:
+    """How a table that sets are drawn from is read: scores are long, and of few texts; of the pool
+    of a series, which is drawn from the pool's history, nothing but the key."""
+    if experiment.origin is not None and name == experiment.pool:
+        return {"columns": KEY}
+    return {"categories": name == experiment.scores}
 
 
 def adapters_asset(experiment: Experiment) -> dg.AssetsDefinition:
