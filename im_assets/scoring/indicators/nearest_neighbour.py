@@ -10,7 +10,7 @@ from im_assets.scoring.registry import SetTooSmall, indicator
 BLOCK = 512
 # An example of a pool is compared with a sample of it: of at most so many mixtures' size, and with
 # so many comparisons over all examples (about a minute of one core, of 768 dimensions).
-MIXTURES = 16
+MIXTURES = 8
 PAIRS = 1 << 31
 NUMBERS = 1 << 23  # cosines computed at once, 32 MB
 NEGLIGIBLE = 1e-9  # of the probability that the neighbour is still farther
@@ -35,8 +35,8 @@ def expected_distance(embeddings: np.ndarray, size: int, neighbour: int = 6) -> 
     The expectation in closed form: the place that the ``neighbour``-th nearest of a random set has
     among all others, by their distance, is negative hypergeometric. Exact where the pool is not
     larger than ``MIXTURES`` mixtures, nor than ``PAIRS`` allow (46,000 examples). Else the same
-    within a random sample of the pool, of at least a mixture's size: the comparisons, and so the
-    time, are as many up to ``PAIRS / size`` examples, and linear in the pool beyond.
+    within a random sample of the pool, of a mixture's size at least: comparisons stay below
+    ``PAIRS`` up to ``PAIRS / size`` examples, and are linear in the pool beyond.
 
     Args:
         embeddings: unit vectors of the pool, [examples, dimensions].
