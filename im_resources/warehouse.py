@@ -20,6 +20,7 @@ from typing import Any
 import dagster as dg
 import duckdb
 import pandas as pd
+import pyarrow as pa
 from pydantic import Field
 
 from im_resources.study import PROJECT_ROOT
@@ -72,18 +73,45 @@ class Warehouse:
         self._config = {**(config or {}), "python_enable_replacements": False}
 
     def query(
-        self, statement: str, parameters: Mapping[str, Any] | Sequence[Any] = ()
+        self,
+        statement: str,
+        parameters: Mapping[str, Any] | Sequence[Any] = (),
+        tables: Mapping[str, pa.Table] | None = None,
     ) -> pd.DataFrame:
         """Read by SQL, or by the file of ``sql/`` when the name ends in ``.sql``.
 
         Parameters are ``$name`` (a mapping) or ``?`` (a sequence). Integers and booleans come in a
         nullable dtype where a value is missing, lists as numpy arrays.
 
+        Args:
+            tables: further tables that the statement may name.
+
         Raises:
             duckdb.Error: the statement is wrong, or would write.
         """
         with self._reading() as connection:
+            for name, table in (tables or {}).items():
+                connection.register(name, table)
             return connection.execute(_text(statement), _bound(parameters)).df()
+
+    @contextmanager
+    def arrow(
+        self,
+        statement: str,
+        parameters: Mapping[str, Any] | Sequence[Any] = (),
+        tables: Mapping[str, pa.Table] | None = None,
+        rows: int = 1 << 16,
+    ) -> Iterator[pa.RecordBatchReader]:
+        """Read by SQL as ``query`` does, as a stream of Arrow batches: for what a frame of Python's
+        objects would be too large for. Nobody can write until the block ends.
+
+        Args:
+            rows: of a batch, about.
+        """
+        with self._reading() as connection:
+            for name, table in (tables or {}).items():
+                connection.register(name, table)
+            yield connection.execute(_text(statement), _bound(parameters)).to_arrow_reader(rows)
 
     def execute(self, statement: str, parameters: Mapping[str, Any] | Sequence[Any] = ()) -> None:
         """Run SQL that writes, or the file of ``sql/``, as ``query`` does, in one transaction."""
@@ -100,8 +128,12 @@ class Warehouse:
         table: str,
         columns: Sequence[str] | None = None,
         where: Mapping[str, Any] | None = None,
+        categories: bool = False,
     ) -> pd.DataFrame:
         """The rows in which each ``where`` column equals its value (or one of a list of values).
+
+        Args:
+            categories: texts come as categories, each held once: for a long table of few.
 
         Raises:
             MissingTableError: no such table.
@@ -111,7 +143,8 @@ class Warehouse:
         with self._reading() as connection:
             statement = f"SELECT {selected} FROM {qualified(table)} WHERE {rows}"
             try:
-                return connection.execute(statement, values).df()
+                found = connection.execute(statement, values)
+                return _categorized(found.to_arrow_table()) if categories else found.df()
             except duckdb.CatalogException:
                 raise MissingTableError(f"no table {table!r} in {self.path}") from None
 
@@ -240,6 +273,15 @@ class Warehouse:
             connection.commit()
             connection.execute("CHECKPOINT")
         new.rename(self.path)
+
+
+def _categorized(table: pa.Table) -> pd.DataFrame:
+    for number, field in enumerate(table.schema):
+        if pa.types.is_string(field.type):
+            encoded = table.column(number).dictionary_encode()
+            table = table.set_column(number, field.name, encoded)
+    frame: pd.DataFrame = table.to_pandas()
+    return frame
 
 
 def _text_literal(value: str) -> str:

@@ -89,7 +89,9 @@ class _FrameHandler(DbTypeHandler[pd.DataFrame]):
         if columns is not None and column is not None:
             wanted = list(dict.fromkeys([*columns, column]))
         try:
-            frame = connection.read_table(table, wanted, {} if column is None else {column: keys})
+            rows = {} if column is None else {column: keys}
+            categories = bool((context.definition_metadata or {}).get("categories"))
+            frame = connection.read_table(table, wanted, rows, categories)
         except MissingTableError:
             raise WarehouseError(
                 f"asset {table!r} is not in the warehouse {connection.path}: materialize it first"
@@ -128,7 +130,8 @@ class WarehouseIOManager(DuckDBIOManager):
 
     Partitioned assets name that column, of text, in ``metadata={"partition_expr": …}``; one key or
     many are rewritten together, and an empty frame leaves a partition without rows. Others replace
-    their whole table. An input's metadata may set ``columns`` and ``allow_missing_partitions``.
+    their whole table. An input's metadata may set ``columns``, ``categories`` (see
+    `Warehouse.read_table`) and ``allow_missing_partitions``.
 
     Raises:
         WarehouseError: rows outside the keys being written, or an input not materialized yet.

@@ -25,8 +25,8 @@ from im_assets.candidates.format_registry import FORMATS
 from im_assets.experiments.measures import MEASURES
 from im_assets.experiments.trainers import TRAINERS
 from im_assets.scoring.batch import Models
+from im_assets.scoring.embeddings import embeddings_of
 from im_assets.scoring.registry import BACKENDS, set_level
-from im_assets.scoring.scorer import embeddings_of
 from im_assets.selection.choosing import choose
 from im_assets.selection.pool import pool_indicators
 from im_assets.selection.registry import STRATEGIES
@@ -188,8 +188,8 @@ def test_an_indicator_of_a_set(tried: Try) -> None:
     tables = mine.materialize("eval_set", "dolly_dataset", "dolly_scores")
     pool, scores = tables["dolly_dataset"], tables["dolly_scores"]
     ids = pool["example_id"].tolist()
-    frame = pool_indicators(ids, scores, mine.study, mine.models, mine.warehouse)
     vectors = embeddings_of(ids, mine.models, mine.warehouse)
+    frame = pool_indicators(ids, scores, mine.study, lambda: vectors)
     [spread] = set_level(mine.study.scoring)
     within = [
         spread.of_set(vectors[np.random.default_rng(seed).choice(len(ids), 5, replace=False)])

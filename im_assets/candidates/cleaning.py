@@ -10,7 +10,7 @@ The tests are applied in this order, and the first that holds gives the reason:
 """
 
 import hashlib
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -30,6 +30,7 @@ from im_resources.turns import TURNS, asked, read_turns, turns_columns, write_tu
 KEPT_COLUMNS = [
     "example_id", "source", "line", "instruction", "input", "output", "category", "file", OWN_ID,
 ]  # fmt: skip
+_BLOCK = 10_000  # rows at once
 _TEXTS = ("instruction", "input", "output")
 OTHER = [f"other_{column}" for column in PLACE]  # the row that one resembles
 QUARANTINED_COLUMNS = ["dataset", *PLACE, "kind", "reason", "excerpt", *OTHER]
@@ -98,27 +99,42 @@ def clean(
     """
     hashes = WordHashes()
     near = NearDuplicates(settings.near_duplicate_similarity)
+    bands = near.bands
     first_with: dict[str, int] = {}
     near_to: dict[int, int] = {}
     extra = [c for c in rows.columns if c not in (*ROW_COLUMNS, *PLACE, NOT_TEXT)]
     kept: list[tuple[object, ...]] = []
     dropped: list[tuple[object, ...]] = []
+    identities: list[str] = []
 
-    records = rows.to_dict("records")
-    whole = [normalized(row, *_TEXTS) for row in tracked(records, "normalizing", "rows")]
-    identities = [example_id(*texts.values()) for texts in whole]
-    places = [
-        place._replace(own_id=None) if identity in withdrawn else place
-        for place, identity in zip(map(Place.of, records), identities, strict=True)
-    ]
+    def looked_at() -> Iterator[tuple[int, str, str]]:
+        """Number, prompt and output of each row that is not too long. On the way, each row's
+        identity and the bands of its sketch are noted, so that no text is read another time."""
+        seen: set[str] = set()
+        told = tracked(_records(rows), "looking for leaks", "rows", len(rows))
+        for number, row in enumerate(told):
+            texts = normalized(row, *_TEXTS)
+            identities.append(example_id(*texts.values()))
+            if _length(texts) <= settings.max_chars:
+                prompt, output = asked(texts), texts["output"]
+                if identities[-1] not in seen:  # a copy is told by its identity
+                    seen.add(identities[-1])
+                    bands.add(number, np.concatenate([hashes.of(prompt), hashes.of(output)]))
+                yield number, prompt, output
+
     leaks: dict[int, Leak] = {}
     if evaluation is not None:
         found = Leaks(evaluation, settings.leak_ngram, settings.leak_coverage, hashes)
-        leaks = found.find(
-            (number, asked(texts), texts["output"])
-            for number, texts in enumerate(tracked(whole, "looking for leaks", "rows"))
-            if _length(texts) <= settings.max_chars
-        )
+        leaks = found.find(looked_at())
+    else:
+        for _ in looked_at():
+            pass
+    alike = bands.alike()
+    columns = [rows[c].tolist() if c in rows else [None] * len(rows) for c in PLACE]
+
+    def place_of(number: int) -> Place:
+        place = Place.of({c: values[number] for c, values in zip(PLACE, columns, strict=True)})
+        return place._replace(own_id=None) if identities[number] in withdrawn else place
 
     def fault(number: int, texts: Mapping[str, str], identity: str) -> Reason | None:
         instruction, output = texts["instruction"], texts["output"]
@@ -134,23 +150,27 @@ def clean(
         if (leak := leaks.get(number)) is not None:
             return Reason("leaks", str(leak), leak.place)
         if (first := first_with.setdefault(identity, number)) != number:
-            said, kept_twin = f"exact duplicate of {places[first]}", near_to.get(first, first)
+            said, kept_twin = f"exact duplicate of {place_of(first)}", near_to.get(first, first)
             if kept_twin != first:
-                said += f", which is a near duplicate of {places[kept_twin]}"
-            return Reason("exact duplicate", said, places[kept_twin])
-        response = hashes.of(output)
-        words = np.concatenate([hashes.of(asked(texts)), response])
-        core = words if turns else np.concatenate([hashes.of(instruction), response])
-        if (first_like := near.find_or_add(number, words, core)) is not None:
+                said += f", which is a near duplicate of {place_of(kept_twin)}"
+            return Reason("exact duplicate", said, place_of(kept_twin))
+        first_like = None
+        if number in alike:
+            response = hashes.of(output)
+            words = np.concatenate([hashes.of(asked(texts)), response])
+            core = words if turns else np.concatenate([hashes.of(instruction), response])
+            first_like = near.find_or_add(number, words, core)
+        if first_like is not None:
             near_to[number] = first_like
-            twin = places[first_like]
+            twin = place_of(first_like)
             return Reason("near duplicate", f"near duplicate of {twin}", twin)
         if identity in withdrawn:
             return Reason("withdrawn", f"withdrawn by its id, {identity}")
         return None
 
-    for number, row in enumerate(tracked(records, "looking for duplicates", "rows")):
-        texts, identity, place = whole[number], identities[number], places[number]
+    told = tracked(_records(rows), "looking for duplicates", "rows", len(rows))
+    for number, row in enumerate(told):
+        texts, identity, place = normalized(row, *_TEXTS), identities[number], place_of(number)
         reason = fault(number, texts, identity)
         own = [texts[field] for field in _TEXTS]
         if reason is None:
@@ -165,6 +185,12 @@ def clean(
     if TURNS in frame and not turns_columns(frame):
         frame = frame.drop(columns=TURNS)
     return frame, quarantine(dropped, rejected)
+
+
+def _records(rows: pd.DataFrame) -> Iterator[dict[Any, Any]]:
+    """The rows as dicts, a few of them at a time: all would be as large as the texts."""
+    for start in range(0, len(rows), _BLOCK):
+        yield from rows.iloc[start : start + _BLOCK].to_dict("records")
 
 
 def _before(texts: Mapping[str, str]) -> list[str]:

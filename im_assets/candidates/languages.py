@@ -8,14 +8,13 @@ sure of. Where it is not, the language is undetermined, ``und``: short answers, 
 """
 
 from functools import cache
-from typing import Any
 
 import pandas as pd
 
+from im_assets.candidates.identifying import Identifier
 from im_assets.common.tracking import tracked
 
 LANGUAGE, CONFIDENCE = "language", "language_confidence"
-UNDETERMINED = "und"
 SURE = 0.5
 # Of each text: enough to tell, and no long listing or table outweighs what is said around it.
 READ = 1000
@@ -34,17 +33,12 @@ def with_language(examples: pd.DataFrame) -> pd.DataFrame:
     """
     identifier = _identifier()
     texts = zip(examples["instruction"], examples["input"], examples["output"], strict=True)
-    found = [
-        identifier.classify("\n".join(text[:READ] for text in parts))
-        for parts in tracked(texts, "telling languages", "examples", len(examples))
-    ]
+    told = tracked(texts, "telling languages", "examples", len(examples))
+    found = list(identifier.classify("\n".join(text[:READ] for text in parts) for parts in told))
     return examples.assign(
         **{
             LANGUAGE: pd.Series([code for code, _ in found], examples.index, dtype="string"),
-            # Rounded: the last digits differ by machine, and are no other content.
-            CONFIDENCE: pd.Series(
-                [round(sure, 2) for _, sure in found], examples.index, dtype="float64"
-            ),
+            CONFIDENCE: pd.Series([sure for _, sure in found], examples.index, dtype="float64"),
         }
     )
 
@@ -58,9 +52,10 @@ def by_source(examples: pd.DataFrame) -> dict[str, dict[str, int]]:
 
 
 @cache
-def _identifier() -> Any:
+def _identifier() -> Identifier:
     from py3langid.langid import MODEL_FILE, LanguageIdentifier
 
     found = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True, min_confidence=SURE)
     found.set_languages([code for code in found.labels if len(code) == 2 or code == "zxx"])
-    return found
+    # Rounded: the last digits differ by machine, and are no other content.
+    return Identifier(found, digits=2)

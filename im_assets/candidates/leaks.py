@@ -139,10 +139,10 @@ class Leaks:
         mine = np.unique(ngrams_at(words, self._n))
         first = np.searchsorted(self._grams, mine, "left")
         last = np.searchsorted(self._grams, mine, "right")
-        hits = [np.arange(a, b) for a, b in zip(first, last, strict=True) if a < b]
-        if not hits:
+        hits = np.flatnonzero(first < last)
+        if not len(hits):
             return
-        places = np.concatenate(hits)
+        places = np.concatenate([np.arange(first[hit], last[hit]) for hit in hits])
         for owner in np.unique(self._owner[places]):
             at = places[self._owner[places] == owner]
             yield _Shared(

@@ -5,11 +5,16 @@ chapter 3). The search sees each text once and in order, so its cost grows linea
 and its result depends only on the texts and their order. A pair above the threshold is found with a
 probability that rises steeply with its similarity; a pair below it is never reported, because every
 proposal is checked.
+
+Most texts share no band of their sketch with any other, and need no place in an index: `Bands`
+finds the others first, by a sort, so that the index holds these alone.
 """
+
+from typing import Any
 
 import numpy as np
 
-from im_assets.candidates.ngrams import Hashes, ngrams
+from im_assets.candidates.ngrams import MULTIPLIER, Hashes, ngrams, ngrams_at
 
 SHINGLE = 5
 _SKETCH = 128
@@ -17,6 +22,7 @@ _SKETCH = 128
 # pairs of such a crowd would be quadratic. A text is compared with so many look-alikes at most, the
 # earliest, and one that has as many is kept but not indexed.
 _CROWD = 64
+_BLOCK = 4096  # sketches hashed at once
 
 
 class NearDuplicates:
@@ -37,6 +43,11 @@ class NearDuplicates:
         # would use a single band, which misses pairs at the threshold and which MinHashLSH refuses.
         self._index = MinHashLSH(min(similarity, 0.95), _SKETCH, weights=(0.1, 0.9))
         self._indexed: dict[int, tuple[Hashes, Hashes]] = {}
+
+    @property
+    def bands(self) -> "Bands":
+        """What tells beforehand which texts have to be looked for in this index."""
+        return Bands(self._empty.copy(), self._index.b, self._index.r)
 
     def find_or_add(self, key: int, words: Hashes, core: Hashes) -> int | None:
         """The smallest key whose text resembles this one; if none does, index the text: None.
@@ -64,6 +75,51 @@ class NearDuplicates:
             self._index.insert(key, sketch)
             self._indexed[key] = shingles, core
         return None
+
+
+class Bands:
+    """The bands of many texts' sketches, each as one hash: 8 bytes a band and text."""
+
+    def __init__(self, sketch: Any, bands: int, rows: int) -> None:
+        self._sketch, self._bands, self._rows = sketch, bands, rows
+        self._keys: list[int] = []
+        self._waiting: list[np.ndarray] = []
+        self._hashes: list[np.ndarray] = []
+
+    def add(self, key: int, words: Hashes) -> None:
+        """Add a text (see ``NearDuplicates.find_or_add``); any further ones only cost time."""
+        shingles = ngrams_at(words, SHINGLE)
+        if not len(shingles):
+            return
+        self._sketch.clear()
+        self._sketch.update_batch((shingles >> np.uint64(32)).tolist())
+        self._keys.append(key)
+        self._waiting.append(self._sketch.hashvalues)
+        if len(self._waiting) == _BLOCK:
+            self._hash()
+
+    def alike(self) -> set[int]:
+        """The keys of those texts that share a band with another: all that an index could find."""
+        self._hash()
+        if not self._hashes:
+            return set()
+        hashes = np.concatenate(self._hashes)
+        shared = np.zeros(len(hashes), dtype=bool)
+        for band in hashes.T:
+            order = np.argsort(band)
+            same = np.flatnonzero(band[order[1:]] == band[order[:-1]])
+            shared[order[same]] = shared[order[same + 1]] = True
+        return set(np.array(self._keys)[shared].tolist())
+
+    def _hash(self) -> None:
+        if self._waiting:
+            values = np.array(self._waiting, dtype=np.uint64)[:, : self._bands * self._rows]
+            values = values.reshape(len(values), self._bands, self._rows)
+            total = np.zeros(values.shape[:2], dtype=np.uint64)
+            for row in range(self._rows):  # wraps: modulus 2**64
+                total = total * np.uint64(MULTIPLIER) + values[:, :, row] + np.uint64(1)
+            self._hashes.append(total)
+            self._waiting = []
 
 
 def _jaccard(a: Hashes, b: Hashes) -> float:

@@ -16,11 +16,16 @@ from im_assets.common.words import words_of
 
 Hashes = npt.NDArray[np.uint64]
 
-_MULTIPLIER = 0x9E3779B97F4A7C15  # odd, so that no word's hash loses bits
+MULTIPLIER = 0x9E3779B97F4A7C15  # odd, so that no word's hash loses bits
 
 
 class WordHashes(dict[str, int]):
     """Hashes words, remembering each; one instance serves a whole pool."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        # A row's texts are asked for by several tests, one after the other.
+        self._last: dict[str, Hashes] = {}
 
     def __missing__(self, word: str) -> int:
         digest = hashlib.blake2b(word.encode(), digest_size=8).digest()
@@ -29,7 +34,12 @@ class WordHashes(dict[str, int]):
 
     def of(self, text: str) -> Hashes:
         """The hashes of a text's words, in order, shape (words,)."""
-        return np.array([self[word] for word in words_of(text)], dtype=np.uint64)
+        if (known := self._last.get(text)) is None:
+            known = np.array([self[word] for word in words_of(text)], dtype=np.uint64)
+            if len(self._last) == 8:
+                self._last.clear()
+            self._last[text] = known
+        return known
 
 
 def ngrams(words: Hashes, n: int) -> Hashes:
@@ -44,5 +54,5 @@ def ngrams_at(words: Hashes, n: int) -> Hashes:
         return np.empty(0, dtype=np.uint64)
     total = np.zeros(count, dtype=np.uint64)
     for offset in range(n):  # integer arithmetic of numpy wraps, which is the modulus 2**64
-        total = total * np.uint64(_MULTIPLIER) + words[offset : offset + count]
+        total = total * np.uint64(MULTIPLIER) + words[offset : offset + count]
     return total

@@ -26,8 +26,8 @@ from im_assets.experiments.measures import (
 )
 from im_assets.rule.target import Target
 from im_assets.scoring.batch import Models
+from im_assets.scoring.embeddings import embeddings_of
 from im_assets.scoring.registry import Indicator
-from im_assets.scoring.scorer import embeddings_of
 from im_resources.gpu import GpuResource
 from im_resources.judge import judge_fingerprint
 from im_resources.study import Study, fingerprint

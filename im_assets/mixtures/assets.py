@@ -5,7 +5,7 @@ import dagster as dg
 import numpy as np
 import pandas as pd
 
-from im_assets.candidates.versions import HISTORY, current_version
+from im_assets.candidates.versions import HISTORY, KEY, current_version
 from im_assets.common.presentation import presentation, preview, table
 from im_assets.experiments.assets import definitions_of
 from im_assets.mixtures.design import (
@@ -22,6 +22,7 @@ from im_resources.study import Study
 from im_resources.warehouse import Warehouse
 
 RANDOM_DRAWS = 200
+POOL = {"candidate_datasets": dg.AssetIn(metadata={"columns": KEY})}  # no text of it is read
 SEEDS = {
     "seed": ("text", "Partition key"),
     "version": ("bigint", "The version of the candidate pool that the mixture is drawn from"),
@@ -33,7 +34,7 @@ SEEDS = {
 
 # No `reads`: more seeds are no change of those there are. A setting that an asset reads counts in
 # the code versions of all that follows.
-@dg.asset(**presentation("mixtures", {"python", "duckdb"}, SEEDS))
+@dg.asset(ins=POOL, **presentation("mixtures", {"python", "duckdb"}, SEEDS))
 def mixture_seeds(
     context: dg.AssetExecutionContext,
     candidate_datasets: pd.DataFrame,
@@ -65,7 +66,8 @@ def mixture_seeds(
 
 
 @dg.asset(
-    **presentation("mixtures", {"python", "duckdb"}, reads=("mixtures", "scoring.indicators"))
+    ins=POOL,
+    **presentation("mixtures", {"python", "duckdb"}, reads=("mixtures", "scoring.indicators")),
 )
 def seed_design(
     context: dg.AssetExecutionContext,

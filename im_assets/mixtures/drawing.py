@@ -5,11 +5,16 @@ examples. All randomness is SHA-256 of the seed and a name: the same seed gives 
 every platform and library version, whatever the order of the rows.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
+import duckdb
 import pandas as pd
+import pyarrow as pa
 
-from im_assets.common.digests import digest, uniform
+from im_assets.common.digests import uniform
+from im_resources.warehouse import SQL
+
+DRAW = (SQL / "draw_mixture.sql").read_text(encoding="utf-8")
 
 
 class MixtureError(ValueError):
@@ -17,37 +22,51 @@ class MixtureError(ValueError):
 
 
 def draw_mixture(candidates: pd.DataFrame, seed: int, size: int) -> pd.DataFrame:
-    """Draw one mixture.
+    """Draw one mixture (see ``draw_mixtures``)."""
+    [(_, mixture)] = draw_mixtures(candidates, [seed], size)
+    return mixture
+
+
+def draw_mixtures(
+    candidates: pd.DataFrame, seeds: Iterable[int], size: int
+) -> Iterator[tuple[int, pd.DataFrame]]:
+    """Draw the mixture of each seed.
+
+    Of each source, the examples of least SHA-256 of seed and example_id (``digest``), found by
+    DuckDB: that is one hash an example and seed, and no sort.
 
     Args:
         candidates: columns example_id, source; each example_id once.
-        seed: the mixture's key.
-        size: examples in the mixture.
+        seeds: the mixtures' keys.
+        size: examples in a mixture.
 
-    Returns:
-        Columns position (0 …), example_id, source, share (r_i / Σr of the example's source).
+    Yields:
+        The seed, and columns position (0 …), example_id, source, share (r_i / Σr of the example's
+        source).
 
     Raises:
         MixtureError: the sources together hold fewer than ``size`` examples.
     """
     counts = candidates["source"].value_counts().sort_index()
     held = {str(source): int(count) for source, count in counts.items()}
-    weights = {source: uniform(seed, source) for source in held}
-    sizes = allocate(weights, held, size)
-    ranked = candidates[["example_id", "source"]].assign(
-        rank=[digest(seed, example_id) for example_id in candidates["example_id"]]
-    )
-    ranked = ranked.sort_values(["source", "rank"])
-    chosen = ranked[ranked.groupby("source").cumcount() < ranked["source"].map(sizes)]
-    total = sum(weights.values())
-    return pd.DataFrame(
-        {
-            "position": range(size),
-            "example_id": chosen["example_id"].to_numpy(),
-            "source": chosen["source"].to_numpy(),
-            "share": chosen["source"].map(weights).to_numpy() / total,
-        }
-    )
+    pool = pa.table({c: pa.array(candidates[c], pa.string()) for c in ("example_id", "source")})
+    with duckdb.connect() as connection:
+        connection.register("candidates", pool)
+        for seed in seeds:
+            weights = {source: uniform(seed, source) for source in held}
+            sizes = allocate(weights, held, size)
+            most = max(1, *sizes.values())
+            found = connection.execute(DRAW, {"seed": str(seed), "most": most}).fetchall()
+            ranked = dict(found)
+            total = sum(weights.values())
+            members = [
+                (example_id, source, weights[source] / total)
+                for source in sorted(held)
+                for example_id in ranked.get(source, ())[: sizes[source]]
+            ]
+            mixture = pd.DataFrame(members, columns=["example_id", "source", "share"])
+            mixture.insert(0, "position", range(size))
+            yield seed, mixture
 
 
 def allocate(weights: Mapping[str, float], held: Mapping[str, int], size: int) -> dict[str, int]:

@@ -11,7 +11,7 @@ import pandas as pd
 from im_assets.candidates.versions import HISTORY, current_version, held_in, origin
 from im_assets.experiments.experiment import Drawing, Experiment, seed_key, seed_of
 from im_assets.experiments.measures import rows_read
-from im_assets.mixtures.drawing import draw_mixture
+from im_assets.mixtures.drawing import draw_mixtures
 from im_resources.study import Study
 
 SERIES = "mixture_seeds"
@@ -56,6 +56,13 @@ def draw(keys: Sequence[str], drawing: Drawing) -> Iterator[tuple[str, pd.DataFr
     newest = current_version(history)
     versions = {key: int(series.get(key, newest)) for key in keys}
     pools = {version: held_in(history, version) for version in set(versions.values())}
+    size = drawing.study.mixtures.size
+    drawn = {
+        version: draw_mixtures(
+            pool, [seed_of(k) for k, v in versions.items() if v == version], size
+        )
+        for version, pool in pools.items()
+    }
     for key, version in versions.items():
-        mixture = draw_mixture(pools[version], seed_of(key), drawing.study.mixtures.size)
+        _, mixture = next(drawn[version])
         yield key, mixture[["example_id", "source", "share"]].assign(pool_version=version)

@@ -16,7 +16,7 @@ from im_assets.candidates.versions import changes, current_version, held_in
 from im_assets.common.tracking import tracked
 from im_assets.experiments.experiment import seed_key, seed_of
 from im_assets.mixtures.design import d_optimal, expected_indicators, principal_directions
-from im_assets.mixtures.drawing import draw_mixture
+from im_assets.mixtures.drawing import draw_mixtures
 
 COLUMNS = ["seed", "version", "refit", "retired", "as_of"]
 
@@ -77,8 +77,10 @@ def _retired(versions: Mapping[str, int], history: pd.DataFrame, size: int) -> s
         if set(pool["example_id"]) <= newest:
             continue
         mine = [key for key, drawn_from in versions.items() if drawn_from == version]
-        for key in tracked(mine, f"drawing from version {version} again", "mixtures"):
-            if not set(draw_mixture(pool, seed_of(key), size)["example_id"]) <= newest:
+        drawn = draw_mixtures(pool, map(seed_of, mine), size)
+        told = tracked(drawn, f"drawing from version {version} again", "mixtures", len(mine))
+        for key, (_, mixture) in zip(mine, told, strict=True):
+            if not set(mixture["example_id"]) <= newest:
                 found.add(key)
     return found
 

@@ -11,7 +11,7 @@ from im_assets.common.progress import Progress
 from im_assets.scoring.batch import Models
 from im_assets.scoring.cuts import cuts_of
 from im_assets.scoring.registry import chosen, reads_tokens
-from im_assets.scoring.scorer import score_missing
+from im_assets.scoring.scorer import Load, score_missing
 from im_resources.gpu import GpuResource
 from im_resources.study import Study
 from im_resources.warehouse import Warehouse
@@ -38,7 +38,10 @@ def example_scores_asset(study: Study) -> dg.AssetsDefinition:
         name="example_scores",
         description="Indicators of the candidates that some mixture drew (`score: members`) or of "
         "the whole pool (`score: all`). Only what is not in the score cache yet is computed.",
-        ins={"mixed_samples": dg.AssetIn("mixed_samples")} if members else {},
+        ins={
+            "candidate_datasets": _examples("candidate_datasets", study),
+            **({"mixed_samples": dg.AssetIn("mixed_samples")} if members else {}),
+        },
         **presentation(
             "scoring", {"pytorch", "duckdb"}, COLUMNS, reads=("scoring.score", *MODELS), gpu=True
         ),
@@ -55,18 +58,18 @@ def example_scores_asset(study: Study) -> dg.AssetsDefinition:
         if members:
             drawn = set(tables["mixed_samples"]["example_id"])
             examples = examples[examples["example_id"].isin(drawn)]
-        return _score(context, examples, study, gpu, warehouse)
+        return _score(context, examples, "candidate_datasets", study, gpu, warehouse)
 
     return example_scores
 
 
-def pool_scores_asset(pool: str) -> dg.AssetsDefinition:
+def pool_scores_asset(pool: str, study: Study) -> dg.AssetsDefinition:
     """The asset ``<pool>_scores``."""
 
     @dg.asset(
         name=f"{pool}_scores",
         description="Indicators of every example of the unseen pool.",
-        ins={"examples": dg.AssetIn(f"{pool}_dataset")},
+        ins={"examples": _examples(f"{pool}_dataset", study)},
         **presentation("scoring", {"pytorch", "duckdb"}, COLUMNS, reads=MODELS, gpu=True),
     )
     def pool_scores(
@@ -76,14 +79,30 @@ def pool_scores_asset(pool: str) -> dg.AssetsDefinition:
         gpu: GpuResource,
         warehouse: dg.ResourceParam[Warehouse],
     ) -> dg.Output[pd.DataFrame]:
-        return _score(context, examples, study, gpu, warehouse)
+        return _score(context, examples, f"{pool}_dataset", study, gpu, warehouse)
 
     return pool_scores
+
+
+def _examples(asset: str, study: Study) -> dg.AssetIn:
+    """A table of examples without the texts, which are read of those alone that are scored; whole
+    where an indicator is not computed from them but read beside them."""
+    whole = not all(indicator.backend.cached for indicator in chosen(study.scoring))
+    return dg.AssetIn(asset, metadata={} if whole else {"columns": ["example_id", "source"]})
+
+
+def _texts(asset: str, warehouse: Warehouse) -> Load:
+    def load(ids: list[str]) -> pd.DataFrame:
+        rows = warehouse.read_table(asset, where={"example_id": ids})
+        return rows.set_index("example_id", drop=False).loc[ids].reset_index(drop=True)
+
+    return load
 
 
 def _score(
     context: dg.AssetExecutionContext,
     examples: pd.DataFrame,
+    asset: str,
     study: Study,
     gpu: GpuResource,
     warehouse: Warehouse,
@@ -98,8 +117,9 @@ def _score(
         progress.advance(done)
 
     models = Models.of(study, gpu)
-    scores, new = score_missing(examples, indicators, models, warehouse, on_chunk)
-    summary = scores.groupby("indicator")["value"].describe().reset_index()
+    load = None if "output" in examples else _texts(asset, warehouse)
+    scores, new = score_missing(examples, indicators, models, warehouse, on_chunk, load)
+    summary = scores.groupby("indicator", observed=True)["value"].describe().reset_index()
     metadata: dict[str, Any] = {
         "examples": len(examples),
         "scored in this run": new,
@@ -108,7 +128,7 @@ def _score(
         "summary": preview(summary, rows=len(summary)),
     }
     if reads_tokens(study.scoring):
-        cuts = cuts_of(examples, models, warehouse)
+        cuts = cuts_of(examples, models, warehouse, load)
         cuts = cuts.assign(partition="", source=examples["source"].to_numpy())
         metadata |= recorded(context, cuts, study, warehouse).get("", {})
     return table(scores, metadata)
@@ -119,7 +139,7 @@ def definitions(study: Study) -> dg.Definitions:
     chosen(study.scoring)
     candidates = [] if study.fits_nothing else [example_scores_asset(study)]
     return dg.Definitions(
-        assets=[*candidates, *map(pool_scores_asset, study.pools)],
+        assets=[*candidates, *(pool_scores_asset(pool, study) for pool in study.pools)],
         # What candidates lose is checked where they are trained on.
         asset_checks=[cuts_check(f"{pool}_scores") for pool in study.pools]
         if reads_tokens(study.scoring)

@@ -1,12 +1,14 @@
 """What `models.max_length` cuts of each example, counted once: when the base model's pass makes its
 tokens, or here where that is not needed any more (its scores are in the cache) or comes later."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
 
 from im_assets.scoring.batch import Models
+from im_assets.scoring.cached import placed
 from im_resources.language_model.template_registry import learned_key
 from im_resources.study import fingerprint
 from im_resources.warehouse import Warehouse
@@ -35,12 +37,18 @@ def cut_rows(ids: pd.Series, encoded: Sequence["Encoded"], models: Models) -> pd
     return rows
 
 
-def cuts_of(examples: pd.DataFrame, models: Models, warehouse: Warehouse) -> pd.DataFrame:
+def cuts_of(
+    examples: pd.DataFrame,
+    models: Models,
+    warehouse: Warehouse,
+    load: Callable[[list[str]], pd.DataFrame] | None = None,
+) -> pd.DataFrame:
     """What is cut of each example.
 
     Args:
         examples: columns example_id, instruction, input, output, and turns where some are
             conversations; each example_id once.
+        load: gives the rows of some example_ids, where ``examples`` has no texts.
 
     Returns:
         example_id and the counts (``im_resources.language_model.cuts.COUNTS``) of exactly these
@@ -50,16 +58,24 @@ def cuts_of(examples: pd.DataFrame, models: Models, warehouse: Warehouse) -> pd.
     from im_resources.language_model.prompts import encode_examples
 
     key = {"fingerprint": cuts_fingerprint(models)}
-    known = warehouse.query("cuts_of.sql", key) if warehouse.has_table(CACHE) else None
-    missing = examples
-    if known is not None:
-        missing = examples[~examples["example_id"].isin(known["example_id"])]
-    parts = [] if known is None else [known]
+    ids, parts, there = (
+        examples["example_id"].reset_index(drop=True),
+        [],
+        np.zeros(len(examples), bool),
+    )
+    if warehouse.has_table(CACHE):
+        known = warehouse.query("cuts_of.sql", key, {"wanted": placed(ids)})
+        there[known["place"].to_numpy()] = True
+        parts.append(known.set_index("place"))
+    missing = ids[~there]
+    texts = load(list(missing)) if load and len(missing) else examples[~there]
     for start in range(0, len(missing), CHUNK):
-        part = missing.iloc[start : start + CHUNK]
+        part = texts.iloc[start : start + CHUNK]
         encoded = encode_examples(models.tokenizer, models.study.models, part)
         rows = cut_rows(part["example_id"], encoded, models)
         warehouse.append(CACHE, rows, key=KEY)
-        parts.append(rows)
-    found = pd.concat(parts, ignore_index=True).drop(columns="fingerprint")
-    return examples[["example_id"]].merge(found, on="example_id", validate="1:1")
+        rows.index = missing.index[start : start + CHUNK]
+        parts.append(rows.drop(columns=KEY))
+    found = pd.concat(parts).sort_index()
+    found.insert(0, "example_id", ids)
+    return found

@@ -4,13 +4,14 @@ Scores go to the warehouse's ``score_cache`` chunk by chunk, so that a killed ru
 chunk; embeddings go to ``embedding_cache``. Both are keyed by content hash and backend fingerprint.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 
 from im_assets.scoring.batch import Models, ScoringBatch
+from im_assets.scoring.cached import cached_scores, embedded, long_scores
 from im_assets.scoring.cuts import CACHE as CUTS
 from im_assets.scoring.cuts import KEY as CUTS_KEY
 from im_assets.scoring.cuts import cut_rows
@@ -23,6 +24,7 @@ from im_resources.warehouse import Warehouse
 
 KEY = ["example_id", "indicator", "fingerprint"]
 OnChunk = Callable[[int, int], None]
+Load = Callable[[list[str]], pd.DataFrame]
 
 
 def score_missing(
@@ -31,6 +33,7 @@ def score_missing(
     models: Models,
     warehouse: Warehouse,
     on_chunk: OnChunk | None = None,
+    load: Load | None = None,
 ) -> tuple[pd.DataFrame, int]:
     """Complete the caches for ``examples`` and return their scores.
 
@@ -38,26 +41,32 @@ def score_missing(
         examples: columns example_id, instruction, input, output, and turns where some are
             conversations; each example_id once.
         on_chunk: called with (examples done, examples to do) after each chunk.
+        load: gives the rows of some example_ids, where ``examples`` has no texts: none is read that
+            is not scored.
 
     Returns:
-        Long scores of exactly these examples (example_id, indicator, backend, fingerprint, value),
-        and how many examples had to be scored. Set-level indicators only have their embeddings
-        cached (see ``embeddings_of``).
+        Long scores of exactly these examples (example_id, indicator, backend, fingerprint, value;
+        texts as categories), and how many examples had to be scored. Set-level indicators only
+        have their embeddings cached (see ``embeddings``).
     """
     keys = {i.name: i.fingerprint(models) for i in indicators}
     single = [i for i in indicators if i.backend.scope == "example"]
     per_example = [i for i in single if i.backend.cached]
-    read = [_read(i, examples, models) for i in single if not i.backend.cached]
-    cached = _cached_scores(warehouse, keys)
-    embedded = _embedded(warehouse, models) if _needs_embeddings(indicators) else None
-    wanted = _wanted(examples["example_id"], cached, embedded, per_example)
+    read = [i for i in single if not i.backend.cached]
+    ids, own = examples["example_id"], {i.name: keys[i.name] for i in per_example}
+    values = cached_scores(ids, own, warehouse)
+    unembedded = _unembedded(ids, indicators, models, warehouse)
+    wanted = _wanted(ids, values, unembedded, per_example)
     computed = sum(map(len, wanted.values()))
     count(found=len(examples) * len(per_example) - computed, computed=computed)
-    _score(examples, wanted, embedded, per_example, keys, models, warehouse, on_chunk)
-    scores = _cached_scores(warehouse, keys) if wanted else cached
-    mine = scores["example_id"].isin(set(examples["example_id"]))
-    whole = pd.concat([scores[mine], *read], ignore_index=True)
-    return whole.sort_values(KEY, ignore_index=True), len(wanted)
+    if wanted:
+        todo = examples[ids.isin(wanted)] if load is None else load(list(wanted))
+        _score(todo, wanted, unembedded, per_example, keys, models, warehouse, on_chunk)
+        values = cached_scores(ids, own, warehouse)
+    # Nothing has to be computed for these.
+    batch = ScoringBatch(examples.reset_index(drop=True), models)
+    values = np.column_stack([values, *(i.score(batch) for i in read)])
+    return long_scores(ids, values, [*per_example, *read], keys), len(wanted)
 
 
 def unscored(
@@ -68,31 +77,39 @@ def unscored(
 ) -> dict[str, tuple[str, ...]]:
     """What ``score_missing`` would compute: the missing indicators of each example that lacks one;
     none of one that lacks its embedding alone."""
-    keys = {i.name: i.fingerprint(models) for i in indicators}
     per_example = [i for i in indicators if i.backend.scope == "example" and i.backend.cached]
-    embedded = _embedded(warehouse, models) if _needs_embeddings(indicators) else None
-    return _wanted(example_ids, _cached_scores(warehouse, keys), embedded, per_example)
+    keys, ids = {i.name: i.fingerprint(models) for i in per_example}, list(example_ids)
+    values = cached_scores(ids, keys, warehouse)
+    return _wanted(ids, values, _unembedded(ids, indicators, models, warehouse), per_example)
 
 
 def _wanted(
     example_ids: Iterable[str],
-    cached: pd.DataFrame,
-    embedded: set[str] | None,
+    values: np.ndarray,
+    unembedded: set[str] | None,
     per_example: Sequence[Indicator],
 ) -> dict[str, tuple[str, ...]]:
-    done = set(zip(cached["example_id"], cached["indicator"], strict=True))
-    wanted: dict[str, tuple[str, ...]] = {}
-    for example_id in example_ids:
-        todo = tuple(i.name for i in per_example if (example_id, i.name) not in done)
-        if todo or (embedded is not None and example_id not in embedded):
-            wanted[example_id] = todo
-    return wanted
+    names = [i.name for i in per_example]
+    ids = np.array(list(example_ids), dtype=object)
+    lacking = np.isnan(values)
+    todo = lacking.any(axis=1) | pd.Series(ids).isin(unembedded or ()).to_numpy()
+    return {
+        example_id: tuple(name for name, lacks in zip(names, row, strict=True) if lacks)
+        for example_id, row in zip(ids[todo], lacking[todo].tolist(), strict=True)
+    }
 
 
-def _read(indicator: Indicator, examples: pd.DataFrame, models: Models) -> pd.DataFrame:
-    """Scores that are not cached, since nothing has to be computed for them."""
-    values = indicator.score(ScoringBatch(examples.reset_index(drop=True), models))
-    return _rows(indicator, examples["example_id"], values, indicator.fingerprint(models))
+def _unembedded(
+    example_ids: Collection[str],
+    indicators: Sequence[Indicator],
+    models: Models,
+    warehouse: Warehouse,
+) -> set[str] | None:
+    """The examples without an embedding; None where no indicator needs any."""
+    if all(i.backend.scope != "set" for i in indicators):
+        return None
+    there = embedded(example_ids, models, warehouse)
+    return set(np.array(list(example_ids), dtype=object)[~there])
 
 
 def _rows(indicator: Indicator, ids: pd.Series, values: np.ndarray, key: str) -> pd.DataFrame:
@@ -107,31 +124,16 @@ def _rows(indicator: Indicator, ids: pd.Series, values: np.ndarray, key: str) ->
     )
 
 
-def embeddings_of(example_ids: Sequence[str], models: Models, warehouse: Warehouse) -> np.ndarray:
-    """Cached embeddings, float32 [examples, dimensions], in the order of ``example_ids``.
-
-    Raises KeyError when one was never scored.
-    """
-    table = warehouse.query(
-        "SELECT example_id, embedding FROM embedding_cache WHERE fingerprint = $fingerprint",
-        {"fingerprint": models.fingerprint("embedding")},
-    ).set_index("example_id")["embedding"]
-    return np.stack(table.loc[list(example_ids)].to_list()).astype(np.float32)
-
-
 def _score(
-    examples: pd.DataFrame,
+    todo: pd.DataFrame,
     wanted: dict[str, tuple[str, ...]],
-    embedded: set[str] | None,
+    unembedded: set[str] | None,
     per_example: Sequence[Indicator],
     keys: dict[str, str],
     models: Models,
     warehouse: Warehouse,
     on_chunk: OnChunk | None,
 ) -> None:
-    if not wanted:
-        return
-    todo = examples[examples["example_id"].isin(wanted)]
     # Longest first and alike in length inside a chunk: little padding, and the time left is an
     # upper bound.
     size = todo["instruction"].str.len() + todo["input"].str.len() + todo["output"].str.len()
@@ -165,8 +167,8 @@ def _score(
                 stop_point()
                 values = i.score(passes.get(i.backend.layer, batch))
                 rows.append(_rows(i, batch.examples["example_id"], values, keys[i.name]))
-        if embedded is not None:
-            new = ~batch.examples["example_id"].isin(embedded).to_numpy()
+        if unembedded is not None:
+            new = batch.examples["example_id"].isin(unembedded).to_numpy()
             vectors = pd.DataFrame(
                 {
                     "example_id": batch.examples["example_id"][new],
@@ -187,25 +189,3 @@ def _score(
         finished += len(chunks[number][0])
         if on_chunk is not None:
             on_chunk(finished, len(todo))
-
-
-def _cached_scores(warehouse: Warehouse, keys: dict[str, str]) -> pd.DataFrame:
-    if not warehouse.has_table("score_cache"):
-        empty = pd.DataFrame(columns=["example_id", "indicator", "backend", "fingerprint", "value"])
-        return empty.astype(dict.fromkeys(empty.columns[:-1], "string") | {"value": "float64"})
-    rows = warehouse.query("scores_of.sql", {"fingerprints": sorted(set(keys.values()))})
-    return rows[rows["fingerprint"] == rows["indicator"].map(keys)]
-
-
-def _needs_embeddings(indicators: Sequence[Indicator]) -> bool:
-    return any(i.backend.scope == "set" for i in indicators)
-
-
-def _embedded(warehouse: Warehouse, models: Models) -> set[str]:
-    if not warehouse.has_table("embedding_cache"):
-        return set()
-    rows = warehouse.query(
-        "SELECT example_id FROM embedding_cache WHERE fingerprint = $fingerprint",
-        {"fingerprint": models.fingerprint("embedding")},
-    )
-    return set(rows["example_id"])

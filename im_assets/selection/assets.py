@@ -35,6 +35,7 @@ from im_resources.study import Study
 from im_resources.warehouse import Warehouse
 
 SELECTION_FILE = "selection.jsonl"
+SHOWN = 8  # examples of a preview
 COLUMNS = {
     "rank": ("bigint", "1 = first in the strategy's order"),
     "example_id": ("text", "Content hash of the example"),
@@ -74,12 +75,16 @@ def selection_asset(pool_name: str, study: Study) -> dg.AssetsDefinition:
         description="The examples of the unseen pool that the profile's strategy selects, with "
         f"rank, predicted {target.label} and every indicator; also exported as JSONL, in the "
         "shape of its source and ready to finetune on.",
-        ins={name: dg.AssetIn(name) for name in (*made_from, *["size_search"][: int(searched)])},
+        ins={
+            # Scores are long, and of few texts.
+            name: dg.AssetIn(name, metadata={"categories": name == made_from[1]})
+            for name in (*made_from, *["size_search"][: int(searched)])
+        },
         **presentation(
             "selection",
             {"python", "duckdb"},
             columns,
-            code_version="2",
+            code_version="3",
             reads=("selection", "mixtures.size", "scoring.indicators"),
         ),
     )
@@ -91,19 +96,18 @@ def selection_asset(pool_name: str, study: Study) -> dg.AssetsDefinition:
     ) -> dg.Output[pd.DataFrame]:
         settings = study.selection
         drawing = Drawing(tables, study, Models.of(study, gpu), warehouse)
-        pool = pool_of(pool_name, drawing)
+        pool = pool_of(pool_name, drawing, [settings])
         if isinstance(settings.size, str):  # "searched"
             size = chosen_size(tables["size_search"], pool.rule.id)
         else:
             size = resolve_size(settings.size, len(pool))
         positions = choose(settings, pool, size, seed=0)
-        whole = ranked_table(pool.examples, pool.indicators, pool.rule, range(len(pool)))
         selection = ranked_table(pool.examples, pool.indicators, pool.rule, positions.tolist())
         selection = selection.assign(strategy=settings.strategy, rule_id=pool.rule.id)
         path = selection_file(study, pool_name)
         write = FORMATS.get(study.data.unseen[pool_name].format, "format").write
         export_jsonl(selection, path, pool.rule.predicts.predicted_column, write)
-        return table(selection, _selection_metadata(pool, positions, whole, selection, study, path))
+        return table(selection, _selection_metadata(pool, positions, selection, study, path))
 
     return pool_selection
 
@@ -198,7 +202,6 @@ def chosen_size(trials: pd.DataFrame, rule_id: str) -> int:
 def _selection_metadata(
     pool: Pool,
     positions: np.ndarray,
-    whole: pd.DataFrame,
     selection: pd.DataFrame,
     study: Study,
     path: Path,
@@ -207,10 +210,10 @@ def _selection_metadata(
     predicted = target.predicted_column
     numbers = [predicted, *pool.indicators.columns]
     draws = study.selection.random_draws
+    whole = pool.indicators.assign(**{predicted: pool.rule.predict(pool.indicators)})
     compared = compare_with_random(whole, positions.tolist(), numbers, draws)
-    by_rule = whole.sort_values(
-        [predicted, "example_id"], ascending=[target.direction == "lower", True]
-    )
+    last = pool.ranked(target.sign * whole[predicted].to_numpy())[::-1][:SHOWN].tolist()
+    worst = ranked_table(pool.examples, pool.indicators, pool.rule, last)
     shown = ["rank", predicted, "instruction", "output", *PLACE]
     plot = distribution_figure(whole[predicted], selection[predicted], target)
     return {
@@ -222,8 +225,8 @@ def _selection_metadata(
         "study": study.label or study.name,
         "against random subsets of the same size": preview(compared, rows=len(compared)),
         "distribution": png_markdown(plot, f"predicted {target.label} of pool and selection"),
-        "best": preview(selection[shown], rows=8),
-        "worst of the pool by the rule": preview(by_rule[shown[1:]].iloc[::-1], rows=8),
+        "best": preview(selection[shown], rows=SHOWN),
+        "worst of the pool by the rule": preview(worst[shown[1:]], rows=SHOWN),
         "export": dg.MetadataValue.path(path),
         **set_properties(pool, positions, set_level(study.scoring)),
     }
@@ -238,14 +241,15 @@ def set_properties(
     """
     if not indicators:
         return {}
-    vectors = pool.embeddings()
     generator = np.random.Generator(np.random.PCG64(0))
     random = generator.choice(len(pool), len(positions), replace=False)
+    sets = {"the selection": positions, "a random set": random}
+    vectors = {name: pool.vectors(rows) for name, rows in sets.items()}
     found: dict[str, float | str] = {}
     for indicator in indicators:
-        for name, rows in (("the selection", positions), ("a random set", random)):
+        for name in sets:
             try:
-                value: float | str = indicator.of_set(vectors[rows])
+                value: float | str = indicator.of_set(vectors[name])
             except SetTooSmall as error:
                 value = str(error)
             found[f"{indicator.name} within {name}"] = value

@@ -64,7 +64,8 @@ def choose(
 
 def _check(order: np.ndarray, name: str, size: int, pool_size: int) -> None:
     whole = order.shape == (size,) and np.issubdtype(order.dtype, np.integer)
-    if not whole or len(set(order.tolist()) & set(range(pool_size))) != size:
+    inside = order[(order >= 0) & (order < pool_size)] if whole else order
+    if not whole or len(np.unique(inside)) != size:
         raise SelectionError(
             f"strategy {name!r} has to give {size} different positions of a pool of {pool_size}, "
             f"but gave {order.dtype} of shape {order.shape}"

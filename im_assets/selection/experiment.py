@@ -53,7 +53,7 @@ def size_key(size: int) -> str:
 def draw(keys: Sequence[str], drawing: Drawing) -> Iterator[tuple[str, pd.DataFrame]]:
     """The selection of each size."""
     settings = drawing.study.selection
-    pool = pool_of(drawing.study.pools[0], drawing)
+    pool = pool_of(drawing.study.pools[0], drawing, [settings])
     for size in measured_sizes(settings.search):
         if size_key(size) in keys:
             chosen = pool.examples.iloc[choose(settings, pool, size, seed=0)][["example_id"]]

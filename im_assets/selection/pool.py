@@ -1,23 +1,24 @@
 """The unseen pool as a selection strategy sees it: texts, indicators, embeddings and the rule."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from im_assets.experiments.experiment import Drawing
 from im_assets.experiments.points import values_fingerprint
 from im_assets.rule.document import load_rule
 from im_assets.rule.model import Rule
 from im_assets.rule.ready import set_size
-from im_assets.scoring.batch import Models
+from im_assets.scoring.embeddings import embeddings_of
 from im_assets.scoring.registry import chosen, set_level
-from im_assets.scoring.scorer import embeddings_of
+from im_assets.selection.registry import strategy_of
 from im_assets.selection.selecting import SelectionError
-from im_resources.study import Study, did_you_mean
-from im_resources.warehouse import Warehouse
+from im_resources.study import StrategySettings, Study, did_you_mean
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,8 @@ class Pool:
         embeddings: gives unit vectors, float32 [examples, dimensions]; read only when asked for.
         set_size: examples of the mixtures that the rule was fitted on.
         set_level: those of the indicators that are properties of a set.
+        some_embeddings: gives the vectors of some positions [rows, dimensions] without reading
+            all; default: from ``embeddings``.
     """
 
     examples: pd.DataFrame
@@ -41,6 +44,7 @@ class Pool:
     embeddings: Callable[[], np.ndarray]
     set_size: int
     set_level: frozenset[str] = frozenset()
+    some_embeddings: Callable[[np.ndarray], np.ndarray] | None = None
 
     def __len__(self) -> int:
         return len(self.examples)
@@ -57,12 +61,28 @@ class Pool:
 
     def ranked(self, values: np.ndarray) -> np.ndarray:
         """All positions by ``values`` [examples], lowest first; ties by example_id."""
-        ids = self.examples["example_id"].to_numpy(dtype=str)
-        return np.lexsort((ids, values))
+        return np.lexsort((self._by_id, values))
+
+    @cached_property
+    def _by_id(self) -> np.ndarray:
+        """The place of each example in the order of the ids, [examples]."""
+        order = pc.sort_indices(pa.array(self.examples["example_id"], pa.string())).to_numpy()
+        places = np.empty(len(order), dtype=np.int64)
+        places[order] = np.arange(len(order))
+        return places
+
+    def vectors(self, positions: np.ndarray) -> np.ndarray:
+        """The unit vectors of some positions, float32 [rows, dimensions]."""
+        if self.some_embeddings is not None:
+            return self.some_embeddings(positions)
+        return self.embeddings()[positions]
 
 
-def pool_of(name: str, drawing: Drawing) -> Pool:
+def pool_of(name: str, drawing: Drawing, strategies: Iterable[StrategySettings]) -> Pool:
     """An unseen pool of the study, from its dataset, its scores and the rule.
+
+    Args:
+        strategies: that will choose from it.
 
     Raises SelectionError when an example lacks a score, or when scores and rule are not of the same
     indicators: ranked by a rule of other indicators, the pool would look chosen and be chance.
@@ -72,7 +92,6 @@ def pool_of(name: str, drawing: Drawing) -> Pool:
     ids = dataset["example_id"].tolist()
     indicators = chosen(study.scoring)
     now = {i.name: i.fingerprint(models) for i in indicators}
-    scores = scores[scores["fingerprint"] == scores["indicator"].map(now)]
     rule = load_rule(drawing.tables["quality_rule"])
     if study.rule.source == "fitted" and rule.values_id not in (
         "",
@@ -83,44 +102,78 @@ def pool_of(name: str, drawing: Drawing) -> Pool:
             "profile's; materialize indicator_table and quality_rule first"
         )
     size = set_size(rule, study)
+    everything = cache(lambda: embeddings_of(ids, models, warehouse))
+
+    def some(positions: np.ndarray) -> np.ndarray:
+        if everything.cache_info().currsize:
+            return np.array(everything()[positions])
+        return embeddings_of([ids[position] for position in positions], models, warehouse)
+
     return Pool(
         examples=dataset.reset_index(drop=True),
-        indicators=pool_indicators(ids, scores, study, models, warehouse, size),
+        indicators=pool_indicators(
+            ids, scores, study, everything, size, now, read_by(rule, strategies)
+        ),
         rule=rule,
-        embeddings=cache(lambda: embeddings_of(ids, models, warehouse)),
+        embeddings=everything,
         set_size=size,
         set_level=frozenset(indicator.name for indicator in set_level(study.scoring)),
+        some_embeddings=some,
     )
+
+
+def read_by(rule: Rule, strategies: Iterable[StrategySettings]) -> frozenset[str] | None:
+    """The indicators that the rule or one of the strategies reads; None: any, since a plugin's
+    strategy reads what it likes."""
+    read = set(rule.indicators)
+    for settings in strategies:
+        found, options = strategy_of(settings)
+        if not found.choose.__module__.startswith("im_assets."):
+            return None
+        read |= {*found.needs, str(options.get("indicator"))}
+    return frozenset(read)
 
 
 def pool_indicators(
     ids: list[str],
     scores: pd.DataFrame,
     study: Study,
-    models: Models,
-    warehouse: Warehouse,
+    embeddings: Callable[[], np.ndarray],
     size: int | None = None,
+    versions: Mapping[str, str] | None = None,
+    read: Collection[str] | None = None,
 ) -> pd.DataFrame:
     """Every indicator of the examples ``ids``: index example_id, one column an indicator.
 
     A set-level indicator is what the example would have in a random mixture of ``size`` (default:
     the study's; see Indicator.expected), the scale on which the rule was fitted.
 
+    Args:
+        scores: example_id, indicator, value; and fingerprint, where ``versions`` are given.
+        embeddings: gives the examples' unit vectors [examples, dimensions], where they are needed.
+        versions: the fingerprint that counts, by the indicator's name; None: any.
+        read: the set-level indicators that somebody reads, which cost time; None: all.
+
     Raises SelectionError when an example lacks a score.
     """
-    wide = scores.pivot(index="example_id", columns="indicator", values="value").reindex(ids)
-    columns = {}
+    columns: dict[str, np.ndarray] = {}
+    order = pd.Index(ids, name="example_id")
     for indicator in chosen(study.scoring):
+        name = indicator.name
         if indicator.backend.scope == "example":
-            values = wide.get(indicator.name, pd.Series(np.nan, wide.index))
-            if lacking := int(values.isna().sum()):
+            mine = (scores["indicator"] == name).to_numpy()
+            if versions is not None:
+                mine &= (scores["fingerprint"] == versions[name]).to_numpy()
+            places = order.get_indexer(pd.Index(scores["example_id"].array[mine]).astype(object))
+            values = np.full(len(ids), np.nan)
+            values[places[places >= 0]] = scores["value"].to_numpy(dtype=float)[mine][places >= 0]
+            if lacking := int(np.isnan(values).sum()):
                 raise SelectionError(
-                    f"{indicator.name} is not scored, or was scored by another version of it, for "
+                    f"{name} is not scored, or was scored by another version of it, for "
                     f"{lacking} of the pool's {len(ids)} examples; materialize the pool's scores "
                     "again"
                 )
-            columns[indicator.name] = values.to_numpy()
-        else:
-            vectors = embeddings_of(ids, models, warehouse)
-            columns[indicator.name] = indicator.expected(vectors, size or study.mixtures.size)
-    return pd.DataFrame(columns, index=wide.index).astype(np.float64)
+            columns[name] = values
+        elif read is None or name in read:
+            columns[name] = indicator.expected(embeddings(), size or study.mixtures.size)
+    return pd.DataFrame(columns, index=order).astype(np.float64)

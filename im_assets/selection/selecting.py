@@ -40,9 +40,9 @@ def ranked_table(
         ValueError: an example lacks an indicator of the rule.
     """
     # A source's own column may have been read into an indicator of the same name.
-    texts = examples.drop(columns=examples.columns.intersection(indicators.columns))
-    texts = with_place(texts)
-    table = texts.iloc[list(positions)].merge(
+    texts = examples.iloc[list(positions)]
+    texts = texts.drop(columns=examples.columns.intersection(indicators.columns))
+    table = with_place(texts).merge(
         indicators, how="left", left_on="example_id", right_index=True, validate="1:1"
     )
     table = table.reset_index(drop=True)

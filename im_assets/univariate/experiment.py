@@ -44,6 +44,7 @@ def draw(keys: Sequence[str], drawing: Drawing) -> Iterator[tuple[str, pd.DataFr
     size, wanted = settings.size or study.mixtures.size, set(keys)
     for name in univariate_indicators(study):
         scores = example_scores[example_scores["indicator"] == name]
+        scores = scores.astype({"example_id": object})  # not as categories
         values = scores.set_index("example_id")["value"]
         for number, members in enumerate(draw_bins(values, settings.bins, size, name)):
             key = bin_key(name, number)

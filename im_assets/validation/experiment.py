@@ -53,7 +53,8 @@ def draw(keys: Sequence[str], drawing: Drawing) -> Iterator[tuple[str, pd.DataFr
     """The selection of each arm."""
     study = drawing.study
     settings = study.validation or ValidationSettings()
-    arms, pool = arms_of(settings), pool_of(study.pools[0], drawing)
+    arms, strategies = arms_of(settings), settings.strategies.values()
+    pool = pool_of(study.pools[0], drawing, strategies)
     predicted = pool.rule.predict(pool.indicators)
     for key in keys:
         places = members(arms[key], pool, settings, study.selection)

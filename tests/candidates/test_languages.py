@@ -1,9 +1,15 @@
 """The language of an example, by its texts, and how it is shown."""
 
+import json
+from itertools import pairwise
+
 import pandas as pd
 import pytest
+from py3langid.langid import MODEL_FILE, LanguageIdentifier
 
+from im_assets.candidates.identifying import Identifier
 from im_assets.candidates.languages import by_source, with_language
+from im_resources.study import PROJECT_ROOT
 
 TEXTS = {
     "en": ("Describe spring in a few words.", "Flowers open and the birds come back to the trees."),
@@ -31,6 +37,21 @@ def test_a_language_is_told(code: str) -> None:
 @pytest.mark.parametrize("texts", [("2 + 2", "", "4"), ("42", "", "17"), ("x", "", "y")])
 def test_what_cannot_be_told_is_undetermined_or_no_language(texts: tuple[str, str, str]) -> None:
     assert with_language(frame(texts))["language"].tolist()[0] in ("und", "zxx")
+
+
+def test_many_at_once_are_told_what_each_alone_is_told() -> None:
+    """Against py3langid itself, on real and odd texts, so many that there are several blocks."""
+    model = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True, min_confidence=0.5)
+    model.set_languages([code for code in model.labels if len(code) == 2 or code == "zxx"])
+    texts = [text for pair in TEXTS.values() for text in pair]
+    texts += ["", " ", "x", "2 + 2 = 4", "ВЕСНА", "\ud800x", "für (i = 0; i < 10)", "🙂"]
+    for path in sorted((PROJECT_ROOT / "sample_data").glob("*.jsonl")):
+        rows = map(json.loads, path.read_text(encoding="utf-8").splitlines())
+        texts += [" ".join(map(str, row.values())) for row in rows]
+    texts += [a[: len(a) // 2] + b[len(b) // 3 :] for a, b in pairwise(texts)]
+    found = list(Identifier(model, digits=2).classify(texts))
+    alone = [model.classify(text) for text in texts]
+    assert found == [(code, round(sure, 2)) for code, sure in alone]
 
 
 def test_a_long_listing_does_not_outweigh_what_is_said_around_it() -> None:

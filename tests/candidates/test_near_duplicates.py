@@ -48,3 +48,30 @@ def test_a_crowd_of_lookalikes_is_not_compared_pair_by_pair(
         words[draw.randrange(300)] = str(number)  # one word: about 0.97 alike
         index.find_or_add(number, *[hashes.of(" ".join(words))] * 2)
     assert 64 * 100 < compared <= 64 * 600  # all pairs: 179,700
+
+
+def test_what_shares_no_band_needs_no_index() -> None:
+    """The same are found as when every text is looked for: families of near and of less near
+    texts, copies, and short ones, among many that resemble nothing."""
+    hashes, draw = WordHashes(), random.Random(1)
+    texts: list[str] = []
+    for _ in range(1500):
+        words = [str(draw.random()) for _ in range(draw.choice([3, 5, 40, 90]))]
+        texts.append(" ".join(words))
+        while draw.random() < 0.4:
+            for _ in range(draw.randrange(4)):
+                words[draw.randrange(len(words))] = str(draw.random())
+            texts.append(" ".join(words))
+    draw.shuffle(texts)
+    whole, index = NearDuplicates(0.8), NearDuplicates(0.8)
+    bands = index.bands
+    for number, text in enumerate(texts):
+        bands.add(number, hashes.of(text))
+    alike = bands.alike()
+    expected = [whole.find_or_add(n, *[hashes.of(text)] * 2) for n, text in enumerate(texts)]
+    found = [
+        index.find_or_add(n, *[hashes.of(text)] * 2) if n in alike else None
+        for n, text in enumerate(texts)
+    ]
+    assert found == expected
+    assert 200 < sum(other is not None for other in found) < len(alike) < len(texts)

@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 
 from im_assets.scoring.batch import Models
+from im_assets.scoring.embeddings import embeddings_of
 from im_assets.scoring.registry import BACKENDS, indicator
-from im_assets.scoring.scorer import embeddings_of
 from im_resources.gpu import GpuResource
 from tests.registries import isolate
 from tests.study import Platform, write_profile

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import kstest
 
-from im_assets.common.digests import uniform
-from im_assets.mixtures.drawing import MixtureError, allocate, draw_mixture
+from im_assets.common.digests import digest, uniform
+from im_assets.mixtures.drawing import MixtureError, allocate, draw_mixture, draw_mixtures
 
 WEIGHT = st.floats(min_value=1e-6, max_value=1, exclude_max=True)
 SOURCES = st.dictionaries(
@@ -24,6 +24,25 @@ def pool(**held: int) -> pd.DataFrame:
         [(f"{source}{i}", source) for source, count in held.items() for i in range(count)],
         columns=["example_id", "source"],
     )
+
+
+@pytest.mark.parametrize("size", [1, 50, 900, 3000])
+def test_a_seed_draws_what_it_has_always_drawn(size: int) -> None:
+    """Against the hash and the order as they are defined, in plain Python: mixtures that were
+    finetuned on are drawn again when a study goes on."""
+    candidates = pool(careful=1500, ärger=900, terse=599, one=1)
+    counts = candidates["source"].value_counts().sort_index()
+    for seed, mixture in draw_mixtures(candidates, [0, 7, 123_456], size):
+        weights = {name: uniform(seed, name) for name in map(str, counts.index)}
+        sizes = allocate(weights, {str(k): int(v) for k, v in counts.items()}, size)
+        ranked = candidates.assign(rank=[digest(seed, i) for i in candidates["example_id"]])
+        ranked = ranked.sort_values(["source", "rank"])
+        chosen = ranked[ranked.groupby("source").cumcount() < ranked["source"].map(sizes)]
+        assert mixture["example_id"].tolist() == chosen["example_id"].tolist()
+        assert mixture["source"].tolist() == chosen["source"].tolist()
+        assert mixture["position"].tolist() == list(range(size))
+        shares = chosen["source"].map(weights).to_numpy() / sum(weights.values())
+        assert (mixture["share"].to_numpy() == shares).all()
 
 
 @given(SOURCES, st.data())

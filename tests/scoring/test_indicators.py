@@ -136,10 +136,42 @@ def test_expected_distance_is_that_of_random_subsets() -> None:
         total[members] += np.sort(apart[np.ix_(members, members)], axis=1)[:, neighbour]
         seen[members] += 1
     brute = total / seen
-    ours = expected_distance(vectors, size, neighbour, draws=1500)
+    ours = expected_distance(vectors, size, neighbour)
     # About 300 appearances each: a standard error near 0.01; a bias would shift the mean.
     np.testing.assert_allclose(ours, brute, atol=0.06)
     assert abs((ours - brute).mean()) < 0.004
+
+
+def uneven_vectors(count: int, seed: int) -> np.ndarray:
+    """Unit vectors of which some lie close together and others far apart."""
+    rng = np.random.default_rng(seed)
+    spread = rng.choice([0.1, 0.5, 2.0], count)[:, None]
+    vectors = rng.normal(size=(count, 6)) * spread + np.eye(6)[0]
+    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+
+
+def test_expected_distance_in_a_large_pool_is_that_within_a_sample_of_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Unbiased: over samples, and so over many pools, the mean is that of the whole pool; and each
+    example keeps about the place that it has."""
+    exact, sampled = [], []
+    for seed in range(20):
+        vectors = uneven_vectors(400, seed)
+        exact.append(expected_distance(vectors, 50, 6))
+        with monkeypatch.context() as patched:
+            patched.setattr("im_assets.scoring.indicators.nearest_neighbour.PAIRS", 400 * 100)
+            sampled.append(expected_distance(vectors, 50, 6))
+    assert np.mean(sampled) == pytest.approx(np.mean(exact), rel=0.005)
+    assert np.corrcoef(np.concatenate(sampled), np.concatenate(exact))[0, 1] > 0.8
+
+
+def test_expected_distance_is_the_same_from_memory_and_from_a_file(tmp_path: Path) -> None:
+    vectors = unit_vectors(500)
+    mapped = np.memmap(tmp_path / "vectors", np.float32, "w+", shape=vectors.shape)
+    mapped[:] = vectors
+    mapped.flush()
+    assert (expected_distance(mapped, 50, 6) == expected_distance(vectors, 50, 6)).all()
 
 
 def test_expected_distance_inside_a_pool_of_the_mixtures_size_is_exact() -> None:
@@ -162,7 +194,7 @@ def test_expected_distance_needs_memory_linear_in_the_pool() -> None:
     def peak(count: int) -> int:
         vectors = unit_vectors(count, dimensions=8)
         tracemalloc.start()
-        expected_distance(vectors, 50, 6, draws=1)
+        expected_distance(vectors, 50, 6)
         _, most = tracemalloc.get_traced_memory()
         tracemalloc.stop()
         return most

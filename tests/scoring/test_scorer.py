@@ -13,9 +13,10 @@ import pandas as pd
 import pytest
 
 from im_assets.scoring.batch import ScoringBatch
+from im_assets.scoring.embeddings import embeddings_of
 from im_assets.scoring.indicators.nearest_neighbour import nearest_neighbour
 from im_assets.scoring.registry import BACKENDS, IndicatorError, chosen, indicator
-from im_assets.scoring.scorer import embeddings_of, score_missing
+from im_assets.scoring.scorer import score_missing
 from im_resources.study import PROJECT_ROOT, ModelSource, Study
 from im_resources.warehouse import Warehouse
 from tests.killing import attacked

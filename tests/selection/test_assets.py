@@ -137,6 +137,24 @@ def test_the_asset_selects_exports_and_shows(make_study: Callable[..., Study]) -
     assert all(markdown(name) in table for name in ("predicted_log_loss", "len_out", "knn_2"))
 
 
+def test_neighbours_are_looked_for_where_something_reads_them(
+    make_study: Callable[..., Study],
+) -> None:
+    study = make_study(len_out="response_length", knn_2=KNN)
+    warehouse, _ = embed(study)
+    result = materialize(study, warehouse, rule(len_out=0.01))
+    selection = result.output_for_node("dolly_selection")
+    assert "knn_2" not in selection
+    assert list(selection["example_id"]) == [IDS[i] for i in np.argsort(LENGTHS)[:SIZE]]
+    [event] = result.asset_materializations_for_node("dolly_selection")
+    assert "knn_2 within the selection" in event.metadata
+    settings = {"strategy": "highest", "options": {"indicator": "knn_2"}, "size": SIZE}
+    own = SelectionSettings.model_validate(settings | {"random_draws": 50})
+    result = materialize(study.model_copy(update={"selection": own}), warehouse, rule(len_out=0.01))
+    found = result.output_for_node("dolly_selection")["knn_2"]
+    assert found.is_monotonic_decreasing
+
+
 def test_a_rule_without_indicators_fails_and_exports_nothing(
     make_study: Callable[..., Study],
 ) -> None:
@@ -148,21 +166,24 @@ def test_a_rule_without_indicators_fails_and_exports_nothing(
 
 def test_a_score_that_is_missing_is_named(make_study: Callable[..., Study]) -> None:
     study = make_study(len_out="response_length")
-    models, warehouse = models_of(study), Warehouse(study.warehouse)
+
+    def no_vectors() -> np.ndarray:
+        raise AssertionError("nothing reads them")
+
     with pytest.raises(
         SelectionError, match=r"len_out is not scored.* for 1 of the pool's 41 examples"
     ):
-        pool_indicators([*IDS, "new"], scores(len_out=LENGTHS), study, models, warehouse)
+        pool_indicators([*IDS, "new"], scores(len_out=LENGTHS), study, no_vectors)
     with pytest.raises(
         SelectionError, match=r"len_out is not scored.* for 40 of the pool's 40 examples"
     ):
-        pool_indicators(IDS, scores(other=LENGTHS), study, models, warehouse)
+        pool_indicators(IDS, scores(other=LENGTHS), study, no_vectors)
 
 
 def test_a_pool_can_be_ranked_by_its_neighbours_alone(make_study: Callable[..., Study]) -> None:
     study = make_study(knn_2=KNN)
-    warehouse, vectors = embed(study)
-    frame = pool_indicators(IDS, scores(), study, models_of(study), warehouse)
+    _, vectors = embed(study)
+    frame = pool_indicators(IDS, scores(), study, lambda: vectors)
     assert list(frame.index) == IDS
     expected = expected_distance(vectors, study.mixtures.size, 2)
     np.testing.assert_allclose(frame["knn_2"], expected, atol=1e-6)

@@ -7,15 +7,12 @@ import pandas as pd
 import pytest
 from scipy.spatial.distance import pdist
 
-from im_assets.scoring.batch import Models
 from im_assets.scoring.indicators.nearest_neighbour import expected_distance, nearest_neighbour
 from im_assets.scoring.registry import BACKENDS, IndicatorError, indicator, set_level
 from im_assets.selection.assets import set_properties
 from im_assets.selection.choosing import choose
 from im_assets.selection.pool import pool_indicators
-from im_resources.gpu import GpuResource
 from im_resources.study import ModelSource, ScoringSettings, StrategySettings, Study, load_study
-from im_resources.warehouse import Warehouse
 from tests.registries import isolate
 from tests.selection.pools import linear_rule, small_pool
 
@@ -50,21 +47,17 @@ def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Study:
     return demo.model_copy(update=changes)
 
 
-def embed(study: Study) -> tuple[Models, Warehouse, np.ndarray]:
-    """A warehouse whose embedding cache holds random unit vectors for the pool."""
+def embed() -> np.ndarray:
+    """Random unit vectors for the pool."""
     vectors = np.random.default_rng(0).normal(size=(POOL, 6)).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    warehouse, models = Warehouse(study.warehouse), Models.of(study, GpuResource(device="cpu"))
-    key = models.fingerprint("embedding")
-    frame = pd.DataFrame({"example_id": IDS, "fingerprint": key, "embedding": list(vectors)})
-    warehouse.append("embedding_cache", frame, key=["example_id", "fingerprint"])
-    return models, warehouse, vectors
+    return vectors
 
 
 def test_a_pools_example_has_what_it_would_have_in_a_random_set(study: Study) -> None:
-    models, warehouse, vectors = embed(study)
+    vectors = embed()
     empty = pd.DataFrame(columns=["example_id", "indicator", "value"])
-    frame = pool_indicators(IDS, empty, study, models, warehouse)
+    frame = pool_indicators(IDS, empty, study, lambda: vectors)
     assert list(frame.columns) == ["spread", "knn_2"]
     np.testing.assert_allclose(frame["knn_2"], expected_distance(vectors, SIZE, 2))
     generator = np.random.default_rng(1)

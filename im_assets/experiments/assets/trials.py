@@ -8,6 +8,7 @@ from typing import Any
 import dagster as dg
 import pandas as pd
 
+from im_assets.candidates.versions import KEY
 from im_assets.common.charts.drawing import png_markdown
 from im_assets.common.cuts import recorded, whole_sets
 from im_assets.common.partitions import record_partitions
@@ -106,7 +107,13 @@ def samples_asset(experiment: Experiment) -> dg.AssetsDefinition:
         name=experiment.samples,
         description=experiment.description,
         partitions_def=experiment.partitions,
-        ins={name: dg.AssetIn(name) for name in experiment.made_from},
+        ins={
+            # Long, and of few texts.
+            name: dg.AssetIn(
+                name, metadata={"categories": True} if name == experiment.scores else {}
+            )
+            for name in experiment.made_from
+        },
         check_specs=[completeness_spec(experiment)],
         **presentation(
             experiment.group or experiment.name,
@@ -149,6 +156,14 @@ def samples_asset(experiment: Experiment) -> dg.AssetsDefinition:
         yield table(pd.concat(drawn, ignore_index=True), version=version)
 
     return samples_of
+
+
+def _read(name: str, experiment: Experiment) -> dict[str, Any]:
+    """How a table that sets are drawn from is read: scores are long, and of few texts; of the pool
+    of a series, which is drawn from the pool's history, nothing but the key."""
+    if experiment.origin is not None and name == experiment.pool:
+        return {"columns": KEY}
+    return {"categories": name == experiment.scores}
 
 
 def adapters_asset(experiment: Experiment) -> dg.AssetsDefinition:

@@ -43,14 +43,15 @@ def set_aware(
     badness = _of_examples(pool)
     best = pool.ranked(badness)[: candidates * size]
     quality = _scaled(-badness[best])
-    vectors = pool.embeddings()
     # By example_id, so that the order of the pool's rows does not matter.
     canonical = pool.ranked(np.zeros(len(pool)))
     covered = min(len(pool), reference, max(2 * size, 2048))
     generator = np.random.Generator(np.random.PCG64(seed))
     sample = canonical[generator.choice(len(pool), covered, replace=False)]
     return best[
-        greedy_cover(quality, vectors[best], vectors[sample], size, weight, epsilon, seed + 1)
+        greedy_cover(
+            quality, pool.vectors(best), pool.vectors(sample), size, weight, epsilon, seed + 1
+        )
     ]
 
 
