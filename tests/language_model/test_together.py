@@ -84,7 +84,8 @@ def assert_equal(one: Result, other: Result, tolerance: float = 1e-5) -> None:
     assert one[0].losses == pytest.approx(other[0].losses, rel=tolerance)
     assert one[1].keys() == other[1].keys()
     for name, weight in one[1].items():
-        assert (weight - other[1][name]).norm() <= 10 * tolerance * other[1][name].norm(), name
+        # AdamW divides each gradient by its own size: of tiny ones, rounding becomes a step.
+        assert (weight - other[1][name]).norm() <= 20 * tolerance * other[1][name].norm(), name
 
 
 KINDS: dict[str, dict[str, Any]] = {
