@@ -85,7 +85,7 @@ def output_losses(
         on_batch: called after each batch with (batch, batches, tokens of the batch).
     """
     model.eval()
-    forward: _Forward = _Padded(model, encoded)
+    forward: Forward = Padded(model, encoded)
     replica = replica_of(model)  # the model itself goes on as it is
     try:
         attend_by_rows(replica, max((e.length for e in encoded), default=0))
@@ -97,7 +97,7 @@ def output_losses(
 
 
 def losses_of_each(
-    forward: "_Forward",
+    forward: "Forward",
     encoded: Sequence[Encoded],
     tokens_per_batch: int,
     layer: int | None = None,
@@ -111,7 +111,7 @@ def losses_of_each(
     nll = np.zeros((number, offset[-1]))
     pooled: np.ndarray | None = None
     room = max(1, tokens_per_batch // number)
-    plan = list(by_length(encoded, room, padded=isinstance(forward, _Padded)))
+    plan = list(by_length(encoded, room, padded=isinstance(forward, Padded)))
     with forward.reading(layer):
         for batch, items in enumerate(plan, 1):
             stop_point()
@@ -144,7 +144,7 @@ def learned_of(encoded: Encoded) -> list[Sequence[bool]]:
     return [[True] * len(output) for output in encoded.outputs]
 
 
-class _Forward(ABC):
+class Forward(ABC):
     """Passes instructions through one model, or through several that share their frozen layers."""
 
     def __init__(self, model: Any, encoded: Sequence[Encoded], models: int = 1) -> None:
@@ -177,7 +177,7 @@ class _Forward(ABC):
         return found.view(self.models, len(found) // self.models, *found.shape[1:])
 
 
-class _Padded(_Forward):
+class Padded(Forward):
     """Rows of like length in one rectangle."""
 
     def __call__(self, items: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor | None, int]:
@@ -187,7 +187,7 @@ class _Padded(_Forward):
         return self._of_each(losses), read, batch.tokens
 
 
-class Packing(_Forward):
+class Packing(Forward):
     """Rows end to end, through a model that attends by rows.
 
     Args:

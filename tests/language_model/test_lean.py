@@ -40,7 +40,11 @@ def outcome(model: Any) -> list[torch.Tensor]:
 
 @pytest.mark.parametrize(
     "config",
-    [LlamaConfig(**SHAPE), LlamaConfig(**SHAPE, num_key_value_heads=2), Qwen3Config(**SHAPE, num_key_value_heads=2)],
+    [
+        LlamaConfig(**SHAPE),
+        LlamaConfig(**SHAPE, num_key_value_heads=2),
+        Qwen3Config(**SHAPE, num_key_value_heads=2),
+    ],
     ids=["llama", "llama-gqa", "qwen3"],
 )
 def test_outputs_and_gradients_stay(config: PreTrainedConfig) -> None:
