@@ -95,8 +95,9 @@ def plain_losses(model: Any, rows: Sequence[Encoded], batch_size: int) -> list[f
         with torch.no_grad():
             moved = ids.to(model.device), mask.to(model.device)
             logits = model(input_ids=moved[0], attention_mask=moved[1]).logits[:, :-1].float()
+            flat_labels = labels[:, 1:].reshape(-1).to(model.device)
             losses = torch.nn.functional.cross_entropy(
-                logits.transpose(1, 2), labels[:, 1:].to(model.device), reduction="none"
-            )
+                logits.reshape(len(flat_labels), -1), flat_labels, reduction="none"
+            ).view(len(part), -1)
         found += losses.sum(1).tolist()
     return found
