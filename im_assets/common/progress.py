@@ -75,6 +75,13 @@ class Progress:
             self._report(done)
 
     @property
+    def rates(self) -> dict[str, float]:
+        """What was done a second, as metadata: nothing where nothing was."""
+        elapsed = max(time.monotonic() - self.start, 1e-9)
+        done = {"tokens/s": self.tokens, f"{self.unit}/s": self.done}
+        return {name: round(number / elapsed, 1) for name, number in done.items() if number}
+
+    @property
     def state(self) -> str:
         """What is done, without a rate."""
         return f"{self.label}: {self._count}"
@@ -93,7 +100,9 @@ class Progress:
             return
         left = None if self.total is None else elapsed * (self.total - done) / done
         rate = (
-            f"{self.tokens / elapsed:,.0f} tokens/s" if self.tokens else f"{done / elapsed:.1f}/s"
+            f"{self.tokens / elapsed:,.0f} tokens/s"
+            if self.tokens
+            else f"{done / elapsed:.1f} {self.unit}/s"
         )
         parts = [self._count, detail, rate, "" if left is None else f"{clock(left)} left"]
         line = f"{self.label}: " + " · ".join(part for part in parts if part)

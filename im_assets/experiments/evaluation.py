@@ -120,26 +120,32 @@ def evaluate_adapters(
     gpu: GpuResource,
     on_batch: OnBatch | None = None,
 ) -> Iterator[tuple[str, pd.DataFrame]]:
-    """Yield (partition, its losses) for every adapter folder, as they finish."""
-    from im_resources.language_model.finetuned import load_finetuned
-    from im_resources.language_model.losses import output_losses
+    """Yield (partition, its losses) for every adapter folder, as they finish.
+
+    Where the evaluation set is small, several adapters share their passes (``evaluating.py``).
+    """
+    from im_resources.language_model.evaluating import at_once, losses_under
     from im_resources.language_model.memory import enough_memory
     from im_resources.language_model.side_by_side import run_side_by_side
 
-    base = gpu.base_model(study)
-    encoded, most = (
-        encode_evaluation(rows, base.tokenizer, study),
-        study.evaluation.tokens_per_batch,
-    )
+    base, most = gpu.base_model(study), study.evaluation.tokens_per_batch
+    encoded = encode_evaluation(rows, base.tokenizer, study)
 
-    def one(partition: str) -> pd.DataFrame:
-        report = None if on_batch is None else lambda *done: on_batch(partition, *done)
-        with enough_memory(f"evaluating {partition}", {"evaluation.tokens_per_batch": most}):
-            model = load_finetuned(base, folders[partition])
-            losses = output_losses(model, encoded, most, on_batch=report)
-        return losses_frame(rows, losses)
+    def several(partitions: tuple[str, ...]) -> list[pd.DataFrame]:
+        def report(batch: int, batches: int, tokens: int) -> None:
+            if on_batch is not None:
+                for partition in partitions:
+                    on_batch(partition, batch, batches, tokens // len(partitions))
 
-    yield from run_side_by_side(one, list(folders), gpu)
+        doing = f"evaluating {', '.join(partitions)}"
+        with enough_memory(doing, {"evaluation.tokens_per_batch": most}):
+            found = losses_under(base, [folders[p] for p in partitions], encoded, most, report)
+        return [losses_frame(rows, losses) for losses in found]
+
+    names, number = list(folders), at_once(base, encoded, most)
+    groups = [tuple(names[k : k + number]) for k in range(0, len(names), number)]
+    for partitions, tables in run_side_by_side(several, groups, gpu):
+        yield from zip(partitions, tables, strict=True)
 
 
 def evaluated(

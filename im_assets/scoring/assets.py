@@ -123,6 +123,7 @@ def _score(
     metadata: dict[str, Any] = {
         "examples": len(examples),
         "scored in this run": new,
+        **progress.rates,
         "backends": {i.name: i.backend.name for i in indicators},
         "read of a conversation": {i.name: READ[i.backend.text] for i in indicators},
         "summary": preview(summary, rows=len(summary)),

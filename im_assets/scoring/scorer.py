@@ -140,7 +140,8 @@ def _score(
     size += [sum(len(t.content) for t in turns or ()) for turns in turns_in(todo)]
     todo = todo.iloc[np.argsort(-size.to_numpy(), kind="stable")]
     missing = todo["example_id"].map(wanted)
-    chunk = models.study.scoring.chunk
+    # No worker is without a chunk where there are few examples.
+    chunk = min(models.study.scoring.chunk, -(-len(todo) // models.gpu.workers))
     lower = {
         "scoring.tokens_per_batch": models.study.scoring.tokens_per_batch,
         "scoring.chunk": chunk,

@@ -1,5 +1,7 @@
 """From encoded instructions to padded tensors: few wasted tokens, each prompt computed once.
 
+For architectures that cannot be packed (``packing.py``), and for trainers of their own loop.
+
 Right padding under causal attention needs no mask. An instruction with several reference outputs is
 laid out as ``prompt, output 1, output 2, …`` in one row: every output continues the positions of
 the prompt and attends to the prompt and to itself only, so its loss equals that of a row of its own
@@ -91,18 +93,26 @@ def collate(items: Sequence[int], encoded: Sequence[Encoded], device: torch.devi
     )
 
 
-def by_length(encoded: Sequence[Encoded], tokens_per_batch: int) -> Iterator[list[int]]:
-    """Cut all items into batches of similar length, each at most ``tokens_per_batch`` when padded.
+def by_length(
+    encoded: Sequence[Encoded], tokens_per_batch: int, padded: bool = True
+) -> Iterator[list[int]]:
+    """Cut all items into batches of similar length, each at most ``tokens_per_batch``.
 
     An item longer than that is a batch of its own. Longest first, so that memory peaks early.
+
+    Args:
+        padded: every item of a batch counts as many tokens as its longest.
     """
     order = sorted(range(len(encoded)), key=lambda i: (-encoded[i].length, i))
     batch: list[int] = []
+    tokens = 0
     for i in order:
-        if batch and encoded[batch[0]].length * (len(batch) + 1) > tokens_per_batch:
+        length = encoded[batch[0] if batch and padded else i].length
+        if batch and tokens + length > tokens_per_batch:
             yield batch
-            batch = []
+            batch, tokens, length = [], 0, encoded[i].length
         batch.append(i)
+        tokens += length
     if batch:
         yield batch
 

@@ -4,22 +4,20 @@ Also rank-stabilized LoRA (Kalajdzievski 2023, arXiv:2312.03732) and DoRA (Liu e
 arXiv:2402.09353), as PEFT has them.
 """
 
-import logging
 import threading
 from collections.abc import Sequence
-from functools import cache
 from typing import Any
 
 import torch
 
 from im_resources.language_model.loading import LoadedModel, ModelError
+from im_resources.language_model.packable import tell_padded
 from im_resources.language_model.packing import UnpackableError
 from im_resources.language_model.prompts import Encoded
 from im_resources.language_model.together import Engine
 from im_resources.language_model.training import CHECKPOINTING, OnStep, Training, train
 from im_resources.study import FinetuningSettings
 
-log = logging.getLogger(__name__)
 _DRAWING = threading.Lock()
 
 
@@ -88,17 +86,9 @@ def engine_for(
     try:
         return Engine(adapter, settings, longest, threads)
     except UnpackableError as error:
-        _tell_padded(type(adapter.get_base_model()).__name__, str(error))
+        name = type(adapter.get_base_model()).__name__
+        tell_padded(name, "trained on padded batches, one adapter a worker", str(error))
         return None
-
-
-@cache
-def _tell_padded(architecture: str, reason: str) -> None:
-    log.warning(
-        "%s is trained on padded batches, one adapter a worker, which is slower: %s",
-        architecture,
-        reason,
-    )
 
 
 def _cuda_devices(base: LoadedModel) -> list[torch.device]:

@@ -25,12 +25,8 @@ from im_resources.language_model.lean import make_lean
 from im_resources.language_model.linear_cross_entropy import linear_cross_entropy
 from im_resources.language_model.loading import replica_of
 from im_resources.language_model.memory import is_refused, release
-from im_resources.language_model.packing import (
-    UnpackableError,
-    attends_by_rows,
-    pack,
-    packed_states,
-)
+from im_resources.language_model.packable import attend_by_rows
+from im_resources.language_model.packing import UnpackableError, pack, packed_states
 from im_resources.language_model.prompts import Encoded
 from im_resources.language_model.side_by_side import stop_point
 from im_resources.language_model.slots import Slots, SlottedLayer, can_be_slotted, lora_layers
@@ -68,7 +64,7 @@ class Engine:
         self.tokens, self.seconds = 0, 0.0  # of all steps
         self.kept = 0  # bytes, of the last step that was measured
         self._slots = Slots()
-        self._model = _carrier(adapter, self._slots, longest)
+        self._model = carrier_of(adapter.get_base_model(), self._slots, longest)
         if settings.gradient_checkpointing:
             # Called gradient_checkpointing_enable by older releases of transformers 5.
             enable = getattr(self._model, "activation_checkpointing_enable", None)
@@ -304,9 +300,11 @@ class _Run:
         self.error, self.ended = error, True
 
 
-def _carrier(adapter: Any, slots: Slots, longest: int) -> Any:
-    """A replica of the adapter's base that runs several adapters, and rows laid end to end."""
-    adapted = adapter.get_base_model()
+def carrier_of(adapted: Any, slots: Slots, longest: int) -> Any:
+    """A replica that runs several adapters like the one in ``adapted``, and rows laid end to end.
+
+    Raises UnpackableError where it cannot be.
+    """
     layers = lora_layers(adapted)
     unknown = [name for name, layer in layers.items() if not can_be_slotted(layer)]
     if unknown:
@@ -317,81 +315,6 @@ def _carrier(adapter: Any, slots: Slots, longest: int) -> Any:
     model.requires_grad_(False)
     if type(model.get_output_embeddings()) is not torch.nn.Linear:
         raise UnpackableError("its output layer is no plain linear layer")
-    window = getattr(model.config, "sliding_window", None)
-    if (
-        window is not None
-        and window < longest
-        and getattr(model.config, "use_sliding_window", True)
-    ):
-        raise UnpackableError(f"its attention slides over {window} tokens")
-    _check_rows(model)
+    attend_by_rows(model, longest)
     make_lean(model)
     return model
-
-
-def _check_rows(model: Any) -> None:
-    """Compare rows laid end to end with each row alone, as the architecture computes it.
-
-    Not every architecture keeps all that a row knows of others in its attention. In bfloat16 some
-    tokens' states are far off in any computation, hence the median; that no row sees another is
-    told by rows that do not change when their neighbour does. In int8 a row does change with what
-    is computed along with it (outliers are found over all of it: Dettmers et al. 2022,
-    arXiv:2208.07339, section 3.2), in padded batches too: what these differ by is allowed.
-
-    Raises UnpackableError when they differ.
-    """
-    first, *rest = [list(range(9, 2, -1)), list(range(3, 15)), [5, 7, 5, 3]]
-    decoder = model.get_decoder()
-    with torch.no_grad():
-        alone = torch.cat(
-            [
-                decoder(torch.tensor([row], device=model.device), use_cache=False)[0][0]
-                for row in (first, *rest)
-            ]
-        )
-        padded = [_padded(model, rows) for rows in ([first, *rest], [first[::-1], *rest])]
-        if not attends_by_rows(model):
-            raise UnpackableError("its attention cannot be replaced")
-        try:
-            together = [_end_to_end(model, rows) for rows in ([first, *rest], [first[::-1], *rest])]
-        except (TypeError, KeyError, ValueError) as unknown:
-            raise UnpackableError(f"it cannot be told of rows: {unknown}") from unknown
-    exact = alone.dtype == torch.float32
-    mine, usual = (_differences(found, alone, len(first)) for found in (together, padded))
-    for error, other, allowed in zip(mine, usual, (0.2, 0.02), strict=True):
-        # Above a half, rows that see each other would look alike.
-        limit = 1e-4 if exact else max(allowed, min(2 * other, 0.5))
-        if not error < limit:
-            raise UnpackableError(
-                f"its rows differ by {error:.2g} when they lie end to end, at most {limit:.2g} is"
-                " rounding"
-            )
-
-
-def _differences(found: list[torch.Tensor], alone: torch.Tensor, first: int) -> tuple[float, float]:
-    """From each row alone, and of the other rows when the first one is another."""
-    return (
-        _median_error(found[0], alone),
-        _median_error(found[1][first:], found[0][first:]),
-    )
-
-
-def _padded(model: Any, rows: list[list[int]]) -> torch.Tensor:
-    longest = max(map(len, rows))
-    ids = torch.tensor([row + [0] * (longest - len(row)) for row in rows], device=model.device)
-    mask = torch.tensor(
-        [[1] * len(row) + [0] * (longest - len(row)) for row in rows], device=model.device
-    )
-    states = model.get_decoder()(input_ids=ids, attention_mask=mask, use_cache=False)[0]
-    return torch.cat([state[: len(row)] for state, row in zip(states, rows, strict=True)])
-
-
-def _end_to_end(model: Any, rows: list[list[int]]) -> torch.Tensor:
-    examples = [Encoded(tuple(row[:2]), (tuple(row[2:]),)) for row in rows]
-    return packed_states(model, pack([examples], model.device))
-
-
-def _median_error(mine: torch.Tensor, theirs: torch.Tensor) -> float:
-    """Of the tokens' states, [tokens, hidden], relative to ``theirs``."""
-    errors = (mine - theirs).float().norm(dim=-1) / theirs.float().norm(dim=-1)
-    return float(errors.median())

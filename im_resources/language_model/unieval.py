@@ -52,7 +52,7 @@ class LoadedUniEval:
         Args:
             tokens_per_batch: most tokens of questions in one forward pass, padding included.
         """
-        rows = [self.encode(q) for q in questions]
+        rows = list(map(_cut, self.tokenizer(list(questions))["input_ids"]))
         lengths = [Encoded(tuple(row), ()) for row in rows]
         scores = np.empty(len(rows))
         for items in by_length(lengths, tokens_per_batch):
@@ -61,8 +61,7 @@ class LoadedUniEval:
 
     def encode(self, text: str) -> list[int]:
         """Token ids, at most MAX_TOKENS: what is longer loses its end, but not the closing </s>."""
-        ids = list(self.tokenizer(text)["input_ids"])
-        return ids if len(ids) <= MAX_TOKENS else [*ids[: MAX_TOKENS - 1], ids[-1]]
+        return _cut(self.tokenizer(text)["input_ids"])
 
     def _forward(self, rows: list[list[int]]) -> np.ndarray:
         config = self.model.config
@@ -74,6 +73,10 @@ class LoadedUniEval:
             ).logits[:, 0]
             margin = logits[:, self.yes].double() - logits[:, self.no].double()
             return torch.sigmoid(margin).cpu().numpy()
+
+
+def _cut(ids: list[int]) -> list[int]:
+    return ids if len(ids) <= MAX_TOKENS else [*ids[: MAX_TOKENS - 1], ids[-1]]
 
 
 def load_unieval(source: ModelSource, device: torch.device) -> LoadedUniEval:

@@ -56,3 +56,18 @@ def test_a_day_of_work_leaves_hundreds_of_lines_and_not_thousands(
     lines, points = shown(monkeypatch, 10)
     assert 100 < len(lines) < 600
     assert 50 < len(points) < 150
+
+
+def test_what_is_advanced_has_a_rate_in_its_own_unit(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clock = [0.0]
+    monkeypatch.setattr("im_assets.common.progress.time.monotonic", lambda: clock[0])
+    progress = Progress(None, "scoring", 400, "examples")
+    assert progress.rates == {}
+    clock[0] = 20.0
+    progress.advance(100)
+    assert "scoring: 100/400 examples · 5.0 examples/s · 1:00 left" in capsys.readouterr().err
+    assert progress.rates == {"examples/s": 5.0}
+    progress.step("one", 1, 2, tokens=3000)
+    assert progress.rates == {"tokens/s": 150.0}

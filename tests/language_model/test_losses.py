@@ -3,9 +3,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from transformers import AutoModelForCausalLM, FalconConfig
 
 from im_resources.language_model.loading import LoadedModel
 from im_resources.language_model.losses import HEAD_CHUNK, OutputLosses, output_losses
+from im_resources.language_model.packable import tell_padded
 from im_resources.language_model.prompts import Encoded, encode
 from tests.language_model.models import EXAMPLES, plain_nll
 
@@ -90,3 +95,57 @@ def test_progress_reaches_the_end_and_counts_the_tokens(tiny_model: LoadedModel)
 
 def test_nothing_to_evaluate_is_no_error(tiny_model: LoadedModel) -> None:
     assert output_losses(tiny_model.model, [], 100).nll.tolist() == []
+
+
+# Few kinds of tokens, so that rows begin alike now and then, by one token or by many.
+TEXT = st.lists(st.sampled_from([5, 6]), min_size=1, max_size=4)
+PROMPT = st.tuples(st.sampled_from([[], [7] * 20, [7] * 20 + [8] * 30]), TEXT)
+INSTRUCTION = st.builds(
+    lambda prompt, outputs: Encoded((*prompt[0], *prompt[1]), tuple(map(tuple, outputs))),
+    PROMPT,
+    st.lists(st.lists(st.integers(3, 9), min_size=1, max_size=12), min_size=1, max_size=3),
+)
+
+
+@given(items=st.lists(INSTRUCTION, min_size=1, max_size=6), budget=st.sampled_from([1, 90, 10_000]))
+@hypothesis_settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+def test_a_row_has_the_loss_of_plain_transformers_whatever_its_neighbours_begin_with(
+    tiny_model: LoadedModel, tiny_plain: Any, items: list[Encoded], budget: int
+) -> None:
+    losses = output_losses(tiny_model.model, items, budget)
+    assert_like_plain_transformers(losses, items, tiny_plain, 1e-5)
+
+
+def test_what_rows_begin_with_is_computed_once(tiny_model: LoadedModel) -> None:
+    template = tuple(range(100, 140))
+    items = [Encoded((*template, k), ((5, 6), (8,))) for k in range(4)]
+    tokens: list[int] = []
+    output_losses(tiny_model.model, items, 10_000, on_batch=lambda *call: tokens.append(call[2]))
+    # Of each instruction, two rows: its own last token of the prompt is too little to share.
+    assert sum(tokens) == 40 + 4 * (1 + 2 + 1 + 1)
+
+
+def test_the_model_itself_stays_as_it_is(tiny_model: LoadedModel, tiny_plain: Any) -> None:
+    items = several_outputs(tiny_model.tokenizer, 2)
+    output_losses(tiny_model.model, items, 100, layer=1)
+    ids = torch.tensor([[5, 6, 7, 8]])
+    with torch.no_grad():
+        got, want = tiny_model.model(input_ids=ids).logits, tiny_plain(input_ids=ids).logits
+    torch.testing.assert_close(got, want, rtol=1e-4, atol=1e-4)
+
+
+def test_an_architecture_that_cannot_be_packed_is_padded_and_a_warning_says_so(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    config = FalconConfig(
+        vocab_size=97, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, alibi=True
+    )
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(config, attn_implementation="eager").eval()
+    items = [Encoded((5, 6, 7), ((8, 9, 10),)), Encoded((11,), ((12, 13),))]
+    tell_padded.cache_clear()
+    losses = output_losses(model, items, 10_000)
+    assert_like_plain_transformers(losses, items, model, 1e-5)
+    assert "FalconForCausalLM is evaluated on padded batches" in caplog.text

@@ -20,7 +20,13 @@ from transformers import (
 from im_resources.language_model.attention import KEPT, row_attention
 from im_resources.language_model.loading import LoadedModel
 from im_resources.language_model.lora import add_adapter, engine_for
-from im_resources.language_model.packing import UnpackableError, pack, packed_states
+from im_resources.language_model.packing import (
+    UnpackableError,
+    attend,
+    pack,
+    packed_states,
+    segment_attention,
+)
 from im_resources.language_model.prompts import Encoded
 from im_resources.language_model.together import Engine
 from im_resources.study import FinetuningSettings
@@ -151,7 +157,7 @@ def test_others_are_told_and_trained_on_padded_batches(
 @pytest.mark.gpu
 @pytest.mark.parametrize("key_heads", [4, 2])
 def test_flash_attention_of_rows_on_a_gpu(key_heads: int) -> None:
-    from im_resources.language_model.packing import Rows, attend
+    from im_resources.language_model.packing import Rows
 
     lengths = (65, 1, 200)
     q, k, v = (
@@ -162,3 +168,50 @@ def test_flash_attention_of_rows_on_a_gpu(key_heads: int) -> None:
     got, _ = attend(torch.nn.Identity(), q, k, v, None, scaling=0.2, rows=rows)
     want = row_attention(q.float(), k.float(), v.float(), lengths, 0.2)
     assert (got.float() - want).norm() < 0.02 * want.norm()
+
+
+SHARED = [Encoded((*range(100, 140), k), ((5, 6 + k), (7, 8, 9))) for k in range(3)]
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("key_heads", [4, 2])
+def test_flash_attention_of_segments_on_a_gpu(key_heads: int) -> None:
+    rows = pack([SHARED], torch.device("cuda"), share=True).rows
+    assert rows.before
+    q, k, v = (
+        torch.randn(1, heads, sum(rows.lengths), 64, device="cuda", dtype=torch.bfloat16)
+        for heads in (4, key_heads, key_heads)
+    )
+    got, _ = attend(torch.nn.Identity(), q, k, v, None, scaling=0.2, rows=rows)
+    want = segment_attention(q.float(), k.float(), v.float(), rows, 0.2)
+    assert (got.float() - want).norm() < 0.02 * want.norm()
+
+
+@pytest.mark.parametrize("key_heads", [4, 2])
+def test_each_segment_attends_to_itself_and_those_before_it(key_heads: int) -> None:
+    rows = pack([SHARED, SHARED[:1]], torch.device("cpu"), share=True).rows
+    tokens, starts = sum(rows.lengths), rows.starts
+    generator = torch.Generator().manual_seed(0)
+    q, k, v = (torch.randn(1, h, tokens, 8, generator=generator) for h in (4, key_heads, key_heads))
+    mask = torch.zeros(tokens, tokens, dtype=torch.bool)
+    for number, before in enumerate(rows.before):
+        for other in (*before, number):
+            mask[starts[number] : starts[number + 1], starts[other] : starts[other + 1]] = True
+    # Segments lie behind those that they continue.
+    keys, values = (t.repeat_interleave(4 // key_heads, 1) for t in (k, v))
+    want = F.scaled_dot_product_attention(q, keys, values, mask.tril(), scale=0.3)
+    got = segment_attention(q, k, v, rows, 0.3)
+    torch.testing.assert_close(got, want.transpose(1, 2))
+    # What flash attention on a GPU is told: the same keys, segment by segment.
+    assert rows.keys.tolist() == [place for row in _spans(mask, starts) for place in row]
+    assert rows.key_bounds.tolist()[-1] == len(rows.keys)
+
+
+def _spans(mask: torch.Tensor, starts: tuple[int, ...]) -> list[list[int]]:
+    """The keys of each segment's last token."""
+    return [mask[end - 1].nonzero()[:, 0].tolist() for end in starts[1:]]
+
+
+def test_several_outputs_are_packed_where_they_are_shared_only() -> None:
+    with pytest.raises(ValueError, match="share=True"):
+        pack([SHARED], torch.device("cpu"))

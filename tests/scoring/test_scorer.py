@@ -12,11 +12,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from im_assets.scoring.batch import ScoringBatch
+from im_assets.scoring.batch import Models, ScoringBatch
 from im_assets.scoring.embeddings import embeddings_of
 from im_assets.scoring.indicators.nearest_neighbour import nearest_neighbour
 from im_assets.scoring.registry import BACKENDS, IndicatorError, chosen, indicator
 from im_assets.scoring.scorer import score_missing
+from im_resources.gpu import GpuResource
 from im_resources.study import PROJECT_ROOT, ModelSource, Study
 from im_resources.warehouse import Warehouse
 from tests.killing import attacked
@@ -143,6 +144,13 @@ def test_progress_reaches_the_number_to_do(warehouse: Warehouse, worked: list[st
         lambda done, todo: seen.append((done, todo)),
     )
     assert seen == [(4, 7), (7, 7)]
+
+
+def test_no_worker_is_idle_where_one_chunk_would_hold_all(warehouse: Warehouse) -> None:
+    study = demo_study({"len_out": "response_length"}, chunk=256)
+    models, done = Models.of(study, GpuResource(device="cpu", side_by_side=2)), []
+    score_missing(EXAMPLES, chosen(study.scoring), models, warehouse, lambda *d: done.append(d))
+    assert sorted(done) == [(5, 10), (10, 10)]
 
 
 def test_a_killed_run_resumes_and_ends_with_the_same_table(tmp_path: Path) -> None:

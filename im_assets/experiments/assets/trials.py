@@ -286,7 +286,7 @@ def losses_asset(experiment: Experiment) -> dg.AssetsDefinition:
             metadata = _loss_metadata(losses, base, study)
             metadata |= {"evaluated in this run": parts["trial_id"] in new, **parts}
             context.add_asset_metadata(metadata, partition_key=key)
-        return table(pd.concat(tables, ignore_index=True), version=version)
+        return table(pd.concat(tables, ignore_index=True), progress.rates, version)
 
     return losses_of
 

@@ -145,7 +145,8 @@ class EvaluationSettings(Settings):
         description="Tokens after which a reference output is cut; default: `models.max_length`",
     )
     tokens_per_batch: Positive = Field(
-        2048, description="Padded tokens in one forward pass: memory and speed, not the result"
+        2048,
+        description="Tokens in a forward pass, padding included: memory and speed, not the result",
     )
     answer_tokens: Positive = Field(
         64, description="Tokens after which an answer ends, where a measure reads answers"

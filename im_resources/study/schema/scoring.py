@@ -28,7 +28,8 @@ class ScoringSettings(Settings):
         "`name: backend`, or with options",
     )
     tokens_per_batch: Positive = Field(
-        2048, description="Padded tokens in one forward pass: memory and speed, not the result"
+        2048,
+        description="Tokens in a forward pass, padding included: memory and speed, not the result",
     )
     chunk: Positive = Field(
         256, description="Examples scored between two writes to the cache: what a kill may lose"
