@@ -24,19 +24,6 @@ export VIRTUAL_ENV := $(CURDIR)/.venv
 export PATH := $(BIN):$(PATH)
 export DAGSTER_HOME := $(CURDIR)
 export IM_HOME ?= $(CURDIR)/var
-# Idle OpenMP threads sleep instead of spinning; spinning ones took a step from 1.3 s to 30 s on a
-# busy machine. Read once, when torch is imported.
-export OMP_WAIT_POLICY ?= PASSIVE
-# glibc gives every tensor over 32 MiB back to the kernel and faults its pages in again at the next
-# step: 61,000 faults for 240 MB, 8 times the time. Keeping the memory costs a larger process. Both
-# settings are needed for an effect; other C libraries ignore them.
-export MALLOC_MMAP_THRESHOLD_ ?= 1073741824
-export MALLOC_TRIM_THRESHOLD_ ?= 4294967296
-# The tokenizer's own threads do not survive the fork of a Dagster step, and warn about it.
-export TOKENIZERS_PARALLELISM ?= false
-
-SETTINGS := OMP_WAIT_POLICY MALLOC_MMAP_THRESHOLD_ MALLOC_TRIM_THRESHOLD_ \
-	TOKENIZERS_PARALLELISM VIRTUAL_ENV
 
 .PHONY: demo demo-full run new-study dev doctor snapshot test soak check settings install lock env clean distclean
 
@@ -136,7 +123,7 @@ env:
 	@test -x $(BIN)/python || { echo "first: make install" >&2; exit 1; }
 	@$(BIN)/python -m im_resources.study.environment
 	@$(BIN)/python -m im_assets.mixtures.partitions
-	@$(foreach name,$(SETTINGS),echo 'export $(name)="$($(name))"';)
+	@echo 'export VIRTUAL_ENV="$(VIRTUAL_ENV)"'
 	@echo 'export PATH="$(BIN):$$PATH"'
 
 # var/ holds the studies' results, each with its Dagster history; logs/ and .logs_queue/ are empty folders

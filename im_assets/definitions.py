@@ -4,10 +4,6 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
-# Before torch is imported anywhere: idle OpenMP threads that spin steal the cores that others need.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-
 import dagster as dg
 
 from im_assets.automation import assets as automation
