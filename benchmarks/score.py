@@ -32,10 +32,11 @@ import torch
 
 from benchmarks.scoring_peers import knn_of, mtld_of, one_at_a_time, plain_losses
 from im_assets.scoring.batch import Models
+from im_assets.scoring.embeddings import embeddings_of
 from im_assets.scoring.indicators.mtld import text_mtld
 from im_assets.scoring.indicators.nearest_neighbour import nearest_neighbour
 from im_assets.scoring.registry import chosen
-from im_assets.scoring.scorer import embeddings_of, score_missing
+from im_assets.scoring.scorer import score_missing
 from im_resources.gpu import GpuResource, usable_cores
 from im_resources.language_model.evaluating import losses_under
 from im_resources.language_model.finetuned import load_finetuned
@@ -152,8 +153,9 @@ def mtld(study: Study, gpu: GpuResource, examples: pd.DataFrame, arguments: Any)
     """Lexical diversity of the responses."""
     if not _there("lexicalrichness", "mtld"):
         return
-    texts = [*map(str, examples["output"])] * 10
+    texts = [*map(str, examples["output"])]
     np.testing.assert_allclose([*map(text_mtld, texts)], [*map(mtld_of, texts)], rtol=1e-9)
+    texts *= 20_000 // len(texts)
     contenders: dict[str, Contender] = {
         "this platform": lambda: [text_mtld(text) for text in texts],
         "LexicalRichness": lambda: [mtld_of(text) for text in texts],

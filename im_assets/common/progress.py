@@ -76,10 +76,10 @@ class Progress:
 
     @property
     def rates(self) -> dict[str, float]:
-        """What was done a second, as metadata: nothing where nothing was."""
+        """What was done a second, as metadata: tokens if they were counted; nothing if nothing."""
+        number, unit = (self.tokens, "tokens") if self.tokens else (self.done, self.unit)
         elapsed = max(time.monotonic() - self.start, 1e-9)
-        done = {"tokens/s": self.tokens, f"{self.unit}/s": self.done}
-        return {name: round(number / elapsed, 1) for name, number in done.items() if number}
+        return {f"{unit}/s": float(f"{number / elapsed:.3g}")} if number else {}
 
     @property
     def state(self) -> str:
