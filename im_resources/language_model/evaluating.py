@@ -27,7 +27,7 @@ from im_resources.language_model.together import carrier_of
 def at_once(base: LoadedModel, encoded: Sequence[Encoded], tokens_per_batch: int) -> int:
     """How many adapters share their passes: on a GPU, as many as one batch has room for.
 
-    On a CPU one, since a few hundred tokens fill its cores: two and four at once took as long.
+    On a CPU one, since a few hundred tokens fill its cores: two at once took as long.
     """
     if base.device.type == "cpu":
         return 1

@@ -198,14 +198,21 @@ def test_every_table_that_an_asset_reads_is_a_dependency(
     platform: Platform, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read: set[str] = set()
-    query, read_table = Warehouse.query, Warehouse.read_table
+    query, arrow, read_table = Warehouse.query, Warehouse.arrow, Warehouse.read_table
 
-    def queried(self: Warehouse, statement: str, parameters: Any = ()) -> pd.DataFrame:
+    def note(statement: str, parameters: Any = ()) -> None:
         text = (SQL / statement).read_text("utf-8") if statement.endswith(".sql") else statement
         values = parameters.values() if isinstance(parameters, dict) else parameters
         words = set(re.findall(r"\w+", re.sub(r"--.*", "", text))) | set(map(str, values))
         read.update(words & tables)
-        return query(self, statement, parameters)
+
+    def queried(self: Warehouse, *rest: Any, **more: Any) -> pd.DataFrame:
+        note(*rest[:2])
+        return query(self, *rest, **more)
+
+    def streamed(self: Warehouse, *rest: Any, **more: Any) -> Any:
+        note(*rest[:2])
+        return arrow(self, *rest, **more)
 
     def read_whole(self: Warehouse, table: str, *rest: Any, **more: Any) -> pd.DataFrame:
         read.add(table)
@@ -215,6 +222,7 @@ def test_every_table_that_an_asset_reads_is_a_dependency(
     tables = set(names)
     monkeypatch.setattr("tests.study.sync_study", lambda *_: None)  # reads too, and is no asset
     monkeypatch.setattr(Warehouse, "query", queried)
+    monkeypatch.setattr(Warehouse, "arrow", streamed)
     monkeypatch.setattr(Warehouse, "read_table", read_whole)
     graph = platform.definitions.resolve_asset_graph()
     # A plan looks up what is there, in whatever table; no result is made from it.
