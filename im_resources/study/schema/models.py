@@ -56,7 +56,8 @@ class ModelSettings(Settings):
     precision: Literal["auto", "fp32", "bf16", "int8", "nf4"] = Field(
         "auto",
         description="Number format of the frozen base (paper: int8). auto: bf16 where it is "
-        "measured to be faster on this machine, else fp32; int8 and nf4 (QLoRA): less memory, through bitsandbytes",
+        "measured to be faster on this machine, else fp32; int8 and nf4 (QLoRA): less memory, "
+        "through bitsandbytes",
     )
     prompt: str = Field(
         "plain",
