@@ -25,7 +25,6 @@ import importlib.metadata
 import json
 import os
 import platform
-import resource
 import subprocess
 import sys
 import tempfile
@@ -128,12 +127,20 @@ def measured(stage: str, folder: str) -> dict[str, float]:
         study = Platform(Path(folder) / f"{rule}.yaml", instance)
         if stage in ("selection", "knn"):
             _succeeded(study.materialize("quality_rule", checks=False))
-        before, start = resource.getrusage(resource.RUSAGE_SELF), time.perf_counter()
+        before, start = time.process_time(), time.perf_counter()
         result = study.materialize(asset, checks=False)
-        wall, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_SELF)
+        wall, cpu = time.perf_counter() - start, time.process_time() - before
     _succeeded(result)
-    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return {"cpu": cpu, "wall": wall, "peak": after.ru_maxrss * 1024 / 1e9}
+    return {"cpu": cpu, "wall": wall, "peak": _peak()}
+
+
+def _peak() -> float:
+    """The most memory that this process has held, in GB; on Linux, NaN elsewhere."""
+    try:
+        lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return float("nan")
+    return next(int(line.split()[1]) * 1024 / 1e9 for line in lines if line.startswith("VmHWM"))
 
 
 def _succeeded(result: Any) -> None:

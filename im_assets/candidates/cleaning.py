@@ -111,7 +111,8 @@ def clean(
         """Number, prompt and output of each row that is not too long. On the way, each row's
         identity and the bands of its sketch are noted, so that no text is read another time."""
         seen: set[str] = set()
-        told = tracked(_records(rows), "looking for leaks", "rows", len(rows))
+        doing = "normalizing" if evaluation is None else "looking for leaks"
+        told = tracked(_records(rows), doing, "rows", len(rows))
         for number, row in enumerate(told):
             texts = normalized(row, *_TEXTS)
             identities.append(example_id(*texts.values()))

@@ -67,5 +67,5 @@ def test_a_step_hears_its_own_loops(monkeypatch: pytest.MonkeyPatch) -> None:
         result = dg.materialize(measured([slow]), instance=instance)
         said = [r.user_message for r in instance.all_logs(result.run_id)]
     lines = [line for line in said if line.startswith("reading: ")]
-    assert lines[0] == "reading: 5/60 rows · 1.0/s · 0:55 left"
+    assert lines[0] == "reading: 5/60 rows · 1.0 rows/s · 0:55 left"
     assert len(lines) == 12

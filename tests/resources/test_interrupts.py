@@ -12,8 +12,11 @@ import pytest
 from im_resources.interrupts import Interrupts
 from im_resources.study import PROJECT_ROOT
 
+# Where a test runs in the background of a shell, it was started with interrupts ignored.
 STUBBORN = """
+import signal
 import time
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from im_resources.interrupts import Interrupts
 with Interrupts():
     while True:
