@@ -28,13 +28,16 @@ import platform
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import psutil
 import yaml
 
 from im_resources.study import PROJECT_ROOT
@@ -128,19 +131,27 @@ def measured(stage: str, folder: str) -> dict[str, float]:
         if stage in ("selection", "knn"):
             _succeeded(study.materialize("quality_rule", checks=False))
         before, start = time.process_time(), time.perf_counter()
-        result = study.materialize(asset, checks=False)
+        with _peak() as peak:
+            result = study.materialize(asset, checks=False)
         wall, cpu = time.perf_counter() - start, time.process_time() - before
     _succeeded(result)
-    return {"cpu": cpu, "wall": wall, "peak": _peak()}
+    return {"cpu": cpu, "wall": wall, "peak": peak[0]}
 
 
-def _peak() -> float:
-    """The most memory that this process has held, in GB; on Linux, NaN elsewhere."""
-    try:
-        lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return float("nan")
-    return next(int(line.split()[1]) * 1024 / 1e9 for line in lines if line.startswith("VmHWM"))
+@contextmanager
+def _peak() -> Iterator[list[float]]:
+    """The most memory that this process holds meanwhile, in GB, looked at 50 times a second."""
+    process, most, ended = psutil.Process(), [0.0], threading.Event()
+
+    def look() -> None:
+        while not ended.wait(0.02):
+            most[0] = max(most[0], process.memory_info().rss / 1e9)
+
+    thread = threading.Thread(target=look, daemon=True)
+    thread.start()
+    yield most
+    ended.set()
+    thread.join()
 
 
 def _succeeded(result: Any) -> None:
