@@ -108,17 +108,6 @@ def test_the_instance_is_the_local_one_but_for_its_storage() -> None:
     assert deployed == local
 
 
-def test_the_image_has_the_makefiles_settings() -> None:
-    exported = re.findall(
-        r"^export (\w+) \?= (\w+)$",
-        (PROJECT_ROOT / "Makefile").read_text(encoding="utf-8"),
-        re.MULTILINE,
-    )
-    assert len(exported) >= 4
-    for name, value in exported:
-        assert f"{name}={value}" in DOCKERFILE, name
-
-
 def test_the_image_gets_what_the_makefile_installs_and_no_secrets() -> None:
     kept = (COMPOSE / "Dockerfile.dockerignore").read_text(encoding="utf-8").splitlines()
     assert kept[1] == "*"
