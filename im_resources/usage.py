@@ -46,6 +46,18 @@ def counting() -> Iterator[Usage]:
             _OPEN[:] = [other for other in _OPEN if other is not usage]
 
 
+@contextmanager
+def uncounted() -> Iterator[None]:
+    """Count nothing in the block: what is measured before the work is no part of it."""
+    with _LOCK:
+        held, _OPEN[:] = _OPEN[:], []
+    try:
+        yield
+    finally:
+        with _LOCK:
+            _OPEN.extend(held)
+
+
 def count(tokens: int = 0, computed: int = 0, found: int = 0, seconds_saved: float = 0.0) -> None:
     """Add to every open count; costs nothing where there is none."""
     with _LOCK:

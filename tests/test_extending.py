@@ -126,7 +126,7 @@ def small_profile(base: Path) -> dict[str, Any]:
     candidates = {name: {"path": f"${{MY_DATA}}/{name}.jsonl"} for name in ("careful", "terse")}
     unseen = {"dolly": {"path": "${MY_DATA}/unseen.jsonl", "format": "dolly"}}
     profile["data"] |= {"candidates": candidates, "unseen": unseen}
-    profile["models"]["base"] = {"path": str(base)}
+    profile["models"] |= {"base": {"path": str(base)}, "precision": "fp32"}
     profile["scoring"]["indicators"] = {"len_out": "response_length", "mtld": "mtld"}
     profile["mixtures"] = {"seeds": 4, "size": 5}
     return profile

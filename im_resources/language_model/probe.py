@@ -23,6 +23,7 @@ from im_resources.language_model.memory import is_refused, release
 from im_resources.language_model.prompts import Encoded
 from im_resources.language_model.together import Engine
 from im_resources.study import FinetuningSettings, fingerprint
+from im_resources.usage import uncounted
 
 # Changes when what was measured before says nothing of the engine now.
 VERSION = 1
@@ -62,7 +63,8 @@ def side_by_side(
     if key in known:
         return Choice(**known[key])
     start = time.perf_counter()
-    choice = _measure(base, settings, max_length, list(rows[: settings.batch_size]), cores)
+    with uncounted():
+        choice = _measure(base, settings, max_length, list(rows[: settings.batch_size]), cores)
     log.warning(
         "%d adapters are trained at once: %.0f tokens a second, measured in %.0f s",
         choice.adapters,

@@ -44,7 +44,8 @@ def scoring_batch(
     content: dict[str, Any] = {
         "name": "small",
         "data": {"candidates": {"one": data}, "unseen": data, "evaluation": data},
-        "models": {"base": data, "embedding": data} | {k: {"path": p} for k, p in sources.items()},
+        "models": {"base": data, "embedding": data, "precision": "fp32"}
+        | {k: {"path": p} for k, p in sources.items()},
         "scoring": {"indicators": {"mtld": "mtld"}, "tokens_per_batch": tokens_per_batch},
     }
     profile.write_text(yaml.safe_dump(content), encoding="utf-8")
