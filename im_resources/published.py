@@ -44,6 +44,14 @@ class DiskError(OSError):
     """Something could not be written; says what, where, why, and what to do."""
 
 
+def replace_text(path: Path, text: str) -> None:
+    """Write a small file that is there whole or as it was before. Raises OSError."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    work = path.with_suffix(f".{os.getpid()}")
+    work.write_text(text, encoding="utf-8")
+    os.replace(work, path)
+
+
 @contextmanager
 def claimed(lock: Path, wait: Callable[[], object] | None) -> Iterator[bool]:
     """Hold the claim that the file ``lock`` stands for; True once it is held.

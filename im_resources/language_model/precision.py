@@ -10,7 +10,6 @@ cache, and found there by every process: a measurement that was made again could
 
 import json
 import logging
-import os
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -23,8 +22,8 @@ import torch
 from im_resources.language_model.converted import model_cache
 from im_resources.language_model.linear_cross_entropy import linear_cross_entropy
 from im_resources.language_model.memory import release
-from im_resources.language_model.side_by_side import stop_point
-from im_resources.published import claimed
+from im_resources.language_model.side_by_side import Stopped, stop_point
+from im_resources.published import claimed, replace_text
 from im_resources.study import fingerprint
 
 log = logging.getLogger(__name__)
@@ -86,9 +85,9 @@ def _known(place: str, revision: str | None, weights: str, device: torch.device)
             if (found := _read(path)) is not None:  # another process has measured meanwhile
                 return found
             found = measure(place, revision, device)
-            work = path.with_suffix(f".{os.getpid()}")
-            work.write_text(json.dumps(asdict(found)), encoding="utf-8")
-            os.replace(work, path)
+            replace_text(path, json.dumps(asdict(found)))
+    except Stopped:  # nothing was decided
+        raise
     except Exception as error:
         log.warning("precision: auto cannot be measured and kept in %s: %s", path, error)
         return None

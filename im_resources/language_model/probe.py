@@ -7,7 +7,6 @@ models: it changes how fast a study is, and nothing else.
 
 import json
 import logging
-import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -22,6 +21,7 @@ from im_resources.language_model.lora import add_adapter
 from im_resources.language_model.memory import is_refused, release
 from im_resources.language_model.prompts import Encoded
 from im_resources.language_model.together import Engine
+from im_resources.published import replace_text
 from im_resources.study import FinetuningSettings, fingerprint
 from im_resources.usage import uncounted
 
@@ -144,10 +144,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _write(path: Path, known: dict[str, Any]) -> None:
     """Replace the file; where the disk refuses, it is measured again the next time."""
-    work = path.with_suffix(f".{os.getpid()}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        work.write_text(json.dumps(known, indent=1), encoding="utf-8")
-        os.replace(work, path)
+        replace_text(path, json.dumps(known, indent=1))
     except OSError as error:
         log.warning("cannot keep what was measured in %s: %s", path, error)

@@ -15,6 +15,7 @@ from im_resources.language_model.loading import (
     locate,
 )
 from im_resources.language_model.precision import Speeds
+from im_resources.language_model.side_by_side import Stopped
 from im_resources.study import ModelSource
 from tests.language_model.fixtures import CPU
 
@@ -66,6 +67,19 @@ def test_a_cache_that_keeps_nothing_decides_nothing_by_chance(
     monkeypatch.setenv("IM_MODEL_CACHE", str(tmp_path / "a file" / "cache"))
     monkeypatch.setattr(precision, "measure", lambda *_: Speeds(1.0, 9.0))
     assert effective_precision(source, "auto", CPU) == "fp32"
+
+
+def test_a_run_that_ends_meanwhile_has_decided_nothing(
+    source: ModelSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ends(*_: object) -> Speeds:
+        raise Stopped("the run was told to end")
+
+    monkeypatch.setattr(precision, "measure", ends)
+    with pytest.raises(Stopped):
+        effective_precision(source, "auto", CPU)
+    monkeypatch.setattr(precision, "measure", lambda *_: Speeds(1.0, 9.0))
+    assert effective_precision(source, "auto", CPU) == "bf16"
 
 
 @pytest.mark.parametrize(
