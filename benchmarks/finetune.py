@@ -1,14 +1,15 @@
 """Tokens a second of finetuning: this engine, a plain loop, and TRL, on the same rows.
 
-``python -m benchmarks.finetune [--data FILE] [--rows 64] [--precision fp32 bf16] [--at-once 1 2]``
+``python -m benchmarks.finetune [--data FILE] [--rows 64] [--precision fp32 bf16] [--engines 2x1]``
 
 Every contender trains LoRA adapters of the demo's base on the same rows for one epoch; what counts
-is tokens without padding, in the wall time of the whole loop. ``padded`` is this platform's loop
-for whatever cannot be packed, one adapter on each core. The runs are interleaved and repeated, each
-ratio is taken inside a repetition, and the median is printed with the smallest and the largest.
-TRL is measured where it can be imported (``pip install trl==1.16.0``): with its defaults, and with
-its best setting that trains the same: no gradient checkpointing, batches grouped by length. (Its
-packing without flash attention is not: rows see each other, trl#3910.)
+is tokens without padding, in the wall time of the whole loop. ``2x1`` is two engines with one
+adapter each, which share the cores. ``padded`` is this platform's loop for whatever cannot be
+packed, one adapter on each core. The runs are interleaved and repeated, each ratio is taken inside
+a repetition, and the median is printed with the smallest and the largest. TRL is measured where it
+can be imported (``pip install trl==1.16.0``): with its defaults, and with its best setting that
+trains the same: no gradient checkpointing, batches grouped by length. (Its packing without flash
+attention is not: rows see each other, trl#3910.)
 """
 
 import argparse
@@ -26,11 +27,11 @@ import torch
 
 from benchmarks.peers import Run, plain, tokens_of, trl
 from im_resources.gpu import GpuResource, usable_cores
+from im_resources.language_model.engines import Choice
 from im_resources.language_model.loading import LoadedModel, load_base
-from im_resources.language_model.lora import add_adapter, train_adapter
+from im_resources.language_model.lora import add_adapter, engines_of, train_adapter
 from im_resources.language_model.prompts import Encoded, encode_examples
 from im_resources.language_model.side_by_side import run_side_by_side
-from im_resources.language_model.together import Engine
 from im_resources.language_model.training import train
 from im_resources.study import FinetuningSettings, ModelSettings, Study, load_study, resolve_path
 
@@ -44,14 +45,14 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=64)
     parser.add_argument("--max-length", type=int, default=256)
     parser.add_argument("--precision", nargs="+", default=["fp32", "bf16"])
-    parser.add_argument("--at-once", type=int, nargs="+", default=[1, 2, 4])
+    parser.add_argument("--engines", nargs="+", default=["1x1", "1x2", "2x1"])
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--only", nargs="+", help="contenders, by their names")
     arguments = parser.parse_args()
     logging.disable(logging.WARNING)
     study, device = load_study("demo"), GpuResource(device="auto").torch_device()
     settings = FinetuningSettings(epochs=1, batch_size=8)
-    contenders = _contenders(arguments.at_once)
+    contenders = _contenders(arguments.engines)
     if arguments.only:
         contenders = {name: contenders[name] for name in arguments.only}
     rates: dict[tuple[str, str], list[float]] = {}
@@ -74,8 +75,10 @@ def main() -> None:
     print(_table(rates))
 
 
-def _contenders(at_once: Sequence[int]) -> dict[str, Contender]:
-    found: dict[str, Contender] = {f"engine K={number}": _engine(number) for number in at_once} | {
+def _contenders(engines: Sequence[str]) -> dict[str, Contender]:
+    found: dict[str, Contender] = {
+        f"engine {what}": _engine(*map(int, what.split("x"))) for what in engines
+    } | {
         "padded": _padded,
         "plain loop": plain,
     }
@@ -101,22 +104,25 @@ def _rows(base: LoadedModel, study: Study, arguments: argparse.Namespace) -> lis
     return encode_examples(base.tokenizer, models, chosen)
 
 
-def _engine(number: int) -> Contender:
-    """So many adapters in shared steps, each on all rows with a seed of its own."""
+def _engine(engines: int, each: int) -> Contender:
+    """So many adapters in shared steps of each engine, each on all rows with a seed of its own."""
 
     def run(base: LoadedModel, rows: Sequence[Encoded], settings: FinetuningSettings) -> Run:
+        threads = usable_cores() // engines if base.device.type == "cpu" else 0
+        choice = Choice(engines, each, threads)
         start = time.perf_counter()
-        engine = Engine(add_adapter(base, settings, 0), settings, max(r.length for r in rows))
+        shared = engines_of(base, settings, max(r.length for r in rows), choice)
 
         def one(seed: int) -> float:
             adapter = add_adapter(base, settings, seed)
-            done = train_adapter(adapter, rows, settings, seed, None, engine)
-            return done.losses[-1]
+            return train_adapter(adapter, rows, settings, seed, None, shared).losses[-1]
 
-        gpu = GpuResource(device=str(base.device), side_by_side=number)
-        losses = [loss for _, loss in run_side_by_side(one, range(number), gpu, number)]
+        gpu = GpuResource(device=str(base.device))
+        losses = [
+            loss for _, loss in run_side_by_side(one, range(choice.at_once), gpu, choice.at_once)
+        ]
         seconds = time.perf_counter() - start
-        return Run(number * tokens_of(rows, settings), seconds, statistics.mean(losses))
+        return Run(choice.at_once * tokens_of(rows, settings), seconds, statistics.mean(losses))
 
     return run
 

@@ -23,8 +23,8 @@ from im_resources.turns import turns_columns
 from im_resources.usage import count
 
 if TYPE_CHECKING:
+    from im_resources.language_model.engines import Engines
     from im_resources.language_model.loading import LoadedModel
-    from im_resources.language_model.together import Engine
 
 # Changes when the same set and settings would train to another adapter.
 CODE_VERSION = 1
@@ -186,8 +186,8 @@ def _train(
 
     base, (trainer, options) = gpu.base_model(study), trainer_of(study.finetuning)
     settings = study.finetuning
-    engine, at_once = (
-        _engine(base, next(iter(work.values())), len(work), study, gpu)
+    engines, at_once = (
+        _engines(base, next(iter(work.values())), len(work), study, gpu)
         if trainer.together
         else (None, None)
     )
@@ -221,7 +221,7 @@ def _train(
                 finetune.seed,
                 folder,
                 report,
-                engine,
+                engines,
             )
             with (
                 enough_memory(f"finetuning {finetune.partition}", lower),
@@ -262,25 +262,28 @@ def _train(
         yield trial_id, done
 
 
-def _engine(
+def _engines(
     base: "LoadedModel", first: Finetune, number: int, study: Study, gpu: GpuResource
-) -> "tuple[Engine | None, int | None]":
+) -> "tuple[Engines | None, int | None]":
     """Where so many trainings meet in shared steps, and how many at once; None: it cannot be."""
+    from im_resources.language_model.engines import Choice
     from im_resources.language_model.loading import ModelError
-    from im_resources.language_model.lora import add_adapter, engine_for
+    from im_resources.language_model.lora import add_adapter, engine_for, engines_of
     from im_resources.language_model.probe import side_by_side
     from im_resources.language_model.prompts import encode_examples
 
     settings, longest = study.finetuning, study.models.max_length
     cores = usable_cores() if base.device.type == "cpu" else 0
     try:
-        engine = engine_for(add_adapter(base, settings, 0), settings, longest, cores)
+        if engine_for(add_adapter(base, settings, 0), settings, longest) is None:
+            return None, None
     except ModelError:  # told by each of the trainings
         return None, None
-    if engine is None or gpu.side_by_side or number == 1:
-        return engine, gpu.side_by_side or 1 if engine else None
-    few = first.examples.head(settings.batch_size)
-    rows = encode_examples(base.tokenizer, study.models, few)
-    choice = side_by_side(base, settings, longest, rows, cores)
-    engine.threads = choice.threads
-    return engine, choice.adapters
+    asked = gpu.side_by_side or (1 if number == 1 else 0)
+    if asked:
+        choice = Choice.asked(asked, cores)
+    else:
+        few = first.examples.head(settings.batch_size)
+        rows = encode_examples(base.tokenizer, study.models, few)
+        choice = side_by_side(base, settings, longest, rows, cores).for_fewer(number, cores)
+    return engines_of(base, settings, longest, choice), asked or choice.at_once

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from im_resources.language_model.engines import Choice, Engines
 from im_resources.language_model.loading import LoadedModel, ModelError
 from im_resources.language_model.packable import tell_padded
 from im_resources.language_model.packing import UnpackableError
@@ -58,7 +59,7 @@ def train_adapter(
     settings: FinetuningSettings,
     seed: int,
     on_step: OnStep | None = None,
-    engine: Engine | None = None,
+    engine: Engine | Engines | None = None,
 ) -> Training:
     """Finetune the adapter in place, and nothing of its base (see ``training.train``).
 
@@ -75,20 +76,30 @@ def train_adapter(
     return train(adapter.get_base_model(), weights, encoded, settings, seed, on_step)
 
 
-def engine_for(
-    adapter: Any, settings: FinetuningSettings, longest: int, threads: int = 0
-) -> Engine | None:
+def engine_for(adapter: Any, settings: FinetuningSettings, longest: int) -> Engine | None:
     """What trains adapters like this one in shared steps; None, and a warning, where nothing can.
 
     Args:
         longest: tokens of the longest row there will be.
     """
     try:
-        return Engine(adapter, settings, longest, threads)
+        return Engine(adapter, settings, longest)
     except UnpackableError as error:
         name = type(adapter.get_base_model()).__name__
         tell_padded(name, "trained on padded batches, one adapter a worker", str(error))
         return None
+
+
+def engines_of(
+    base: LoadedModel, settings: FinetuningSettings, longest: int, choice: Choice
+) -> Engines:
+    """So many engines, on so many threads each. Raises UnpackableError."""
+    return Engines(
+        [
+            Engine(add_adapter(base, settings, 0), settings, longest, choice.threads)
+            for _ in range(choice.engines)
+        ]
+    )
 
 
 def _cuda_devices(base: LoadedModel) -> list[torch.device]:

@@ -1,4 +1,4 @@
-"""How many adapters to train at once, and on how many threads: measured, and kept.
+"""How many adapters to train at once, in how many engines on how many threads: measured, and kept.
 
 More adapters in a step fill the machine better, until they do not, or until memory ends; where that
 is depends on the machine, the base and the settings. The answer is kept beside the converted
@@ -9,13 +9,14 @@ import json
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from im_resources.language_model.converted import model_cache
+from im_resources.language_model.engines import Choice, rate_of
 from im_resources.language_model.loading import LoadedModel
 from im_resources.language_model.lora import add_adapter
 from im_resources.language_model.memory import is_refused, release
@@ -26,7 +27,7 @@ from im_resources.study import FinetuningSettings, fingerprint
 from im_resources.usage import uncounted
 
 # Changes when what was measured before says nothing of the engine now.
-VERSION = 1
+VERSION = 2
 FILE = "side-by-side.json"
 MOST = {"cpu": 8, "cuda": 16}
 # Twice as many adapters have to be so much faster; fewer hold less memory, and end sooner.
@@ -34,15 +35,6 @@ GAIN = 1.04
 # What a step takes, as a multiple of what it keeps for its backward pass.
 MARGIN = 1.5
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Choice:
-    """Adapters at once, CPU threads for them (0: as torch has it), and tokens a second of these."""
-
-    adapters: int
-    threads: int
-    tokens_per_second: float
 
 
 def side_by_side(
@@ -67,7 +59,7 @@ def side_by_side(
         choice = _measure(base, settings, max_length, list(rows[: settings.batch_size]), cores)
     log.warning(
         "%d adapters are trained at once: %.0f tokens a second, measured in %.0f s",
-        choice.adapters,
+        choice.at_once,
         choice.tokens_per_second,
         time.perf_counter() - start,
     )
@@ -82,37 +74,63 @@ def _measure(
     rows: list[Encoded],
     cores: int,
 ) -> Choice:
-    adapters = [add_adapter(base, settings, 0)]
-    engine = Engine(adapters[0], settings, max_length)
-    threads = [0]
-    if base.device.type == "cpu":
-        threads = [cores] if cores < 4 else [cores, cores // 2]
-    before, found = torch.get_num_threads(), []
-    try:
-        for number in threads:
-            torch.set_num_threads(number or before)
-            found.append((engine.rate(adapters, rows, settings), 1, number))
-        best = max(found)
-        torch.set_num_threads(best[2] or before)
-        while 2 * best[1] <= MOST.get(base.device.type, 1):
-            if MARGIN * 2 * best[1] * engine.kept / len(adapters) > _free(base.device):
-                break
-            while len(adapters) < 2 * best[1]:
-                adapters.append(add_adapter(base, settings, len(adapters)))
-            try:
-                rate = engine.rate(adapters, rows, settings)
-            except Exception as error:
-                if not is_refused(error):
-                    raise
-                break
-            if rate < GAIN * best[0]:
-                break
-            best = (rate, len(adapters), best[2])
-    finally:
-        torch.set_num_threads(before)
-    del adapters, engine
+    trial = _Trial(base, settings, max_length, rows)
+    best = trial.rated(Choice(1, 1, cores))
+    # As fast is enough: what shares no product with others waits for none of them.
+    while base.device.type == "cpu" and 2 * best.engines <= cores:
+        engines = 2 * best.engines
+        more = trial.tried(Choice(engines, 1, cores // engines))
+        if more is None or more.tokens_per_second * GAIN < best.tokens_per_second:
+            break
+        best = more
+    while 2 * best.adapters <= MOST.get(base.device.type, 1):
+        more = trial.tried(replace(best, adapters=2 * best.adapters))
+        if more is None or more.tokens_per_second < GAIN * best.tokens_per_second:
+            break
+        best = more
+    del trial
     release(base.device)
-    return Choice(best[1], best[2], round(best[0], 1))
+    return replace(best, tokens_per_second=round(best.tokens_per_second, 1))
+
+
+class _Trial:
+    """Engines and adapters to measure with, made as they are needed."""
+
+    def __init__(
+        self, base: LoadedModel, settings: FinetuningSettings, max_length: int, rows: list[Encoded]
+    ) -> None:
+        self.base, self.settings, self.max_length, self.rows = base, settings, max_length, rows
+        self._adapters: list[list[Any]] = []
+        self._engines: list[Engine] = []
+        self._kept = 0.0  # bytes, by the step of one adapter, as last measured
+
+    def tried(self, choice: Choice) -> Choice | None:
+        """With its tokens a second; None if memory does not suffice, or would not."""
+        if MARGIN * choice.at_once * self._kept > _free(self.base.device):
+            return None
+        try:
+            return self.rated(choice)
+        except Exception as error:
+            if not is_refused(error):
+                raise
+            return None
+        finally:
+            release(self.base.device)
+
+    def rated(self, choice: Choice) -> Choice:
+        """With its tokens a second. Raises what a step raises."""
+        while len(self._engines) < choice.engines:
+            self._adapters.append([add_adapter(self.base, self.settings, 0)])
+            self._engines.append(Engine(self._adapters[-1][0], self.settings, self.max_length))
+        engines = self._engines[: choice.engines]
+        for engine, mine in zip(engines, self._adapters, strict=False):
+            engine.threads = choice.threads
+            while len(mine) < choice.adapters:
+                mine.append(add_adapter(self.base, self.settings, len(mine)))
+        adapters = [mine[: choice.adapters] for mine in self._adapters[: choice.engines]]
+        rate = rate_of(engines, adapters, self.rows, self.settings)
+        self._kept = engines[0].kept / choice.adapters
+        return replace(choice, tokens_per_second=rate)
 
 
 def _free(device: torch.device) -> float:

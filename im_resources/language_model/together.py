@@ -115,14 +115,25 @@ class Engine:
         one_epoch = settings.model_copy(update={"epochs": 3, "batch_size": len(rows)})
         runs = [_Run(adapter, rows, one_epoch, 0, None) for adapter in adapters]
         try:
-            with self._counting_what_is_kept():
-                self._step_together(runs)  # also: what is done once only
-            before = self.tokens, self.seconds
-            self._step_together(runs)
+            with self._on_its_threads():
+                with self._counting_what_is_kept():
+                    self._step_together(runs)  # also: what is done once only
+                before = self.tokens, self.seconds
+                self._step_together(runs)
             return (self.tokens - before[0]) / (self.seconds - before[1])
         finally:
             for run in runs:
                 run.weights.release()
+
+    @contextmanager
+    def _on_its_threads(self) -> Iterator[None]:
+        threads = torch.get_num_threads()
+        if self.threads:
+            torch.set_num_threads(self.threads)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(threads)
 
     @contextmanager
     def _counting_what_is_kept(self) -> Iterator[None]:
@@ -150,18 +161,15 @@ class Engine:
         return False
 
     def _led_until_it_ends(self, run: "_Run") -> None:
-        threads = torch.get_num_threads()
-        if self.threads:
-            torch.set_num_threads(self.threads)
         try:
-            while not run.ended:
-                stop_point()
-                with self._changed:
-                    running = [one for one in self._running if not one.ended]
-                for group in self._groups(running):
-                    self._step(group)
+            with self._on_its_threads():
+                while not run.ended:
+                    stop_point()
+                    with self._changed:
+                        running = [one for one in self._running if not one.ended]
+                    for group in self._groups(running):
+                        self._step(group)
         finally:
-            torch.set_num_threads(threads)
             with self._changed:
                 self._led = False
                 self._changed.notify_all()

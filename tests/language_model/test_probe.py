@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from im_resources.language_model import probe
+from im_resources.language_model.engines import Choice
 from im_resources.language_model.loading import LoadedModel
 from im_resources.language_model.probe import FILE, side_by_side
 from im_resources.language_model.together import Engine
@@ -87,3 +88,39 @@ def test_memory_that_would_not_suffice_is_not_tried(
     rows = encoded_examples(tiny_model.tokenizer)
     assert side_by_side(tiny_model, SETTINGS, 64, rows, 1).adapters == 2  # 4 take about 6
     assert seen == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("by_threads", "engines", "threads"),
+    [
+        ({4: 100.0, 2: 51.0, 1: 26.0}, 4, 1),  # no slower: nothing waits for another core
+        ({4: 100.0, 2: 49.0, 1: 24.0}, 4, 1),  # within what a measurement differs by
+        ({4: 100.0, 2: 55.0, 1: 20.0}, 2, 2),  # as where memory is too slow for all cores
+        ({4: 100.0, 2: 30.0, 1: 40.0}, 1, 4),
+    ],
+)
+def test_cores_are_not_shared_where_each_alone_is_as_fast(
+    tiny_model: LoadedModel,
+    cache: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    by_threads: dict[int, float],
+    engines: int,
+    threads: int,
+) -> None:
+    monkeypatch.setitem(probe.MOST, "cpu", 1)
+    monkeypatch.setattr(Engine, "rate", lambda engine, *_: by_threads[engine.threads])
+    rows = encoded_examples(tiny_model.tokenizer)
+    choice = side_by_side(tiny_model, SETTINGS, 64, rows, 4)
+    assert (choice.engines, choice.adapters, choice.threads) == (engines, 1, threads)
+    assert choice.tokens_per_second == engines * by_threads[threads]
+    assert cache.is_file()
+
+
+def test_a_machine_that_is_asked_for_less_gives_each_training_more() -> None:
+    choice = Choice(engines=4, adapters=2, threads=1)
+    assert choice.at_once == 8
+    assert choice.for_fewer(2, cores=4) == Choice(2, 2, 2)
+    assert choice.for_fewer(9, cores=4) == choice
+    assert Choice.asked(1, cores=4) == Choice(1, 1, 4)
+    assert Choice.asked(6, cores=4) == Choice(4, 2, 1)
+    assert Choice.asked(3, cores=0) == Choice(1, 3, 0)  # of a GPU

@@ -15,9 +15,10 @@ from peft import PeftModel
 from im_resources.language_model import together as module
 from im_resources.language_model.batching import shuffled
 from im_resources.language_model.checkpoints import checkpointed
+from im_resources.language_model.engines import Choice, Engines
 from im_resources.language_model.linear_cross_entropy import CHUNK, linear_cross_entropy
 from im_resources.language_model.loading import LoadedModel, load_base
-from im_resources.language_model.lora import add_adapter, train_adapter
+from im_resources.language_model.lora import add_adapter, engines_of, train_adapter
 from im_resources.language_model.losses import output_losses
 from im_resources.language_model.packing import packed_states
 from im_resources.language_model.prompts import Encoded
@@ -64,7 +65,7 @@ def together(
     seeds: Sequence[int],
     at_once: int,
     settings: FinetuningSettings = SETTINGS,
-    engine: Engine | None = None,
+    engine: Engine | Engines | None = None,
     on_step: Any = None,
 ) -> dict[int, Result]:
     """In shared steps, ``at_once`` of them at a time."""
@@ -108,6 +109,22 @@ def test_trainings_together_are_each_alone_on_padded_batches(
     assert len({len(training.losses) for training, _ in found.values()}) > 1 or at_once == 1
     for seed in seeds:
         assert_equal(found[seed], padded(tiny_model, seed, settings))
+
+
+def test_an_engine_a_training_is_each_alone_to_the_last_bit(tiny_model: LoadedModel) -> None:
+    """Nothing but the neighbours of a step changes how its sums are rounded."""
+    seeds, threads = range(4), torch.get_num_threads()
+    alone = {
+        seed: together(
+            tiny_model, [seed], 1, engine=engines_of(tiny_model, SETTINGS, 64, Choice(1, 1, 1))
+        )[seed]
+        for seed in seeds
+    }
+    engines = engines_of(tiny_model, SETTINGS, 64, Choice(2, 1, 1))
+    beside = together(tiny_model, seeds, 2, engine=engines)
+    for seed in seeds:
+        assert_equal(beside[seed], alone[seed], 0)
+    assert torch.get_num_threads() == threads
 
 
 def test_a_batch_is_the_mean_of_its_rows_one_at_a_time(tiny_model: LoadedModel) -> None:

@@ -20,9 +20,9 @@ from im_resources.study import FinetuningSettings, ModelSettings, Study
 from im_resources.study.fingerprints import settings_content
 
 if TYPE_CHECKING:
+    from im_resources.language_model.engines import Engines
     from im_resources.language_model.loading import LoadedModel
     from im_resources.language_model.prompts import Encoded
-    from im_resources.language_model.together import Engine
 
 Train = Callable[..., Training]
 
@@ -56,7 +56,7 @@ class TrainingJob:
     seed: int
     folder: Path
     on_step: OnStep | None = None
-    engine: "Engine | None" = None
+    engine: "Engines | None" = None
 
     def encoded(self) -> list["Encoded"]:
         """The examples as token ids, by the study's prompt template and length."""
