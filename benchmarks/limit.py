@@ -1,6 +1,6 @@
 """How much of the machine's own matrix multiplication finetuning reaches.
 
-``python -m benchmarks.limit [--precision fp32 bf16] [--at-once 1 2]``
+``python -m benchmarks.limit [--precision fp32 bf16] [--engines 1x1 2x1]``
 
 Counted are 4 operations a weight and token for the frozen layers (forward, and backward to the
 activations; weights get no gradient), and the same for the output layer at response positions.
@@ -20,6 +20,7 @@ from typing import Any
 
 import torch
 
+from im_resources.language_model.engines import Choice, rate_of
 from im_resources.language_model.loading import LoadedModel
 from im_resources.language_model.lora import add_adapter
 from im_resources.language_model.prompts import Encoded
@@ -31,28 +32,31 @@ LENGTHS = json.loads((Path(__file__).parent / "lengths.json").read_text(encoding
 
 def main() -> None:
     """Measure the demo's base on this machine; print one line a configuration."""
-    from im_resources.gpu import GpuResource
+    from im_resources.gpu import GpuResource, usable_cores
     from im_resources.language_model.loading import load_base
     from im_resources.study import load_study
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--precision", nargs="+", default=["fp32", "bf16"])
-    parser.add_argument("--at-once", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--engines", nargs="+", default=["1x1", "2x1"], help="engines x adapters")
     parser.add_argument("--max-length", type=int, default=256)
     parser.add_argument("--repeat", type=int, default=3)
     arguments = parser.parse_args()
     device, settings = GpuResource().torch_device(), FinetuningSettings(batch_size=8)
     for precision in arguments.precision:
         base = load_base(load_study("demo").models.base, precision, device)
-        for number in arguments.at_once:
+        for what in arguments.engines:
+            engines, each = map(int, what.split("x"))
+            cores = usable_cores() // engines if device.type == "cpu" else 0
+            choice = Choice(engines, each, cores)
             shares, rates = [], []
             for _ in range(arguments.repeat):
                 peak = matmul_peak(device, base.model.dtype)
-                rate, operations = measured(base, settings, number, arguments.max_length)
+                rate, operations = measured(base, settings, choice, arguments.max_length)
                 shares.append(operations / peak)
                 rates.append(rate)
             print(
-                f"{precision}, K = {number}: {statistics.median(rates):.0f} tokens/s, "
+                f"{precision}, {what}: {statistics.median(rates):.0f} tokens/s, "
                 f"{statistics.median(shares):.0%} ({min(shares):.0%} to {max(shares):.0%}) of a "
                 f"peak of {peak / 1e9:.0f} GFLOP/s; load {os.getloadavg()[0]:.1f}",
                 flush=True,
@@ -76,19 +80,21 @@ def matmul_peak(device: torch.device, dtype: torch.dtype, seconds: float = 1.0) 
 
 
 def measured(
-    base: LoadedModel, settings: FinetuningSettings, number: int, max_length: int, steps: int = 2
+    base: LoadedModel, settings: FinetuningSettings, choice: Choice, max_length: int, steps: int = 2
 ) -> tuple[float, float]:
     """(tokens a second, counted operations a second) of steps of so many adapters together."""
-    engine = Engine(add_adapter(base, settings, 0), settings, max_length)
-    adapters = [add_adapter(base, settings, seed) for seed in range(number)]
+    adapters = [
+        [add_adapter(base, settings, seed) for seed in range(choice.adapters)]
+        for _ in range(choice.engines)
+    ]
+    engines = [Engine(mine[0], settings, max_length, choice.threads) for mine in adapters]
     tokens = operations = seconds = 0.0
     for step in range(steps):
         rows = rows_like_the_papers(settings.batch_size, max_length, base, step)
-        rate = engine.rate(adapters, rows, settings)
-        mine = number * sum(row.length for row in rows)
+        mine = choice.at_once * sum(row.length for row in rows)
         tokens += mine
-        seconds += mine / rate
-        operations += number * counted(base.model, rows, settings.gradient_checkpointing)
+        seconds += mine / rate_of(engines, adapters, rows, settings)
+        operations += choice.at_once * counted(base.model, rows, settings.gradient_checkpointing)
     return tokens / seconds, operations / seconds
 
 

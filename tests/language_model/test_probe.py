@@ -24,6 +24,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def rates(monkeypatch: pytest.MonkeyPatch, by_number: dict[int, float | Exception]) -> list[int]:
     """Let so many adapters train at this rate; the numbers that are tried, as they are."""
+    monkeypatch.setitem(probe.MOST, "cpu", 8)
     tried: list[int] = []
 
     def rate(engine: Engine, adapters: list[object], *_: object) -> float:
@@ -107,7 +108,6 @@ def test_cores_are_not_shared_where_each_alone_is_as_fast(
     engines: int,
     threads: int,
 ) -> None:
-    monkeypatch.setitem(probe.MOST, "cpu", 1)
     monkeypatch.setattr(Engine, "rate", lambda engine, *_: by_threads[engine.threads])
     rows = encoded_examples(tiny_model.tokenizer)
     choice = side_by_side(tiny_model, SETTINGS, 64, rows, 4)
