@@ -42,7 +42,8 @@ UPSTREAM = {
         "mixture_seeds",
     },
     "quality_rule": {"indicator_table", "mixture_seeds"},
-    "dolly_selection": {"dolly_dataset", "dolly_scores", "quality_rule"},
+    "dolly_indicators": {"dolly_dataset", "dolly_scores", "quality_rule"},
+    "dolly_selection": {"dolly_dataset", "dolly_indicators", "quality_rule"},
 }
 PARTITIONED = {"mixed_samples", "finetuned_adapters", "eval_losses"}
 # Files, not a table; and tables whose columns are the profile's indicators, known when it runs.

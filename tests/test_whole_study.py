@@ -49,7 +49,7 @@ def test_each_pool_has_its_assets_and_its_checks(platform: Platform) -> None:
     graph = platform.definitions.resolve_asset_graph()
     names = {key.to_user_string() for key in graph.get_all_asset_keys()}
     for pool in ("dolly", "mine"):
-        assert {f"{pool}_dataset", f"{pool}_scores", f"{pool}_selection"} <= names
+        assert {f"{pool}_{k}" for k in ("dataset", "scores", "indicators", "selection")} <= names
         [leaks] = [
             k for k in graph.asset_check_keys if k.asset_key == dg.AssetKey(f"{pool}_dataset")
         ]
@@ -57,7 +57,7 @@ def test_each_pool_has_its_assets_and_its_checks(platform: Platform) -> None:
         parents = {
             k.to_user_string() for k in graph.get(dg.AssetKey(f"{pool}_selection")).parent_keys
         }
-        assert parents == {f"{pool}_dataset", f"{pool}_scores", "quality_rule", "size_search"}
+        assert parents == {f"{pool}_dataset", f"{pool}_indicators", "quality_rule", "size_search"}
         assert (
             dg.AssetKey(f"{pool}_selection") in graph.get(dg.AssetKey("study_report")).parent_keys
         )

@@ -28,6 +28,7 @@ from im_assets.selection.choosing import choose, resolve_size
 from im_assets.selection.experiment import size_experiment, size_key
 from im_assets.selection.figures import distribution_figure, size_figure
 from im_assets.selection.pool import Pool, pool_of
+from im_assets.selection.pool_indicators import pool_indicators_asset
 from im_assets.selection.selecting import compare_with_random, export_jsonl, ranked_table
 from im_assets.selection.size_search import measured_sizes, search_sizes, split_halves
 from im_resources.gpu import GpuResource
@@ -68,18 +69,14 @@ def selection_asset(pool_name: str, study: Study) -> dg.AssetsDefinition:
         "strategy": ("text", "The strategy that selected it"),
         "rule_id": ("text", "Fingerprint of the rule"),
     }
-    made_from = (f"{pool_name}_dataset", f"{pool_name}_scores", "quality_rule")
+    made_from = (f"{pool_name}_dataset", f"{pool_name}_indicators", "quality_rule")
 
     @dg.asset(
         name=f"{pool_name}_selection",
         description="The examples of the unseen pool that the profile's strategy selects, with "
         f"rank, predicted {target.label} and every indicator; also exported as JSONL, in the "
         "shape of its source and ready to finetune on.",
-        ins={
-            # Scores are long, and of few texts.
-            name: dg.AssetIn(name, metadata={"categories": name == made_from[1]})
-            for name in (*made_from, *["size_search"][: int(searched)])
-        },
+        ins={name: dg.AssetIn(name) for name in (*made_from, *["size_search"][: int(searched)])},
         **presentation(
             "selection",
             {"python", "duckdb"},
@@ -96,7 +93,7 @@ def selection_asset(pool_name: str, study: Study) -> dg.AssetsDefinition:
     ) -> dg.Output[pd.DataFrame]:
         settings = study.selection
         drawing = Drawing(tables, study, Models.of(study, gpu), warehouse)
-        pool = pool_of(pool_name, drawing, [settings])
+        pool = pool_of(pool_name, drawing)
         if isinstance(settings.size, str):  # "searched"
             size = chosen_size(tables["size_search"], pool.rule.id)
         else:
@@ -174,7 +171,11 @@ def size_search_assets(study: Study) -> dg.Definitions:
 def definitions(study: Study) -> dg.Definitions:
     """The assets and checks of this room."""
     room = dg.Definitions(
-        assets=[selection_asset(pool, study) for pool in study.pools],
+        assets=[
+            make(pool, study)
+            for pool in study.pools
+            for make in (pool_indicators_asset, selection_asset)
+        ],
         asset_checks=list(map(composition_check, study.pools)),
     )
     return dg.Definitions.merge(size_search_assets(study), room)

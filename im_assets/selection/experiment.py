@@ -27,9 +27,10 @@ def size_experiment(study: Study) -> Experiment:
         keys=tuple(map(size_key, measured_sizes(study.selection.search))),
         column="size_key",
         draw=draw,
-        made_from=(f"{pool}_dataset", f"{pool}_scores", "quality_rule"),
+        made_from=(f"{pool}_dataset", f"{pool}_indicators", "quality_rule"),
         description="The strategy's selection of each size that is finetuned on, to find how much "
         "to select (paper v2).",
+        version="2",
         columns={"rule_id": ("text", "Fingerprint of the rule at the time of the draw")},
         reads=(
             "selection.strategy",
@@ -53,7 +54,7 @@ def size_key(size: int) -> str:
 def draw(keys: Sequence[str], drawing: Drawing) -> Iterator[tuple[str, pd.DataFrame]]:
     """The selection of each size."""
     settings = drawing.study.selection
-    pool = pool_of(drawing.study.pools[0], drawing, [settings])
+    pool = pool_of(drawing.study.pools[0], drawing)
     for size in measured_sizes(settings.search):
         if size_key(size) in keys:
             chosen = pool.examples.iloc[choose(settings, pool, size, seed=0)][["example_id"]]

@@ -1,6 +1,6 @@
 """The unseen pool as a selection strategy sees it: texts, indicators, embeddings and the rule."""
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
 
@@ -14,11 +14,15 @@ from im_assets.experiments.points import values_fingerprint
 from im_assets.rule.document import load_rule
 from im_assets.rule.model import Rule
 from im_assets.rule.ready import set_size
+from im_assets.scoring.batch import Models
 from im_assets.scoring.embeddings import embeddings_of
-from im_assets.scoring.registry import chosen, set_level
+from im_assets.scoring.registry import Indicator, chosen, set_level
 from im_assets.selection.registry import strategy_of
 from im_assets.selection.selecting import SelectionError
-from im_resources.study import StrategySettings, Study, did_you_mean
+from im_resources.study import Study, did_you_mean, fingerprint
+
+# The column of <pool>_indicators with what it was made by, the same in all rows.
+MADE_BY = "made_by"
 
 
 @dataclass(frozen=True)
@@ -78,30 +82,36 @@ class Pool:
         return self.embeddings()[positions]
 
 
-def pool_of(name: str, drawing: Drawing, strategies: Iterable[StrategySettings]) -> Pool:
-    """An unseen pool of the study, from its dataset, its scores and the rule.
+def pool_of(name: str, drawing: Drawing) -> Pool:
+    """An unseen pool of the study, from its dataset, its indicators and the rule.
 
-    Args:
-        strategies: that will choose from it.
-
-    Raises SelectionError when an example lacks a score, or when scores and rule are not of the same
-    indicators: ranked by a rule of other indicators, the pool would look chosen and be chance.
+    Raises SelectionError when the indicators are not those of the pool, the profile and the rule as
+    they are now: ranked by a rule of other ones, the pool would look chosen and be chance.
     """
-    dataset, scores = (drawing.tables[f"{name}_{kind}"] for kind in ("dataset", "scores"))
+    dataset, table = (drawing.tables[f"{name}_{kind}"] for kind in ("dataset", "indicators"))
     study, models, warehouse = drawing.study, drawing.models, drawing.warehouse
     ids = dataset["example_id"].tolist()
-    indicators = chosen(study.scoring)
-    now = {i.name: i.fingerprint(models) for i in indicators}
     rule = load_rule(drawing.tables["quality_rule"])
     if study.rule.source == "fitted" and rule.values_id not in (
         "",
-        values_fingerprint(indicators, study, models),
+        values_fingerprint(chosen(study.scoring), study, models),
     ):
         raise SelectionError(
             f"the rule {rule.id} was fitted on indicators or measures of another version than the "
             "profile's; materialize indicator_table and quality_rule first"
         )
-    size = set_size(rule, study)
+    indicators = table.set_index("example_id")
+    if set(indicators.pop(MADE_BY)) != {indicators_id(rule, study, models)}:
+        raise SelectionError(
+            f"{name}_indicators was made for another rule, or by another version of the "
+            f"indicators; materialize {name}_indicators again"
+        )
+    places = indicators.index.get_indexer(pd.Index(ids))
+    if lacking := int((places < 0).sum()):
+        raise SelectionError(
+            f"{name}_indicators lacks {lacking} of the pool's {len(ids)} examples; materialize "
+            f"{name}_indicators again"
+        )
     everything = cache(lambda: embeddings_of(ids, models, warehouse))
 
     def some(positions: np.ndarray) -> np.ndarray:
@@ -111,27 +121,46 @@ def pool_of(name: str, drawing: Drawing, strategies: Iterable[StrategySettings])
 
     return Pool(
         examples=dataset.reset_index(drop=True),
-        indicators=pool_indicators(
-            ids, scores, study, everything, size, now, read_by(rule, strategies)
-        ),
+        indicators=indicators.iloc[places],
         rule=rule,
         embeddings=everything,
-        set_size=size,
+        set_size=set_size(rule, study),
         set_level=frozenset(indicator.name for indicator in set_level(study.scoring)),
         some_embeddings=some,
     )
 
 
-def read_by(rule: Rule, strategies: Iterable[StrategySettings]) -> frozenset[str] | None:
-    """The indicators that the rule or one of the strategies reads; None: any, since a plugin's
+def read_by(rule: Rule, study: Study) -> frozenset[str] | None:
+    """The indicators that the rule or a strategy of the profile reads; None: any, since a plugin's
     strategy reads what it likes."""
     read = set(rule.indicators)
-    for settings in strategies:
+    compared = study.validation.strategies.values() if study.validation else ()
+    for settings in (study.selection, *compared):
         found, options = strategy_of(settings)
         if not found.choose.__module__.startswith("im_assets."):
             return None
         read |= {*found.needs, str(options.get("indicator"))}
     return frozenset(read)
+
+
+def indicators_id(rule: Rule, study: Study, models: Models) -> str:
+    """What a pool's indicators depend on beside its examples: their versions; and the rule, which
+    says of which set-level ones there are values, and for sets of which size.
+
+    The whole of it, so that what is made from the indicators is made anew with every rule.
+    """
+    read = read_by(rule, study)
+    versions = [
+        (i.name, i.fingerprint(models))
+        for i in chosen(study.scoring)
+        if scope_is_example(i) or read is None or i.name in read
+    ]
+    return fingerprint("pool", rule.id, set_size(rule, study), versions)
+
+
+def scope_is_example(indicator: Indicator) -> bool:
+    """Whether it is a property of an example, not of a set."""
+    return indicator.backend.scope == "example"
 
 
 def pool_indicators(
@@ -160,7 +189,7 @@ def pool_indicators(
     order = pd.Index(ids, name="example_id")
     for indicator in chosen(study.scoring):
         name = indicator.name
-        if indicator.backend.scope == "example":
+        if scope_is_example(indicator):
             mine = (scores["indicator"] == name).to_numpy()
             if versions is not None:
                 mine &= (scores["fingerprint"] == versions[name]).to_numpy()

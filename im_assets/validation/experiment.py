@@ -28,9 +28,10 @@ def validation_experiment(study: Study) -> Experiment:
         keys=tuple(arms_of(settings)),
         column="arm",
         draw=draw,
-        made_from=(f"{pool}_dataset", f"{pool}_scores", "quality_rule"),
+        made_from=(f"{pool}_dataset", f"{pool}_indicators", "quality_rule"),
         description="What each arm of the validation is finetuned on: the choice of every "
         "strategy, random subsets, and slices of the unseen pool by the rule's value.",
+        version="2",
         columns={
             Target.of(study).predicted_column: ("double", "The rule's value for this example"),
             **SELECTED,
@@ -53,8 +54,7 @@ def draw(keys: Sequence[str], drawing: Drawing) -> Iterator[tuple[str, pd.DataFr
     """The selection of each arm."""
     study = drawing.study
     settings = study.validation or ValidationSettings()
-    arms, strategies = arms_of(settings), settings.strategies.values()
-    pool = pool_of(study.pools[0], drawing, strategies)
+    arms, pool = arms_of(settings), pool_of(study.pools[0], drawing)
     predicted = pool.rule.predict(pool.indicators)
     for key in keys:
         places = members(arms[key], pool, settings, study.selection)

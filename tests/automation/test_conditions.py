@@ -19,7 +19,9 @@ from tests.whole_study import write_whole_profile
 
 MIXTURES = ("mixed_samples", "finetuned_adapters", "eval_losses")
 SEEDS = [f"seed-{number:03d}" for number in range(8)]
-AFTER_THE_POINTS = {"quality_rule", "rule_evidence", "dolly_selection", "study_report"}
+AFTER_THE_POINTS = {
+    "quality_rule", "rule_evidence", "dolly_indicators", "dolly_selection", "study_report",
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -171,7 +173,7 @@ def test_new_scores_of_an_unseen_pool_lead_to_a_selection_of_the_same_rule(
     assert platform.run("data").success
     assert ticks.tick() == set()
     assert platform.materialize("dolly_scores").success
-    assert ticks.follow() == [{"dolly_selection", "study_report"}]
+    assert ticks.follow() == [{"dolly_indicators", "dolly_selection", "study_report"}]
 
 
 def test_what_was_never_made_is_made_as_soon_as_it_can_be(

@@ -224,6 +224,7 @@ def test_a_pool_is_not_ranked_by_a_rule_of_other_indicators(platform: Platform) 
     for names, words in (
         (("dolly_selection",), "another version than the profile's"),
         (("dolly_scores", "dolly_selection"), "another version than the profile's"),
+        (("dolly_indicators", "dolly_selection"), "another version than the profile's"),
     ):
         result = platform.materialize(*names)
         [failure] = result.filter_events(lambda event: event.is_step_failure)

@@ -126,7 +126,9 @@ def test_a_row_more_marks_what_is_made_from_it(platform: Platform) -> None:
     row = '{"instruction": "Why not?", "context": "", "response": "For no reason at all."}\n'
     source.write_text(text + row, encoding="utf-8")
     assert platform.materialize("dolly_dataset").success
-    assert platform.stale() == {"dolly_scores", "dolly_selection", "study_plan", "study_report"}
+    assert platform.stale() == {
+        "dolly_scores", "dolly_indicators", "dolly_selection", "study_plan", "study_report",
+    }  # fmt: skip
     source.write_text(text, encoding="utf-8")
     assert platform.materialize("dolly_dataset").success
     assert platform.stale() == set()

@@ -31,7 +31,7 @@ def test_a_size_searched_for_an_earlier_rule_is_not_taken(own: Platform) -> None
     assert check_of(own.materialize("size_search")).passed
     own.change(rule={"target": {"measure": "loss", "scale": "identity"}})
     assert own.materialize("quality_rule").success
-    result = own.materialize("dolly_selection")
+    result = own.materialize("dolly_indicators", "dolly_selection")
     [failure] = result.filter_events(lambda event: event.is_step_failure)
     assert "the size of an earlier rule's selection" in str(failure.step_failure_data.error)
     check = check_of(own.materialize("size_search"))
@@ -46,7 +46,9 @@ def test_arms_drawn_from_a_pool_that_grew_in_between_are_not_compared(own: Platf
     path = Path(str(own.study.data.unseen[pool].path))
     row = {"instruction": "Why not?", "context": "", "response": "For no reason at all, it is so."}
     path.write_text(path.read_text("utf-8") + json.dumps(row) + "\n", encoding="utf-8")
-    assert own.materialize(f"{pool}_dataset", f"{pool}_scores").success
+    assert own.materialize(
+        *(f"{pool}_{kind}" for kind in ("dataset", "scores", "indicators"))
+    ).success
     names = ("selection_samples", "selection_adapters", "selection_losses")
     assert own.materialize(*names, keys=[key]).success
     check = check_of(own.materialize("validation_runs"))

@@ -18,6 +18,7 @@ from im_assets.scoring.indicators.nearest_neighbour import expected_distance
 from im_assets.scoring.registry import BACKENDS, chosen
 from im_assets.selection.assets import selection_asset
 from im_assets.selection.pool import pool_indicators
+from im_assets.selection.pool_indicators import pool_indicators_asset
 from im_assets.selection.selecting import SelectionError
 from im_resources.gpu import GpuResource
 from im_resources.study import ModelSource, ScoringSettings, SelectionSettings, Study, load_study
@@ -74,7 +75,9 @@ def scores(**columns: np.ndarray) -> pd.DataFrame:
 LENGTHS = np.random.default_rng(1).permutation(POOL).astype(float)
 
 
-def materialize(study: Study, warehouse: Warehouse, rule: Rule) -> dg.ExecuteInProcessResult:
+def materialize(
+    study: Study, warehouse: Warehouse, rule: Rule, indicators: pd.DataFrame | None = None
+) -> dg.ExecuteInProcessResult:
     texts = {name: [f"{name} {i}" for i in IDS] for name in ("instruction", "output")}
     keys = {i.name: i.fingerprint(models_of(study)) for i in chosen(study.scoring)}
     scored = scores(len_out=LENGTHS)
@@ -83,6 +86,9 @@ def materialize(study: Study, warehouse: Warehouse, rule: Rule) -> dg.ExecuteInP
         "dolly_scores": scored.assign(fingerprint=scored["indicator"].map(keys)),
         "quality_rule": coefficient_table(rule),
     }
+    if indicators is not None:
+        frames["dolly_indicators"] = indicators
+    computed = [] if "dolly_indicators" in frames else [pool_indicators_asset("dolly", study)]
 
     def made(name: str) -> dg.AssetsDefinition:
         @dg.asset(name=name)
@@ -92,7 +98,7 @@ def materialize(study: Study, warehouse: Warehouse, rule: Rule) -> dg.ExecuteInP
         return table
 
     return dg.materialize(
-        [*map(made, frames), selection_asset("dolly", study)],
+        [*map(made, frames), *computed, selection_asset("dolly", study)],
         resources={
             "study": study,
             "gpu": GpuResource(device="cpu"),
@@ -153,6 +159,21 @@ def test_neighbours_are_looked_for_where_something_reads_them(
     result = materialize(study.model_copy(update={"selection": own}), warehouse, rule(len_out=0.01))
     found = result.output_for_node("dolly_selection")["knn_2"]
     assert found.is_monotonic_decreasing
+
+
+def test_indicators_of_something_else_are_not_ranked_by(make_study: Callable[..., Study]) -> None:
+    study = make_study(len_out="response_length", knn_2=KNN)
+    warehouse, _ = embed(study)
+    by = rule(len_out=0.01)
+    made = materialize(study, warehouse, by).output_for_node("dolly_indicators")
+    assert list(made.columns) == ["example_id", "len_out", "made_by"]
+    again = materialize(study, warehouse, by, made).output_for_node("dolly_selection")
+    assert list(again["example_id"]) == [IDS[i] for i in np.argsort(LENGTHS)[:SIZE]]
+    for other in (rule(len_out=0.02), rule(len_out=0.01, knn_2=-0.5)):
+        with pytest.raises(SelectionError, match="dolly_indicators was made for another rule"):
+            materialize(study, warehouse, other, made)
+    with pytest.raises(SelectionError, match="lacks 2 of the pool's 40 examples"):
+        materialize(study, warehouse, by, made.iloc[2:])
 
 
 def test_a_rule_without_indicators_fails_and_exports_nothing(

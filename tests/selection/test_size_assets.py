@@ -101,5 +101,5 @@ def test_a_given_size_needs_no_search(platform: Platform) -> None:
     study = load_study("demo")
     given = study.selection.model_copy(update={"size": 0.25})
     room = definitions(study.model_copy(update={"selection": given}))
-    [asset] = (a for a in room.assets or () if isinstance(a, dg.AssetsDefinition))
-    assert asset.key == dg.AssetKey("dolly_selection")
+    assets = [a for a in room.assets or () if isinstance(a, dg.AssetsDefinition)]
+    assert [a.key.to_user_string() for a in assets] == ["dolly_indicators", "dolly_selection"]
