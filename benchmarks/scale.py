@@ -13,8 +13,9 @@ cleaning     candidate_datasets, of four sources, against an evaluation set of 3
 seeds        mixture_seeds
 mixtures     mixed_samples: 78 mixtures of 2000
 scores       dolly_scores: eight indicators, and KNN-6's embeddings of 768 numbers
-selection    dolly_selection of 1000 by published_v2, which reads no KNN
-knn          dolly_selection of 1000 by published_v1, which reads KNN-6
+indicators   dolly_indicators for published_v2, which reads no KNN
+selection    dolly_selection of 1000 by it
+knn          dolly_indicators for published_v1, which reads KNN-6
 
 The last lines are the exponents of growth: the slopes of log seconds and log memory against log
 rows, by least squares. Memory has a constant part (imports), so that its exponent is below 1.
@@ -47,8 +48,9 @@ STAGES = {
     "seeds": ("mixture_seeds", "fitted"),
     "mixtures": ("mixed_samples", "fitted"),
     "scores": ("dolly_scores", "published_v2"),
+    "indicators": ("dolly_indicators", "published_v2"),
     "selection": ("dolly_selection", "published_v2"),
-    "knn": ("dolly_selection", "published_v1"),
+    "knn": ("dolly_indicators", "published_v1"),
 }
 SOURCES = ("one", "two", "three", "four")
 WORDS, DIMENSIONS, CLUSTERS, EVALUATION = 50_000, 768, 1000, 300
@@ -128,7 +130,7 @@ def measured(stage: str, folder: str) -> dict[str, float]:
     asset, rule = STAGES[stage]
     with history(Path(folder) / f"history-{stage}") as instance:
         study = Platform(Path(folder) / f"{rule}.yaml", instance)
-        if stage in ("selection", "knn"):
+        if stage in ("indicators", "selection", "knn"):
             _succeeded(study.materialize("quality_rule", checks=False))
         before, start = time.process_time(), time.perf_counter()
         with _peak() as peak:

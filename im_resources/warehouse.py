@@ -14,6 +14,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +71,8 @@ class Warehouse:
         if self.path.stem == SCHEMA:
             raise WarehouseError(f"{self.path}: DuckDB confuses this name with the schema's")
         # A table name in a query must never be answered by a Python variable of that name.
-        self._config = {**(config or {}), "python_enable_replacements": False}
+        kept = {"memory_limit": f"{memory_limit() >> 20}MiB", **(config or {})}
+        self._config = {**kept, "python_enable_replacements": False}
 
     def query(
         self,
@@ -129,16 +131,22 @@ class Warehouse:
         columns: Sequence[str] | None = None,
         where: Mapping[str, Any] | None = None,
         categories: bool = False,
+        without: Sequence[str] = (),
     ) -> pd.DataFrame:
         """The rows in which each ``where`` column equals its value (or one of a list of values).
 
         Args:
+            columns: those that are read; None: all.
             categories: texts come as categories, each held once: for a long table of few.
+            without: columns that are not read, where there are such.
 
         Raises:
             MissingTableError: no such table.
         """
-        selected = "*" if columns is None else ", ".join(map(quoted, columns))
+        # As literals: a lambda takes no bound parameter.
+        left_out = ", ".join(map(_text_literal, without))
+        every = f"COLUMNS(lambda name: name NOT IN ({left_out}))" if without else "*"
+        selected = every if columns is None else ", ".join(map(quoted, columns))
         rows, values = condition(where or {})
         with self._reading() as connection:
             statement = f"SELECT {selected} FROM {qualified(table)} WHERE {rows}"
@@ -282,6 +290,17 @@ def _categorized(table: pa.Table) -> pd.DataFrame:
             table = table.set_column(number, field.name, encoded)
     frame: pd.DataFrame = table.to_pandas()
     return frame
+
+
+@cache
+def memory_limit() -> int:
+    """Bytes that DuckDB may hold, beside what a step itself holds; more goes through a file.
+
+    By itself it takes 80% of the machine, and gives nothing back that it has read.
+    """
+    import psutil
+
+    return max(2 << 30, psutil.virtual_memory().total // 12)
 
 
 def _text_literal(value: str) -> str:

@@ -90,8 +90,9 @@ class _FrameHandler(DbTypeHandler[pd.DataFrame]):
             wanted = list(dict.fromkeys([*columns, column]))
         try:
             rows = {} if column is None else {column: keys}
-            categories = bool((context.definition_metadata or {}).get("categories"))
-            frame = connection.read_table(table, wanted, rows, categories)
+            asked = context.definition_metadata or {}
+            categories, without = bool(asked.get("categories")), asked.get("without", ())
+            frame = connection.read_table(table, wanted, rows, categories, without)
         except MissingTableError:
             raise WarehouseError(
                 f"asset {table!r} is not in the warehouse {connection.path}: materialize it first"

@@ -207,14 +207,18 @@ def test_an_example_is_tokenized_for_the_count_once(
     ids = {
         *own.table("candidate_datasets")["example_id"],
         *own.table("dolly_dataset")["example_id"],
+        *own.table("base_losses")["eval_id"],
     }
     assert set(known["example_id"]) == ids
 
     def none(*_: Any) -> Any:
         raise AssertionError("tokenized again")
 
-    monkeypatch.setattr(prompts, "encode_examples", none)
-    assert own.materialize("finetuned_adapters", "example_scores", "dolly_scores").success
+    for name in ("encode_examples", "encode"):
+        monkeypatch.setattr(prompts, name, none)
+    monkeypatch.setattr("im_resources.gpu.GpuResource.tokenizer", None)
+    names = ("finetuned_adapters", "example_scores", "dolly_scores", "base_losses")
+    assert own.materialize(*names).success
 
 
 def test_scores_of_before_are_counted_without_the_model(
@@ -224,7 +228,8 @@ def test_scores_of_before_are_counted_without_the_model(
     for table in (CACHE, TABLE):
         own.warehouse.execute(f"DROP TABLE {table}")
     monkeypatch.setattr("im_resources.gpu.GpuResource.base_model", None)
-    assert own.materialize("dolly_scores", "finetuned_adapters", "example_scores").success
+    names = ("dolly_scores", "finetuned_adapters", "example_scores", "base_losses")
+    assert own.materialize(*names).success
     after = own.table(CACHE).sort_values("example_id", ignore_index=True)
     pd.testing.assert_frame_equal(after, before)
 

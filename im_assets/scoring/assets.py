@@ -9,9 +9,10 @@ from im_assets.common.cuts import cuts_check, recorded
 from im_assets.common.presentation import presentation, preview, table
 from im_assets.common.progress import Progress
 from im_assets.scoring.batch import Models
+from im_assets.scoring.cached import loader
 from im_assets.scoring.cuts import cuts_of
 from im_assets.scoring.registry import chosen, reads_tokens
-from im_assets.scoring.scorer import Load, score_missing
+from im_assets.scoring.scorer import score_missing
 from im_resources.gpu import GpuResource
 from im_resources.study import Study
 from im_resources.warehouse import Warehouse
@@ -91,14 +92,6 @@ def _examples(asset: str, study: Study) -> dg.AssetIn:
     return dg.AssetIn(asset, metadata={} if whole else {"columns": ["example_id", "source"]})
 
 
-def _texts(asset: str, warehouse: Warehouse) -> Load:
-    def load(ids: list[str]) -> pd.DataFrame:
-        rows = warehouse.read_table(asset, where={"example_id": ids})
-        return rows.set_index("example_id", drop=False).loc[ids].reset_index(drop=True)
-
-    return load
-
-
 def _score(
     context: dg.AssetExecutionContext,
     examples: pd.DataFrame,
@@ -117,7 +110,7 @@ def _score(
         progress.advance(done)
 
     models = Models.of(study, gpu)
-    load = None if "output" in examples else _texts(asset, warehouse)
+    load = None if "output" in examples else loader(asset, warehouse)
     scores, new = score_missing(examples, indicators, models, warehouse, on_chunk, load)
     summary = scores.groupby("indicator", observed=True)["value"].describe().reset_index()
     metadata: dict[str, Any] = {

@@ -22,18 +22,19 @@ CHUNK = 5000  # examples between two writes: seconds of work
 VERSION = 1
 
 
-def cuts_fingerprint(models: Models) -> str:
-    """Everything on which it depends what is cut of an example."""
-    return fingerprint(VERSION, models.fingerprint("tokenizer"), *learned_key(models.study.models))
+def cuts_fingerprint(models: Models, *more: str) -> str:
+    """Everything on which it depends what is cut of an example, and ``more``."""
+    learned = learned_key(models.study.models)
+    return fingerprint(VERSION, models.fingerprint("tokenizer"), *learned, *more)
 
 
-def cut_rows(ids: pd.Series, encoded: Sequence["Encoded"], models: Models) -> pd.DataFrame:
+def cut_rows(ids: pd.Series, encoded: Sequence["Encoded"], key: str) -> pd.DataFrame:
     """Rows of the cache: example_id, fingerprint, and the counts of each."""
     from im_resources.language_model.cuts import counted
 
     rows = counted(encoded)
     rows.insert(0, "example_id", ids.to_numpy())
-    rows.insert(1, "fingerprint", cuts_fingerprint(models))
+    rows.insert(1, "fingerprint", key)
     return rows
 
 
@@ -51,30 +52,45 @@ def cuts_of(
         load: gives the rows of some example_ids, where ``examples`` has no texts.
 
     Returns:
-        example_id and the counts (``im_resources.language_model.cuts.COUNTS``) of exactly these
-        examples, in their order. Those that were not counted before are tokenized, without the base
-        model.
+        As ``counted_once``. No base model is loaded, and a tokenizer only where something is new.
     """
     from im_resources.language_model.prompts import encode_examples
 
-    key = {"fingerprint": cuts_fingerprint(models)}
-    ids, parts, there = (
-        examples["example_id"].reset_index(drop=True),
-        [],
-        np.zeros(len(examples), bool),
-    )
+    def encode(missing: pd.Series) -> Sequence["Encoded"]:
+        texts = load(list(missing)) if load else examples.iloc[missing.index]
+        return encode_examples(models.tokenizer, models.study.models, texts)
+
+    return counted_once(examples["example_id"], cuts_fingerprint(models), encode, warehouse)
+
+
+def counted_once(
+    ids: pd.Series,
+    key: str,
+    encode: Callable[[pd.Series], Sequence["Encoded"]],
+    warehouse: Warehouse,
+) -> pd.DataFrame:
+    """What is cut of each of these examples or instructions, which is kept.
+
+    Args:
+        ids: each once.
+        key: what the counts depend on beside the id.
+        encode: gives the tokens of those that were not counted before; their index is their place.
+
+    Returns:
+        example_id and the counts (``im_resources.language_model.cuts.COUNTS``), in the order given.
+    """
+    ids, parts = ids.reset_index(drop=True), []
+    there = np.zeros(len(ids), bool)
     if warehouse.has_table(CACHE):
-        known = warehouse.query("cuts_of.sql", key, {"wanted": placed(ids)})
+        known = warehouse.query("cuts_of.sql", {"fingerprint": key}, {"wanted": placed(ids)})
         there[known["place"].to_numpy()] = True
         parts.append(known.set_index("place"))
     missing = ids[~there]
-    texts = load(list(missing)) if load and len(missing) else examples[~there]
     for start in range(0, len(missing), CHUNK):
-        part = texts.iloc[start : start + CHUNK]
-        encoded = encode_examples(models.tokenizer, models.study.models, part)
-        rows = cut_rows(part["example_id"], encoded, models)
+        part = missing.iloc[start : start + CHUNK]
+        rows = cut_rows(part, encode(part), key)
         warehouse.append(CACHE, rows, key=KEY)
-        rows.index = missing.index[start : start + CHUNK]
+        rows.index = part.index
         parts.append(rows.drop(columns=KEY))
     found = pd.concat(parts).sort_index()
     found.insert(0, "example_id", ids)

@@ -14,7 +14,7 @@ from im_assets.scoring.batch import Models, ScoringBatch
 from im_assets.scoring.cached import cached_scores, embedded, long_scores
 from im_assets.scoring.cuts import CACHE as CUTS
 from im_assets.scoring.cuts import KEY as CUTS_KEY
-from im_assets.scoring.cuts import cut_rows
+from im_assets.scoring.cuts import cut_rows, cuts_fingerprint
 from im_assets.scoring.registry import Indicator
 from im_resources.language_model.memory import enough_memory
 from im_resources.language_model.side_by_side import run_side_by_side, stop_point
@@ -180,7 +180,8 @@ def _score(
             if len(vectors):
                 warehouse.append("embedding_cache", vectors, key=["example_id", "fingerprint"])
         if batch.tokenized:
-            cuts = cut_rows(batch.examples["example_id"], batch.encoded, models)
+            ids = batch.examples["example_id"]
+            cuts = cut_rows(ids, batch.encoded, cuts_fingerprint(models))
             warehouse.append(CUTS, cuts, key=CUTS_KEY)
         if rows:
             warehouse.append("score_cache", pd.concat(rows, ignore_index=True), key=KEY)

@@ -27,7 +27,7 @@ from im_assets.selection.checks import composition_check
 from im_assets.selection.choosing import choose, resolve_size
 from im_assets.selection.experiment import size_experiment, size_key
 from im_assets.selection.figures import distribution_figure, size_figure
-from im_assets.selection.pool import Pool, pool_of
+from im_assets.selection.pool import TEXTS, Pool, is_plugin, pool_of
 from im_assets.selection.pool_indicators import pool_indicators_asset
 from im_assets.selection.selecting import compare_with_random, export_jsonl, ranked_table
 from im_assets.selection.size_search import measured_sizes, search_sizes, split_halves
@@ -71,12 +71,18 @@ def selection_asset(pool_name: str, study: Study) -> dg.AssetsDefinition:
     }
     made_from = (f"{pool_name}_dataset", f"{pool_name}_indicators", "quality_rule")
 
+    # Of most of the pool, no text is looked at, but by a strategy that may.
+    slim = None if is_plugin(study.selection) else made_from[0]
+
     @dg.asset(
         name=f"{pool_name}_selection",
         description="The examples of the unseen pool that the profile's strategy selects, with "
         f"rank, predicted {target.label} and every indicator; also exported as JSONL, in the "
         "shape of its source and ready to finetune on.",
-        ins={name: dg.AssetIn(name) for name in (*made_from, *["size_search"][: int(searched)])},
+        ins={
+            name: dg.AssetIn(name, metadata={"without": [*TEXTS]} if name == slim else {})
+            for name in (*made_from, *["size_search"][: int(searched)])
+        },
         **presentation(
             "selection",
             {"python", "duckdb"},
@@ -99,7 +105,7 @@ def selection_asset(pool_name: str, study: Study) -> dg.AssetsDefinition:
         else:
             size = resolve_size(settings.size, len(pool))
         positions = choose(settings, pool, size, seed=0)
-        selection = ranked_table(pool.examples, pool.indicators, pool.rule, positions.tolist())
+        selection = ranked_table(pool.rows(positions), pool.indicators, pool.rule)
         selection = selection.assign(strategy=settings.strategy, rule_id=pool.rule.id)
         path = selection_file(study, pool_name)
         write = FORMATS.get(study.data.unseen[pool_name].format, "format").write
@@ -213,8 +219,8 @@ def _selection_metadata(
     draws = study.selection.random_draws
     whole = pool.indicators.assign(**{predicted: pool.rule.predict(pool.indicators)})
     compared = compare_with_random(whole, positions.tolist(), numbers, draws)
-    last = pool.ranked(target.sign * whole[predicted].to_numpy())[::-1][:SHOWN].tolist()
-    worst = ranked_table(pool.examples, pool.indicators, pool.rule, last)
+    last = pool.ranked(target.sign * whole[predicted].to_numpy())[::-1][:SHOWN]
+    worst = ranked_table(pool.rows(last), pool.indicators, pool.rule)
     shown = ["rank", predicted, "instruction", "output", *PLACE]
     plot = distribution_figure(whole[predicted], selection[predicted], target)
     return {
@@ -244,8 +250,10 @@ def set_properties(
         return {}
     generator = np.random.Generator(np.random.PCG64(0))
     random = generator.choice(len(pool), len(positions), replace=False)
-    sets = {"the selection": positions, "a random set": random}
-    vectors = {name: pool.vectors(rows) for name, rows in sets.items()}
+    # Read together: of a large pool, most of the time goes into finding them.
+    both = pool.vectors(np.concatenate([positions, random]))
+    sets = ("the selection", "a random set")
+    vectors = dict(zip(sets, np.split(both, [len(positions)]), strict=True))
     found: dict[str, float | str] = {}
     for indicator in indicators:
         for name in sets:

@@ -15,12 +15,14 @@ from im_assets.rule.document import load_rule
 from im_assets.rule.model import Rule
 from im_assets.rule.ready import set_size
 from im_assets.scoring.batch import Models
+from im_assets.scoring.cached import loader
 from im_assets.scoring.embeddings import embeddings_of
 from im_assets.scoring.registry import Indicator, chosen, set_level
 from im_assets.selection.registry import strategy_of
 from im_assets.selection.selecting import SelectionError
-from im_resources.study import Study, did_you_mean, fingerprint
+from im_resources.study import StrategySettings, Study, did_you_mean, fingerprint
 
+TEXTS = ("instruction", "input", "output", "turns")
 # The column of <pool>_indicators with what it was made by, the same in all rows.
 MADE_BY = "made_by"
 
@@ -40,6 +42,7 @@ class Pool:
         set_level: those of the indicators that are properties of a set.
         some_embeddings: gives the vectors of some positions [rows, dimensions] without reading
             all; default: from ``embeddings``.
+        load: gives the whole rows of some example_ids, where ``examples`` is without the texts.
     """
 
     examples: pd.DataFrame
@@ -49,6 +52,7 @@ class Pool:
     set_size: int
     set_level: frozenset[str] = frozenset()
     some_embeddings: Callable[[np.ndarray], np.ndarray] | None = None
+    load: Callable[[list[str]], pd.DataFrame] | None = None
 
     def __len__(self) -> int:
         return len(self.examples)
@@ -74,6 +78,11 @@ class Pool:
         places = np.empty(len(order), dtype=np.int64)
         places[order] = np.arange(len(order))
         return places
+
+    def rows(self, positions: np.ndarray) -> pd.DataFrame:
+        """The examples at some positions with their texts, in that order."""
+        some = self.examples.iloc[positions]
+        return some if self.load is None else self.load(some["example_id"].tolist())
 
     def vectors(self, positions: np.ndarray) -> np.ndarray:
         """The unit vectors of some positions, float32 [rows, dimensions]."""
@@ -127,6 +136,7 @@ def pool_of(name: str, drawing: Drawing) -> Pool:
         set_size=set_size(rule, study),
         set_level=frozenset(indicator.name for indicator in set_level(study.scoring)),
         some_embeddings=some,
+        load=None if "output" in dataset else loader(f"{name}_dataset", warehouse),
     )
 
 
@@ -136,11 +146,16 @@ def read_by(rule: Rule, study: Study) -> frozenset[str] | None:
     read = set(rule.indicators)
     compared = study.validation.strategies.values() if study.validation else ()
     for settings in (study.selection, *compared):
-        found, options = strategy_of(settings)
-        if not found.choose.__module__.startswith("im_assets."):
+        if is_plugin(settings):
             return None
+        found, options = strategy_of(settings)
         read |= {*found.needs, str(options.get("indicator"))}
     return frozenset(read)
+
+
+def is_plugin(settings: StrategySettings) -> bool:
+    """Whether the strategy is a user's own: it reads what it likes of the pool."""
+    return not strategy_of(settings)[0].choose.__module__.startswith("im_assets.")
 
 
 def indicators_id(rule: Rule, study: Study, models: Models) -> str:

@@ -22,15 +22,12 @@ class SelectionError(ValueError):
     """A selection that cannot be made; says what is there and what was asked for."""
 
 
-def ranked_table(
-    examples: pd.DataFrame, indicators: pd.DataFrame, rule: Rule, positions: Sequence[int]
-) -> pd.DataFrame:
-    """The examples at ``positions`` with rank, indicators and what the rule predicts.
+def ranked_table(examples: pd.DataFrame, indicators: pd.DataFrame, rule: Rule) -> pd.DataFrame:
+    """The examples with rank, indicators and what the rule predicts.
 
     Args:
-        examples: the unseen pool, one row an example_id.
-        indicators: one row an example_id (index), one column an indicator.
-        positions: rows of ``examples``, best first.
+        examples: one row an example_id, best first.
+        indicators: one row an example_id (index), one column an indicator; of more examples too.
 
     Returns:
         ``rank`` (1 = first), the columns of both frames, all those of the examples' places, and
@@ -40,8 +37,7 @@ def ranked_table(
         ValueError: an example lacks an indicator of the rule.
     """
     # A source's own column may have been read into an indicator of the same name.
-    texts = examples.iloc[list(positions)]
-    texts = texts.drop(columns=examples.columns.intersection(indicators.columns))
+    texts = examples.drop(columns=examples.columns.intersection(indicators.columns))
     table = with_place(texts).merge(
         indicators, how="left", left_on="example_id", right_index=True, validate="1:1"
     )

@@ -17,7 +17,9 @@ from tests.study import Platform, write_profile
 UPSTREAM = {"eval_set", "candidate_datasets", "dolly_dataset", "mixed_samples", "base_losses",
             "example_scores", "dolly_scores", "seed_design"}  # fmt: skip
 TRAINED = {"finetuned_adapters", "univariate_adapters"}
-FITTED = {"quality_rule", "rule_evidence", "dolly_selection", "study_report"}
+FITTED = {
+    "quality_rule", "rule_evidence", "dolly_indicators", "dolly_selection", "study_report",
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")

@@ -46,7 +46,7 @@ FOUR = indicators(x=[0.1, 0.2, 0.3, 0.4])
 
 def test_the_table_has_the_rules_value_and_the_order_that_was_given() -> None:
     values = indicators(reward=[0.0, 2.0, 1.0], len_out=[10.0, 30.0, 0.0])
-    table = ranked_table(pool(3), values[::-1], rule(1.0, reward=-0.5, len_out=0.01), [1, 0])
+    table = ranked_table(pool(3).iloc[[1, 0]], values[::-1], rule(1.0, reward=-0.5, len_out=0.01))
     assert list(table["example_id"]) == ["id-001", "id-000"]
     assert list(table["rank"]) == [1, 2]
     assert list(table["predicted_log_loss"]) == pytest.approx([0.3, 1.1])
@@ -55,13 +55,13 @@ def test_the_table_has_the_rules_value_and_the_order_that_was_given() -> None:
 
 def test_an_example_without_scores_is_not_dropped_in_silence() -> None:
     with pytest.raises(ValueError, match="reward: 1 of 3 values are missing"):
-        ranked_table(pool(3), indicators(reward=[1.0, 2.0]), rule(reward=1.0), [0, 1, 2])
+        ranked_table(pool(3), indicators(reward=[1.0, 2.0]), rule(reward=1.0))
     with pytest.raises(ValueError, match="ppl"):
-        ranked_table(pool(2), indicators(reward=[1.0, 2.0]), rule(ppl=1.0), [0, 1])
+        ranked_table(pool(2), indicators(reward=[1.0, 2.0]), rule(ppl=1.0))
 
 
 def test_the_export_reads_back_line_by_line(tmp_path: Path) -> None:
-    ranked = ranked_table(pool(4), FOUR, RULE, range(4))
+    ranked = ranked_table(pool(4), FOUR, RULE)
     path = tmp_path / "new folder" / "selection.jsonl"
     export_jsonl(ranked, path)
     rows = [json.loads(line) for line in path.read_bytes().split(b"\n")[:-1]]
@@ -73,7 +73,7 @@ def test_the_export_reads_back_line_by_line(tmp_path: Path) -> None:
 
 
 def test_a_failed_export_leaves_the_last_one(tmp_path: Path) -> None:
-    ranked = ranked_table(pool(4), FOUR, RULE, range(4))
+    ranked = ranked_table(pool(4), FOUR, RULE)
     path = tmp_path / "selection.jsonl"
     export_jsonl(ranked, path)
     before = path.read_bytes()

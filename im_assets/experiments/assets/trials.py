@@ -42,10 +42,9 @@ from im_assets.experiments.finetuning import (
 )
 from im_assets.experiments.lineage import set_id_of
 from im_assets.scoring.batch import Models
-from im_assets.scoring.cuts import cuts_of
+from im_assets.scoring.cuts import counted_once, cuts_fingerprint, cuts_of
 from im_resources.adapter_store import AdapterStore
 from im_resources.gpu import GpuResource
-from im_resources.language_model.cuts import counted
 from im_resources.study import Study, fingerprint
 from im_resources.usage import count
 from im_resources.warehouse import Warehouse
@@ -309,9 +308,17 @@ def base_losses(
 ) -> dg.Output[pd.DataFrame]:
     """The base model's own loss on every reference output: what a finetune has to beat."""
     rows = evaluation_rows(eval_set, study.evaluation)
-    key = base_key(study, gpu, evaluation_fingerprint(rows, study))
-    cuts = counted(encode_evaluation(rows, gpu.tokenizer(study), study))
-    sources = rows.drop_duplicates("eval_id")["source"].to_numpy()
+    evaluation_id = evaluation_fingerprint(rows, study)
+    key = base_key(study, gpu, evaluation_id)
+    asked = rows.drop_duplicates("eval_id")
+
+    def encode(missing: pd.Series) -> list[Any]:
+        some = rows[rows["eval_id"].isin(missing)]
+        return encode_evaluation(some, gpu.tokenizer(study), study)
+
+    kept = cuts_fingerprint(Models.of(study, gpu), evaluation_id)
+    cuts = counted_once(asked["eval_id"], kept, encode, warehouse)
+    sources = asked["source"].to_numpy()
     most = study.evaluation.max_output_tokens
     remedy = "raise models.max_length" + (
         f" or evaluation.max_output_tokens ({most})" if most else ""
