@@ -173,7 +173,7 @@ def test_a_ready_rule_brings_only_what_applies() -> None:
     found = definitions(load_study("ready_rule"), "ready_rule")
     graph = found.resolve_asset_graph()
     names = {key.to_user_string() for key in graph.get_all_asset_keys()}
-    pool = {f"dolly_{kind}" for kind in ("dataset", "scores", "selection")}
+    pool = {f"dolly_{kind}" for kind in ("dataset", "scores", "indicators", "selection")}
     assert names == {"eval_set", "quality_rule", "study_plan", "study_report", *pool}
     assert all(graph.get(key).is_materializable for key in graph.get_all_asset_keys())
     assert "Mixtures" not in " ".join(str(job.description) for job in found.jobs or ())

@@ -178,6 +178,7 @@ CACHES = {
     "quarantined_examples": {"eval_set", "candidate_datasets", "dolly_dataset"},
     "cut_cache": {
         "example_scores", "dolly_scores", "finetuned_adapters", "univariate_adapters",
+        "base_losses",
     },
     "token_cuts": {
         "example_scores", "dolly_scores", "finetuned_adapters", "univariate_adapters",
