@@ -91,7 +91,13 @@ def test_a_backfill_of_the_new_seed_ends_in_a_new_rule_and_report(study: Study) 
         runs = [{key["path"][-1] for key in run["assetSelection"]} for run in started(server)]
         assert runs == [
             {"indicator_table"},
-            {"quality_rule", "rule_evidence", "dolly_selection", "study_report"},
+            {
+                "quality_rule",
+                "rule_evidence",
+                "dolly_indicators",
+                "dolly_selection",
+                "study_report",
+            },
         ]
 
         def fresh() -> dict[str, Any]:

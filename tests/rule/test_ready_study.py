@@ -120,7 +120,7 @@ def test_what_is_made_is_not_asked_for_again(applied: Apply) -> None:
 
 def test_the_graph_holds_only_what_applies(applied: Apply) -> None:
     platform = applied()
-    pool = {f"dolly_{kind}" for kind in ("dataset", "scores", "selection")}
+    pool = {f"dolly_{kind}" for kind in ("dataset", "scores", "indicators", "selection")}
     assert assets(platform) == {"eval_set", "quality_rule", "study_plan", "study_report", *pool}
     graph = platform.definitions.resolve_asset_graph()
     assert all(graph.get(key).is_materializable for key in graph.get_all_asset_keys())
