@@ -25,9 +25,8 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from benchmarks.peers import Run, plain, tokens_of, trl
+from benchmarks.peers import Run, arrangement, plain, tokens_of, trl
 from im_resources.gpu import GpuResource, usable_cores
-from im_resources.language_model.engines import Choice
 from im_resources.language_model.loading import LoadedModel, load_base
 from im_resources.language_model.lora import add_adapter, engines_of, train_adapter
 from im_resources.language_model.prompts import Encoded, encode_examples
@@ -76,9 +75,7 @@ def main() -> None:
 
 
 def _contenders(engines: Sequence[str]) -> dict[str, Contender]:
-    found: dict[str, Contender] = {
-        f"engine {what}": _engine(*map(int, what.split("x"))) for what in engines
-    } | {
+    found: dict[str, Contender] = {f"engine {what}": _engine(what) for what in engines} | {
         "padded": _padded,
         "plain loop": plain,
     }
@@ -104,12 +101,11 @@ def _rows(base: LoadedModel, study: Study, arguments: argparse.Namespace) -> lis
     return encode_examples(base.tokenizer, models, chosen)
 
 
-def _engine(engines: int, each: int) -> Contender:
+def _engine(what: str) -> Contender:
     """So many adapters in shared steps of each engine, each on all rows with a seed of its own."""
 
     def run(base: LoadedModel, rows: Sequence[Encoded], settings: FinetuningSettings) -> Run:
-        threads = usable_cores() // engines if base.device.type == "cpu" else 0
-        choice = Choice(engines, each, threads)
+        choice = arrangement(what, base.device)
         start = time.perf_counter()
         shared = engines_of(base, settings, max(r.length for r in rows), choice)
 

@@ -20,6 +20,7 @@ from typing import Any
 
 import torch
 
+from benchmarks.peers import arrangement
 from im_resources.language_model.engines import Choice, rate_of
 from im_resources.language_model.loading import LoadedModel
 from im_resources.language_model.lora import add_adapter
@@ -32,7 +33,7 @@ LENGTHS = json.loads((Path(__file__).parent / "lengths.json").read_text(encoding
 
 def main() -> None:
     """Measure the demo's base on this machine; print one line a configuration."""
-    from im_resources.gpu import GpuResource, usable_cores
+    from im_resources.gpu import GpuResource
     from im_resources.language_model.loading import load_base
     from im_resources.study import load_study
 
@@ -46,9 +47,7 @@ def main() -> None:
     for precision in arguments.precision:
         base = load_base(load_study("demo").models.base, precision, device)
         for what in arguments.engines:
-            engines, each = map(int, what.split("x"))
-            cores = usable_cores() // engines if device.type == "cpu" else 0
-            choice = Choice(engines, each, cores)
+            choice = arrangement(what, device)
             shares, rates = [], []
             for _ in range(arguments.repeat):
                 peak = matmul_peak(device, base.model.dtype)

@@ -9,6 +9,8 @@ from typing import Any
 
 import torch
 
+from im_resources.gpu import usable_cores
+from im_resources.language_model.engines import Choice
 from im_resources.language_model.loading import LoadedModel
 from im_resources.language_model.lora import add_adapter
 from im_resources.language_model.prompts import Encoded
@@ -29,6 +31,12 @@ class Run:
     def rate(self) -> float:
         """Tokens a second."""
         return self.tokens / self.seconds
+
+
+def arrangement(what: str, device: torch.device) -> Choice:
+    """``2x1``: two engines with one adapter each, which share the cores of a CPU."""
+    engines, each = map(int, what.split("x"))
+    return Choice(engines, each, usable_cores() // engines if device.type == "cpu" else 0)
 
 
 def tokens_of(rows: Sequence[Encoded], settings: FinetuningSettings) -> int:

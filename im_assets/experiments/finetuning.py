@@ -275,9 +275,10 @@ def _engines(
     settings, longest = study.finetuning, study.models.max_length
     cores = usable_cores() if base.device.type == "cpu" else 0
     try:
-        if engine_for(add_adapter(base, settings, 0), settings, longest) is None:
-            return None, None
+        engine = engine_for(add_adapter(base, settings, 0), settings, longest)
     except ModelError:  # told by each of the trainings
+        return None, None
+    if engine is None:
         return None, None
     asked = gpu.side_by_side or (1 if number == 1 else 0)
     if asked:
@@ -286,4 +287,4 @@ def _engines(
         few = first.examples.head(settings.batch_size)
         rows = encode_examples(base.tokenizer, study.models, few)
         choice = side_by_side(base, settings, longest, rows, cores).for_fewer(number, cores)
-    return engines_of(base, settings, longest, choice), asked or choice.at_once
+    return engines_of(base, settings, longest, choice, engine), asked or choice.at_once

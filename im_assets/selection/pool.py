@@ -164,18 +164,18 @@ def indicators_id(rule: Rule, study: Study, models: Models) -> str:
 
     The whole of it, so that what is made from the indicators is made anew with every rule.
     """
-    read = read_by(rule, study)
-    versions = [
-        (i.name, i.fingerprint(models))
-        for i in chosen(study.scoring)
-        if scope_is_example(i) or read is None or i.name in read
-    ]
+    wanted = _of_a_pool(study, read_by(rule, study))
+    versions = [(indicator.name, indicator.fingerprint(models)) for indicator in wanted]
     return fingerprint("pool", rule.id, set_size(rule, study), versions)
 
 
-def scope_is_example(indicator: Indicator) -> bool:
-    """Whether it is a property of an example, not of a set."""
-    return indicator.backend.scope == "example"
+def _of_a_pool(study: Study, read: Collection[str] | None) -> list[Indicator]:
+    """Every indicator of an example, and of the set-level ones those that are read (None: all)."""
+    return [
+        indicator
+        for indicator in chosen(study.scoring)
+        if indicator.backend.scope == "example" or read is None or indicator.name in read
+    ]
 
 
 def pool_indicators(
@@ -202,9 +202,9 @@ def pool_indicators(
     """
     columns: dict[str, np.ndarray] = {}
     order = pd.Index(ids, name="example_id")
-    for indicator in chosen(study.scoring):
+    for indicator in _of_a_pool(study, read):
         name = indicator.name
-        if scope_is_example(indicator):
+        if indicator.backend.scope == "example":
             mine = (scores["indicator"] == name).to_numpy()
             if versions is not None:
                 mine &= (scores["fingerprint"] == versions[name]).to_numpy()
@@ -218,6 +218,6 @@ def pool_indicators(
                     "again"
                 )
             columns[name] = values
-        elif read is None or name in read:
+        else:
             columns[name] = indicator.expected(embeddings(), size or study.mixtures.size)
     return pd.DataFrame(columns, index=order).astype(np.float64)

@@ -91,15 +91,23 @@ def engine_for(adapter: Any, settings: FinetuningSettings, longest: int) -> Engi
 
 
 def engines_of(
-    base: LoadedModel, settings: FinetuningSettings, longest: int, choice: Choice
+    base: LoadedModel,
+    settings: FinetuningSettings,
+    longest: int,
+    choice: Choice,
+    first: Engine | None = None,
 ) -> Engines:
-    """So many engines, on so many threads each. Raises UnpackableError."""
-    return Engines(
-        [
-            Engine(add_adapter(base, settings, 0), settings, longest, choice.threads)
-            for _ in range(choice.engines)
-        ]
-    )
+    """So many engines, on so many threads each. Raises UnpackableError.
+
+    Args:
+        first: one of them, where it is made already.
+    """
+    engines = [] if first is None else [first]
+    while len(engines) < choice.engines:
+        engines.append(Engine(add_adapter(base, settings, 0), settings, longest))
+    for engine in engines:
+        engine.threads = choice.threads
+    return Engines(engines)
 
 
 def _cuda_devices(base: LoadedModel) -> list[torch.device]:
