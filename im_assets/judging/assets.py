@@ -4,7 +4,7 @@ The paper has gpt-3.5-turbo and gpt-4 compare a model finetuned on rule-selected
 finetuned on a random selection. ``docs/judge.md`` tells how to read the result.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable
 from typing import Any
 
 import dagster as dg
@@ -20,6 +20,7 @@ from im_assets.experiments.lineage import LineageError
 from im_assets.judging.asking import JUDGE, Asked, ask_all, judge_of
 from im_assets.judging.comparing import PROMPT_VERSION, asked_instructions
 from im_assets.judging.figures import outcome_figure
+from im_assets.judging.net_score import NetScore, net_score
 from im_assets.judging.verdicts import Tally, judged_pairs, orders, tally
 from im_assets.rule.checks import drawn_by_this_rule_check
 from im_resources.adapter_store import AdapterStore
@@ -34,6 +35,7 @@ ANSWERS = {
     "instruction": ("text", "The instruction"),
     "input": ("text", "Its input; may be empty"),
     "arm": ("text", "Arm of the validation whose model answers"),
+    "seed": ("bigint", "Seed of the finetune that answers"),
     "answer": ("text", "Its answer, the likeliest token at each step"),
     "tokens": ("bigint", "Tokens generated"),
     "complete": ("boolean", "Whether the model ended it, before judge.answer_tokens"),
@@ -45,6 +47,7 @@ PAIRS = {
     "eval_id": ("text", "Instruction of the evaluation set"),
     "instruction": ("text", "The instruction"),
     "input": ("text", "Its input; may be empty"),
+    "seed": ("bigint", "Seed of the two finetunes that are compared"),
     "first_answer": ("text", "Answer of the arm judge.first"),
     "second_answer": ("text", "Answer of the arm judge.second"),
     "order_1": ("text", "Arm that wins when the first arm's answer stands first, or tie"),
@@ -66,18 +69,18 @@ def definitions(study: Study) -> dg.Definitions:
     settings = study.judge
     if settings is None or study.validation is None:
         return dg.Definitions()
-    size = study.validation.sizes[0]
-    arms = {arm: arm_key(arm, size, 0) for arm in (settings.first, settings.second)}
+    arms = judged_arms(study)
 
     @dg.asset(
         **presentation(
             "judging",
             {"pytorch", "duckdb"},
             ANSWERS,
-            code_version=str(CODE_VERSION),
+            code_version=f"{CODE_VERSION}.2",
             reads=(
                 "judge.first",
                 "judge.second",
+                "judge.seeds",
                 "judge.instructions",
                 "judge.take",
                 "judge.sample_seed",
@@ -97,7 +100,7 @@ def definitions(study: Study) -> dg.Definitions:
         adapters: dg.ResourceParam[AdapterStore],
         warehouse: dg.ResourceParam[Warehouse],
     ) -> dg.Output[pd.DataFrame]:
-        """Answers to evaluation instructions by the two finetuned models that are compared."""
+        """Answers to evaluation instructions by the finetunes of the two arms that are compared."""
         instructions = asked_instructions(eval_set, settings)
         settings_id = training_settings_id(study)
         trials = trials_of(arms, selection_adapters, selection_samples, settings_id)
@@ -107,8 +110,10 @@ def definitions(study: Study) -> dg.Definitions:
         )
         answers = pd.concat(
             [
-                instructions.merge(done[arm], on="eval_id").assign(arm=arm, trial_id=trials[arm])
-                for arm in arms
+                instructions.merge(done[key], on="eval_id").assign(
+                    arm=arm, seed=seed, trial_id=trials[key]
+                )
+                for key, (arm, seed) in arms.items()
             ],
             ignore_index=True,
         )
@@ -122,7 +127,7 @@ def definitions(study: Study) -> dg.Definitions:
             "judging",
             {"openai" if settings.backend == "openai" else "pytorch", "duckdb"},
             PAIRS,
-            code_version=str(PROMPT_VERSION),
+            code_version=f"{PROMPT_VERSION}.2",
             reads=JUDGE,
             gpu=settings.backend == "local",
         ),
@@ -134,7 +139,8 @@ def definitions(study: Study) -> dg.Definitions:
         gpu: GpuResource,
         warehouse: dg.ResourceParam[Warehouse],
     ) -> dg.Output[pd.DataFrame]:
-        """Which of the two models answers better, judged in both orders: win, tie or lose."""
+        """Which of two finetunes, one of each arm, answers better, judged in both orders: win, tie
+        or lose; and over all of them whether one arm is preferred."""
         first, second = settings.first, settings.second
         pairs = answer_pairs(judged_answers, first, second)
         progress = Progress(context, "judging", 2 * len(pairs), "verdicts")
@@ -145,13 +151,15 @@ def definitions(study: Study) -> dg.Definitions:
         counts = tally(result["outcome"].tolist(), result["position_bias"].tolist())
         if counts.not_judged == len(result):
             raise JudgeError(
-                f"none of the {len(result)} pairs could be judged; the first problem: "
+                f"none of the {len(result)} comparisons could be judged; the first problem: "
                 f"{result['problem'].iloc[0]}"
             )
         if counts.not_judged:
-            context.log.warning(f"{counts.not_judged} of {len(result)} pairs could not be judged")
+            context.log.warning(
+                f"{counts.not_judged} of {len(result)} comparisons could not be judged"
+            )
         figure = outcome_figure(counts, first, second, judge.name)
-        metadata = _judge_metadata(counts, asked, judge)
+        metadata = _judge_metadata(counts, net_score(result), asked, judge)
         metadata["outcomes"] = png_markdown(figure, f"{first} against {second}: win, tie, lose")
         rule_id = str(judged_answers["rule_id"].iloc[0])
         return table(result.assign(rule_id=rule_id)[list(PAIRS)], {"rule": rule_id, **metadata})
@@ -160,17 +168,29 @@ def definitions(study: Study) -> dg.Definitions:
     return dg.Definitions(assets=[judged_answers, pairwise_judge], asset_checks=[check])
 
 
+def judged_arms(study: Study) -> dict[str, tuple[str, int]]:
+    """Arm and seed of each finetune that answers, by its partition key; none without a judge."""
+    if study.judge is None or study.validation is None:
+        return {}
+    size, judge = study.validation.sizes[0], study.judge
+    return {
+        arm_key(arm, size, seed): (arm, seed)
+        for arm in (judge.first, judge.second)
+        for seed in range(judge.seeds)
+    }
+
+
 def trials_of(
-    arms: Mapping[str, str], adapters: pd.DataFrame, samples: pd.DataFrame, settings_id: str
+    keys: Iterable[str], adapters: pd.DataFrame, samples: pd.DataFrame, settings_id: str
 ) -> dict[str, str]:
-    """The trial of each arm's partition.
+    """The trial of each partition.
 
     Raises LineageError when it was not finetuned, on another set than the one drawn now, or in
-    another way than the profile says (``settings_id``), or over another base than the other arm:
+    another way than the profile says (``settings_id``), or over another base than the others:
     what a judge prefers would be that, and not the data.
     """
     found, bases = {}, set()
-    for arm, key in arms.items():
+    for key in keys:
         mine = adapters[adapters["arm"] == key]
         drawn = samples.loc[samples["arm"] == key, "set_id"].unique()
         if len(mine) != 1 or list(mine["set_id"]) != list(drawn):
@@ -186,16 +206,16 @@ def trials_of(
                 f"{key} was finetuned with {what}; materialize selection_adapters for all arms "
                 "first"
             )
-        found[arm] = str(trained["trial_id"])
+        found[key] = str(trained["trial_id"])
     return found
 
 
-def rule_of(arms: Mapping[str, str], samples: pd.DataFrame) -> str:
-    """The fingerprint of the rule that the arms were drawn by.
+def rule_of(keys: Iterable[str], samples: pd.DataFrame) -> str:
+    """The fingerprint of the rule that the partitions were drawn by.
 
     Raises LineageError when they were drawn by different ones.
     """
-    rules = samples.loc[samples["arm"].isin(arms.values()), "rule_id"].unique()
+    rules = samples.loc[samples["arm"].isin(list(keys)), "rule_id"].unique()
     if len(rules) != 1:
         raise LineageError(
             f"the judged arms were drawn by {len(rules)} rules; materialize selection_samples for "
@@ -205,13 +225,15 @@ def rule_of(arms: Mapping[str, str], samples: pd.DataFrame) -> str:
 
 
 def answer_pairs(answers: pd.DataFrame, first: str, second: str) -> pd.DataFrame:
-    """One row an instruction: eval_id, instruction, input (and turns), first_answer,
-    second_answer."""
+    """One row a seed and instruction: eval_id, instruction, input (and turns), seed,
+    first_answer, second_answer."""
     texts = ["eval_id", "instruction", "input", *turns_columns(answers)]
-    one = answers.loc[answers["arm"] == first, [*texts, "answer"]]
-    two = answers.loc[answers["arm"] == second, ["eval_id", "answer"]]
+    one = answers.loc[answers["arm"] == first, [*texts, "seed", "answer"]]
+    two = answers.loc[answers["arm"] == second, ["eval_id", "seed", "answer"]]
     return one.rename(columns={"answer": "first_answer"}).merge(
-        two.rename(columns={"answer": "second_answer"}), on="eval_id", validate="one_to_one"
+        two.rename(columns={"answer": "second_answer"}),
+        on=["eval_id", "seed"],
+        validate="one_to_one",
     )
 
 
@@ -228,28 +250,38 @@ def _answer_metadata(answers: pd.DataFrame, generated: int) -> dict[str, Any]:
         "instructions": answers["eval_id"].nunique(),
         "models that answered in this run": generated,
         "answers": preview(summary),
-        "examples": preview(answers.sort_values("eval_id")[["instruction", "arm", "answer"]], 6),
+        "examples": preview(
+            answers.sort_values(["eval_id", "seed"])[["instruction", "arm", "seed", "answer"]], 6
+        ),
     }
 
 
-def _judge_metadata(counts: Tally, asked: Asked, judge: Endpoint | LocalJudge) -> dict[str, Any]:
+def _judge_metadata(
+    counts: Tally, found: NetScore | None, asked: Asked, judge: Endpoint | LocalJudge
+) -> dict[str, Any]:
+    assert found is not None  # something was judged: see pairwise_judge
     rates = [*counts.shares.items(), ("position bias", counts.position_bias)]
     table = pd.DataFrame(
-        [(name, r.count, r.share, r.low, r.high) for name, r in rates],
-        columns=["", "pairs", "share", "95 % from", "to"],
+        [(name, r.count, r.share) for name, r in rates], columns=["", "comparisons", "share"]
     )
+    known = {
+        "net score, 95 % from": found.low,
+        "net score, 95 % to": found.high,
+        "its standard error from finetunes": found.finetune_sd,
+        "its standard error from instructions": found.instruction_sd,
+        "why it cannot tell": found.reason,
+    }
     numbers: dict[str, Any] = {
-        "verdict": counts.verdict,
+        "verdict": found.verdict,
         "win rate": counts.shares["win"].share,
         "tie rate": counts.shares["tie"].share,
         "lose rate": counts.shares["lose"].share,
-        "win rate difference": counts.difference,
-        "win rate difference, 95 % from": counts.difference_low,
-        "win rate difference, 95 % to": counts.difference_high,
-        "sign test p": counts.p,
+        "net score": found.score,
+        **{name: value for name, value in known.items() if value is not None},
         "position bias rate": counts.position_bias.share,
-        "pairs judged": counts.position_bias.total,
-        "pairs not judged": counts.not_judged,
+        "pairs of finetunes": found.pairs,
+        "comparisons judged": counts.position_bias.total,
+        "comparisons not judged": counts.not_judged,
         "requests": asked.requests,
         "verdicts from the cache": asked.cached,
         "verdicts that failed": asked.failed,

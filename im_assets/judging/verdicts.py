@@ -1,4 +1,4 @@
-"""From verdicts to win, tie or lose, and what they say about the two models.
+"""From verdicts to win, tie or lose, and how often there is each.
 
 Two orders that contradict each other are a tie, and are counted as position bias. A pair without a
 verdict in either order is no tie: it is left out of every share, and counted apart.
@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import numpy as np
 import pandas as pd
 
 from im_assets.judging.comparing import Comparison, Letter
@@ -16,7 +15,6 @@ from im_resources.turns import TURNS, read_turns, transcript
 
 Outcome = Literal["win", "tie", "lose"]
 OUTCOMES: tuple[Outcome, ...] = ("win", "tie", "lose")
-CONFIDENCE = 0.95
 # Of the second order, in which the second arm's answer is A, seen from the first arm.
 _TURNED: dict[Letter, Letter] = {"A": "B", "B": "A", "tie": "tie"}
 _POINTS: dict[Letter, int] = {"A": 1, "tie": 0, "B": -1}
@@ -94,71 +92,34 @@ def judged_pairs(
 
 @dataclass(frozen=True)
 class Rate:
-    """``count`` of ``total`` and their share, with its Wilson interval; None of nothing."""
+    """``count`` of ``total`` and their share; None of nothing.
+
+    Without an interval: what several finetunes answer to one instruction is not independent.
+    """
 
     count: int
     total: int
-    share: float | None
-    low: float | None
-    high: float | None
 
-
-def rate(count: int, total: int) -> Rate:
-    """A share with its Wilson score interval (95 %), which is right for small numbers too."""
-    from statsmodels.stats.proportion import proportion_confint
-
-    if total == 0:
-        return Rate(count, total, None, None, None)
-    low, high = proportion_confint(count, total, alpha=1 - CONFIDENCE, method="wilson")
-    share = count / total
-    # Rounding may leave an end on the wrong side of the share when that is 0 or 1.
-    return Rate(count, total, share, min(float(low), share), max(float(high), share))
+    @property
+    def share(self) -> float | None:
+        return self.count / self.total if self.total else None
 
 
 @dataclass(frozen=True)
 class Tally:
-    """What all pairs say together.
-
-    ``difference``: share of wins minus share of losses, with its bootstrap interval over pairs.
-    ``p``: exact sign test of wins against losses, two-sided; ties say nothing.
-    ``verdict`` on the first arm: ``better``, ``worse`` or ``not distinguishable`` (p ≥ 0.05).
-    """
+    """How the comparisons came out; what they say about the arms is a ``NetScore``."""
 
     shares: dict[Outcome, Rate]
     position_bias: Rate
     not_judged: int
-    difference: float | None
-    difference_low: float | None
-    difference_high: float | None
-    p: float
-    verdict: str
 
 
-def tally(
-    outcomes: Sequence[str | None], biased: Sequence[bool | None], resamples: int = 2000
-) -> Tally:
+def tally(outcomes: Sequence[str | None], biased: Sequence[bool | None]) -> Tally:
     """Count the outcomes (None: not judged) and whether each pair's orders contradict."""
-    from scipy.stats import binomtest
-
     judged = [o for o in outcomes if isinstance(o, str)]
-    counts = {name: judged.count(name) for name in OUTCOMES}
-    wins, losses, n = counts["win"], counts["lose"], len(judged)
-    difference = low = high = None
-    if n:
-        difference = (wins - losses) / n
-        generator = np.random.Generator(np.random.PCG64(0))
-        drawn = generator.multinomial(n, [counts[o] / n for o in OUTCOMES], size=resamples)
-        ends = [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2]
-        low, high = map(float, np.quantile((drawn[:, 0] - drawn[:, 2]) / n, ends))
-    p = float(binomtest(wins, wins + losses).pvalue) if wins + losses else 1.0
-    better = "better" if wins > losses else "worse"
+    n = len(judged)
     return Tally(
-        shares={name: rate(count, n) for name, count in counts.items()},
-        position_bias=rate(list(biased).count(True), n),
+        shares={name: Rate(judged.count(name), n) for name in OUTCOMES},
+        position_bias=Rate(list(biased).count(True), n),
         not_judged=len(outcomes) - n,
-        difference=difference,
-        difference_low=low,
-        difference_high=high,
-        p=p,
-        verdict=better if p < 1 - CONFIDENCE else "not distinguishable",
     )

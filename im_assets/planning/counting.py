@@ -299,7 +299,7 @@ class Sets:
 def sizes_of(experiment: Experiment, study: Study) -> dict[str, int]:
     """How many examples each set of an experiment will hold, as the profile says."""
     if experiment.name == "validation" and study.validation is not None:
-        return {key: arm.size for key, arm in arms_of(study.validation).items()}
+        return {key: arm.size for key, arm in arms_of(study.validation, study.selection).items()}
     if experiment.name == "sizes":
         return {key: int(key.split("-")[1]) for key in experiment.keys}
     size = study.mixtures.size

@@ -6,10 +6,10 @@ import pandas as pd
 
 from im_assets.experiments.answering import CACHE as ANSWERS
 from im_assets.experiments.answering import answers_fingerprint, asked_of
-from im_assets.experiments.experiment import Experiment, arm_key
+from im_assets.experiments.experiment import Experiment
 from im_assets.experiments.measures import rows_read
 from im_assets.experiments.points import instructions_id_of
-from im_assets.judging.assets import answer_pairs
+from im_assets.judging.assets import answer_pairs, judged_arms
 from im_assets.judging.comparing import asked_instructions
 from im_assets.judging.verdicts import orders
 from im_assets.planning.work import Work
@@ -58,30 +58,29 @@ def of_measures(
 def of_the_judge(
     trials: Mapping[str, str] | None, study: Study, warehouse: Warehouse, base: str | None
 ) -> list[Work]:
-    """Answers of the two arms that are compared, and the verdicts on them, in both orders.
+    """Answers of the finetunes that are compared, and the verdicts on them, in both orders.
 
     Args:
         trials: of each partition of the validation; None: not known.
         base: fingerprint of the base model; None: it is out of reach.
     """
-    judge, validation = study.judge, study.validation
-    if judge is None or validation is None:
+    judge, arms = study.judge, judged_arms(study)
+    if judge is None or not arms:
         return []
-    arms = {arm: arm_key(arm, validation.sizes[0], 0) for arm in (judge.first, judge.second)}
     unknown = [
         _at_most(JUDGED, "sets of answers", len(arms)),
-        _at_most("pairwise_judge", "verdicts", 2 * judge.instructions),
+        _at_most("pairwise_judge", "verdicts", 2 * judge.instructions * judge.seeds),
     ]
     if trials is None or base is None or not warehouse.has_table("eval_set"):
         return unknown
     asked = asked_instructions(warehouse.read_table("eval_set"), judge)
-    mine = {trials[key] for key in arms.values()}
+    mine = {trials[key] for key in arms}
     keys = {answers_fingerprint(trial, asked, study, judge.answer_tokens) for trial in mine}
     answers = _work(JUDGED, "sets of answers", keys, there(warehouse, ANSWERS, "fingerprint"))
     if answers.left or not warehouse.has_table(JUDGED):
         return [answers, unknown[1]]
     table = warehouse.read_table(JUDGED)
-    if set(table["fingerprint"]) != keys:
+    if "seed" not in table or set(table["fingerprint"]) != keys:
         return [answers, unknown[1]]
     pairs = answer_pairs(table, judge.first, judge.second).to_dict("records")
     who = judge_fingerprint(judge, base)

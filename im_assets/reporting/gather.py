@@ -34,17 +34,23 @@ COLUMNS: dict[str, Sequence[str]] = {
         "indicator", "bins", "pearson", "pearson_low", "pearson_high", "spearman",
         "spearman_low", "spearman_high", "paper_sign", "agrees", "note",
     ),
-    "noise_floor": ("source", "size", "finetunes", "mean", "sd", "sd_low", "sd_high"),
+    "noise_floor": (
+        "measure", "source", "place", "size", "finetunes", "mean", "sd", "sd_low", "sd_high",
+        "signal_to_noise", "signal_to_noise_low", "signal_to_noise_high",
+    ),
     "selection_validation": (
         "strategy", "size", "finetunes", "loss", "loss_low", "loss_high", "difference",
-        "difference_low", "difference_high", "noise_units", "p", "verdict", "rule_id",
+        "difference_low", "difference_high", "finetune_sd", "instruction_sd", "detectable",
+        "noise_units", "verdict", "rule_id",
     ),
     "validation_runs": ("arm", "kind", "strategy", "size", "seed", "loss", "rule_id"),
     "rule_deciles": (
         "decile", "predicted", "loss", "log_loss", "spearman", "spearman_low", "spearman_high",
         "rule_id",
     ),
-    "pairwise_judge": ("eval_id", "order_1", "order_2", "outcome", "judge", "problem", "rule_id"),
+    "pairwise_judge": (
+        "eval_id", "seed", "order_1", "order_2", "outcome", "judge", "problem", "rule_id",
+    ),
     "size_search": ("method", "trial", "size", "search_loss", "report_loss", "chosen", "rule_id"),
     "proxy_transfer": ("item", "value", "low", "high", "n", "note"),
 }  # fmt: skip

@@ -1,7 +1,7 @@
 """The unseen pool as a selection strategy sees it: texts, indicators, embeddings and the rule."""
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, cached_property
 
 import numpy as np
@@ -89,6 +89,16 @@ class Pool:
         if self.some_embeddings is not None:
             return self.some_embeddings(positions)
         return self.embeddings()[positions]
+
+    def part(self, positions: np.ndarray) -> "Pool":
+        """The pool of the examples at some positions alone, in that order."""
+        return replace(
+            self,
+            examples=self.examples.iloc[positions].reset_index(drop=True),
+            indicators=self.indicators.iloc[positions],
+            embeddings=cache(lambda: self.vectors(positions)),
+            some_embeddings=lambda some: self.vectors(positions[some]),
+        )
 
 
 def pool_of(name: str, drawing: Drawing) -> Pool:

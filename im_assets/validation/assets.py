@@ -9,6 +9,7 @@ from im_assets.common.charts.drawing import png_markdown
 from im_assets.common.presentation import presentation, preview, table
 from im_assets.experiments.assets import definitions_of
 from im_assets.experiments.checks import parts_agree_check
+from im_assets.experiments.measures import beside_target
 from im_assets.experiments.points import Parts
 from im_assets.rule.checks import drawn_by_this_rule_check
 from im_assets.rule.target import Target, target_measure
@@ -16,6 +17,8 @@ from im_assets.validation import verdicts as method
 from im_assets.validation.arms import arms_of
 from im_assets.validation.experiment import validation_experiment
 from im_assets.validation.figures import decile_figure, verdict_figure
+from im_assets.validation.instructions import instruction_groups, without_each
+from im_assets.validation.noise import noise_floor as noise_of
 from im_resources.gpu import GpuResource
 from im_resources.study import Study, ValidationSettings
 
@@ -23,21 +26,27 @@ KINDS = {"python", "duckdb"}
 RULE_ID = ("text", "Fingerprint of the rule that the finetunes are about")
 RUN_COLUMNS = {
     "arm": ("text", "Partition key of the finetune"),
-    "kind": ("text", "strategy, noise (a random subset again) or decile"),
-    "strategy": ("text", "Arm of the validation"),
+    "kind": ("text", "strategy, noise (a subset again, with another seed) or decile"),
+    "strategy": ("text", "Arm of the validation; of noise the one that is repeated, or worst"),
+    "place": ("text", "Of noise: centre (random), selection, or worst by the rule"),
     "size": ("bigint", "Examples finetuned on"),
     "seed": ("bigint", "Seed of the finetune, and of a random strategy's draw"),
     "slice": ("bigint", "Slice of the pool by the rule's value, from 0; of deciles only"),
     "predicted": ("double", "Mean of the rule's value over the examples finetuned on"),
 }
 NOISE_COLUMNS = {
-    "source": ("text", "finetune seed: the same subset; random subset: another subset each"),
+    "measure": ("text", "What is measured of a finetune"),
+    "source": ("text", "finetune seed: one subset; random subset: another each; or strategies"),
+    "place": ("text", "Which subset: centre (random), selection, or worst by the rule"),
     "size": ("bigint", "Examples finetuned on"),
     "finetunes": ("bigint", "Finetunes behind the estimate"),
-    "mean": ("double", "Their mean evaluation loss, or what else is the rule's target"),
-    "sd": ("double", "Its standard deviation"),
+    "mean": ("double", "Their mean; of strategies, the mean over their means"),
+    "sd": ("double", "Standard deviation; of strategies' means, beyond their finetunes' noise"),
     "sd_low": ("double", "Lower end of its 95 % interval"),
     "sd_high": ("double", "Upper end"),
+    "signal_to_noise": ("double", "sd of strategies / that of the finetunes of one"),
+    "signal_to_noise_low": ("double", "Lower end of its 95 % interval"),
+    "signal_to_noise_high": ("double", "Upper end"),
 }
 VERDICT_COLUMNS = {
     "strategy": ("text", "Arm of the validation"),
@@ -46,10 +55,15 @@ VERDICT_COLUMNS = {
 }
 DIFFERENCE_COLUMNS = {
     "difference": ("double", "Mean less that of random subsets"),
-    "difference_low": ("double", "Lower end of its interval, simultaneous over the strategies"),
+    "difference_low": (
+        "double",
+        "Lower end of its interval for new finetunes and instructions, simultaneous over the table",
+    ),
     "difference_high": ("double", "Upper end"),
+    "finetune_sd": ("double", "Standard error of the difference from subsets and seeds"),
+    "instruction_sd": ("double", "Standard error of the difference from the instructions"),
+    "detectable": ("double", "Smallest true difference that would be called 4 times in 5"),
     "noise_units": ("double", "difference / standard deviation of single random finetunes"),
-    "p": ("double", "Two-sided p of the difference, not adjusted"),
     "verdict": ("text", "better, worse, not distinguishable, or baseline"),
     "rule_id": RULE_ID,
 }
@@ -70,9 +84,15 @@ def definitions(study: Study) -> dg.Definitions:
     if study.validation is None:
         return dg.Definitions()
     settings: ValidationSettings = study.validation
-    arms, experiment = arms_of(settings), validation_experiment(study)
+    arms, experiment = arms_of(settings, study.selection), validation_experiment(study)
     target = Target.of(study)
+    others = beside_target(study)
     run_columns = {**RUN_COLUMNS, **_measure_column(target), "rule_id": RULE_ID}
+    run_columns |= {m.name: ("double", m.label.capitalize()) for m in others}
+    run_columns[f"{target.measure}_without"] = (
+        "double[]",
+        f"{target.noun.capitalize()} without each of so many groups of instructions",
+    )
     if target_measure(study).count is not None:
         run_columns["share_of"] = ("bigint", f"Of how many the {target.noun} is a share")
     verdict_columns = {**VERDICT_COLUMNS, **_measure_column(target, True), **DIFFERENCE_COLUMNS}
@@ -85,7 +105,13 @@ def definitions(study: Study) -> dg.Definitions:
 
     @dg.asset(
         ins={name: dg.AssetIn(name) for name in Parts.names(experiment)},
-        **presentation("validation", KINDS, run_columns, reads=reads),
+        **presentation(
+            "validation",
+            KINDS,
+            run_columns,
+            code_version="2",
+            reads=(*reads, "evaluation.measures"),
+        ),
     )
     def validation_runs(
         study: dg.ResourceParam[Study], gpu: GpuResource, **tables: pd.DataFrame
@@ -99,22 +125,30 @@ def definitions(study: Study) -> dg.Definitions:
         counts = good.counted(measure)
         if counts is not None:
             runs["share_of"] = runs["arm"].map(counts)
+        for other in others:
+            runs[other.name] = runs["arm"].map(good.measured(other))
+        kept = without_each(good, measure, instruction_groups(good, measure))
+        runs[f"{measure.name}_without"] = [kept.get(arm, []) for arm in runs["arm"]]
         drawn = good.samples.groupby("arm")
         runs["predicted"] = runs["arm"].map(drawn[target.predicted_column].mean())
         return table(runs.assign(rule_id=runs["arm"].map(drawn["rule_id"].first())))
 
-    @dg.asset(**presentation("validation", KINDS, NOISE_COLUMNS, reads=reads[1:]))
+    @dg.asset(**presentation("validation", KINDS, NOISE_COLUMNS, code_version="2", reads=reads[1:]))
     def noise_floor(validation_runs: pd.DataFrame) -> dg.Output[pd.DataFrame]:
         """How far finetunes lie apart that do not differ in quality: one subset with several
-        seeds, and several random subsets. What is smaller than this is no result."""
+        seeds, at three places, and several random subsets; and, of every measure, how far the
+        strategies stand out of it."""
         method.require_all(validation_runs, arms)
-        noise = method.noise_floor(validation_runs, target)
+        noise = noise_of(validation_runs, [target.measure, *(m.name for m in others)])
         return table(noise, {"noise": preview(noise, rows=len(noise))})
 
-    @dg.asset(**presentation("validation", KINDS, verdict_columns, reads=reads[1:]))
+    @dg.asset(
+        **presentation("validation", KINDS, verdict_columns, code_version="2", reads=reads[1:])
+    )
     def selection_validation(validation_runs: pd.DataFrame) -> dg.Output[pd.DataFrame]:
-        """Every strategy against random subsets of the same size: loss, difference in units of the
-        noise floor, and better, worse or not distinguishable."""
+        """Every strategy against random subsets of the same size: the difference with an interval
+        for new subsets, finetunes and instructions, the smallest that could have been seen, and
+        better, worse or not distinguishable."""
         rule_id = method.require_all(validation_runs, arms)
         found = method.verdicts(validation_runs, target).assign(rule_id=rule_id)
         figure = verdict_figure(found, validation_runs, target)

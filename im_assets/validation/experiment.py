@@ -8,7 +8,7 @@ from im_assets.experiments.experiment import Drawing, Experiment
 from im_assets.experiments.measures import rows_read
 from im_assets.rule.target import Target
 from im_assets.selection.pool import pool_of
-from im_assets.validation.arms import arms_of, members
+from im_assets.validation.arms import arms_of, members, parts_of
 from im_resources.study import Study, ValidationSettings
 
 SELECTED = {
@@ -25,19 +25,20 @@ def validation_experiment(study: Study) -> Experiment:
         noun="selections",
         pool=f"{pool}_dataset",
         scores=f"{pool}_scores",
-        keys=tuple(arms_of(settings)),
+        keys=tuple(arms_of(settings, study.selection)),
         column="arm",
         draw=draw,
         made_from=(f"{pool}_dataset", f"{pool}_indicators", "quality_rule"),
         description="What each arm of the validation is finetuned on: the choice of every "
-        "strategy, random subsets, and slices of the unseen pool by the rule's value.",
-        version="2",
+        "strategy from parts of the unseen pool, random subsets, and slices by the rule's value.",
+        version="3",
         columns={
             Target.of(study).predicted_column: ("double", "The rule's value for this example"),
             **SELECTED,
         },
         reads=(
             "validation.strategies",
+            "validation.seeds",
             "validation.deciles",
             "selection.max_share",
             "selection.stratify",
@@ -54,10 +55,11 @@ def draw(keys: Sequence[str], drawing: Drawing) -> Iterator[tuple[str, pd.DataFr
     """The selection of each arm."""
     study = drawing.study
     settings = study.validation or ValidationSettings()
-    arms, pool = arms_of(settings), pool_of(study.pools[0], drawing)
+    arms, pool = arms_of(settings, study.selection), pool_of(study.pools[0], drawing)
+    parts = parts_of(pool, settings)
     predicted = pool.rule.predict(pool.indicators)
     for key in keys:
-        places = members(arms[key], pool, settings, study.selection)
+        places = members(arms[key], pool, parts, settings, study.selection)
         chosen = pool.examples.iloc[places][["example_id"]].copy()
         chosen[pool.rule.predicts.predicted_column] = predicted[places]
         yield key, chosen.assign(rule_id=pool.rule.id)

@@ -1,9 +1,11 @@
-"""Is a selection better than a random one? Losses, or what else is the rule's target, against a
-measured noise floor.
+"""Is a selection better than a random one? Losses, or what else is the rule's target, against their
+noise.
 
-Differences of a hundredth in the loss are what another seed gives (the paper's own second version
-reports such), so that no difference is told here without its interval, and none is called better
-or worse whose interval, simultaneous over all strategies compared, holds zero.
+Differences of a hundredth in the loss are what another subset, another seed or other instructions
+give. So a strategy is called better or worse only where the interval of its difference from random,
+simultaneous over all comparisons of the table, excludes zero; and that interval has to hold for new
+subsets and finetunes (of both sides) and for new instructions. What a table of this size could not
+have seen stands beside it.
 """
 
 from typing import Any
@@ -11,27 +13,27 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from im_assets.common.components import CONFIDENCE, Component, detectable, half_width, jackknife
 from im_assets.common.correlation import correlation
+from im_assets.common.numbers import finite
 from im_assets.experiments.experiment import some
 from im_assets.experiments.lineage import LineageError
 from im_assets.rule.target import PAPER, Target
 from im_assets.validation.arms import RANDOM, Arm
 
-CONFIDENCE = 0.95
-
 
 def validation_runs(
     values: dict[str, float], arms: dict[str, Arm], target: Target = PAPER
 ) -> pd.DataFrame:
-    """One row a finetune that was measured: arm (partition key), kind, strategy, size, seed, slice,
-    and the target's measure (loss), given in ``values``."""
+    """One row a finetune that was measured: arm (partition key), kind, strategy, place, size, seed,
+    slice, and the target's measure (loss), given in ``values``."""
     return pd.DataFrame(
         [
-            (key, a.kind, a.name, a.size, a.seed, a.slice, values[key])
+            (key, a.kind, a.name, a.place, a.size, a.seed, a.slice, values[key])
             for key, a in arms.items()
             if key in values
         ],
-        columns=["arm", "kind", "strategy", "size", "seed", "slice", target.measure],
+        columns=["arm", "kind", "strategy", "place", "size", "seed", "slice", target.measure],
     )
 
 
@@ -56,90 +58,67 @@ def require_all(runs: pd.DataFrame, arms: dict[str, Arm]) -> str:
     return str(rules[0])
 
 
-def noise_floor(runs: pd.DataFrame, target: Target = PAPER) -> pd.DataFrame:
-    """How far finetunes that do not differ in quality lie apart, two ways.
-
-    Args:
-        runs: as ``validation_runs`` returns them.
-
-    Returns:
-        source (``finetune seed``: one random subset, several seeds; ``random subset``: several
-        subsets, each with its own seed), size, finetunes, mean, sd, sd_low, sd_high: standard
-        deviation of the measure with its 95 % interval (chi-squared, normal values).
-    """
-    from scipy.stats import chi2
-
-    rows = []
-    for size, group in runs.groupby("size"):
-        random = group[(group["kind"] == "strategy") & (group["strategy"] == RANDOM)]
-        repeats = group[group["kind"] == "noise"]
-        if repeats.empty:
-            continue
-        same = pd.concat([random[random["seed"] == 0], repeats])
-        for source, sample in (("finetune seed", same), ("random subset", random)):
-            n, sd = len(sample), float(sample[target.measure].std(ddof=1))
-            low, high = (
-                sd * np.sqrt((n - 1) / chi2.ppf(q, n - 1))
-                for q in ((1 + CONFIDENCE) / 2, (1 - CONFIDENCE) / 2)
-            )
-            rows.append((source, int(str(size)), n, sample[target.measure].mean(), sd, low, high))
-    columns = ["source", "size", "finetunes", "mean", "sd", "sd_low", "sd_high"]
-    return pd.DataFrame(rows, columns=columns)
-
-
 def verdicts(runs: pd.DataFrame, target: Target = PAPER) -> pd.DataFrame:
     """Each strategy against random subsets of the same size.
 
-    The spread of a random arm is its own (subset and seed); that of the others, whose subset does
-    not change, is pooled over them and the repeats. Intervals of differences are Welch's
-    (Satterthwaite's degrees of freedom), simultaneous by Bonferroni over the strategies of a size.
+    The variance of a difference has three parts: that of the strategy's finetunes (each on the
+    selection from a part of the pool of its own), that of the random ones, and that over
+    instructions. Each arm has its own, since a variance pooled over strategies calls those that
+    vary more too often. Finetune and instruction together, which is in all three, counts more than
+    once: that makes an interval longer, never shorter.
 
     Args:
-        runs: as ``validation_runs`` returns them.
+        runs: as ``validation_runs`` returns them, with ``<measure>_without``: the measure without
+            each of some groups of instructions [groups] (see instructions).
 
     Returns:
         One row a strategy and size, best first: strategy, size, finetunes, loss (mean), loss_low,
-        loss_high (95 %), difference to random, difference_low, difference_high, noise_units
-        (difference / standard deviation of random arms), p (two-sided, unadjusted), verdict:
-        ``better``, ``worse``, ``not distinguishable``, or ``baseline``. The three columns of the
-        loss are named after the target's measure, and hold it as it is measured, not on the scale
-        that is regressed.
+        loss_high (95 %, over finetunes on these instructions), difference to random with
+        difference_low and difference_high (null: not known), finetune_sd and instruction_sd (the
+        difference's standard error from either), detectable (the smallest true difference that
+        the table would call with 80 % probability), noise_units (difference / standard deviation of
+        random arms), verdict: ``better``, ``worse``, ``not distinguishable``, or ``baseline``. The
+        three columns of the loss are named after the target's measure, and hold it as it is
+        measured, not on the scale that is regressed.
     """
-    measure = target.measure
+    measure, without = target.measure, f"{target.measure}_without"
+    arms = runs[runs["kind"] == "strategy"]
+    compared = arms.loc[arms["strategy"] != RANDOM, ["size", "strategy"]].drop_duplicates()
+    level = 1 - (1 - CONFIDENCE) / max(1, len(compared))
     rows: list[dict[str, Any]] = []
-    for size, group in runs[runs["kind"] != "decile"].groupby("size"):
-        values = {
-            str(name): arm[measure].to_numpy()
-            for name, arm in group[group["kind"] == "strategy"].groupby("strategy", sort=False)
-        }
-        # The repeats differ from the first random arm in the seed alone, so they are one sample.
-        first = group[(group["strategy"] == RANDOM) & (group["seed"] == 0)]
-        repeats = pd.concat([first, group[group["kind"] == "noise"]])[measure].to_numpy()
-        fixed = [x for name, x in values.items() if name != RANDOM] + [repeats]
-        pooled, freedom = _pooled_variance(fixed)
-        base = values[RANDOM]
-        base_variance, base_freedom = base.var(ddof=1), len(base) - 1
-        for name, sample in values.items():
-            own = (base_variance, base_freedom) if name == RANDOM else (pooled, freedom)
-            row: dict[str, Any] = {"strategy": name, "size": int(str(size))}
-            row |= {"finetunes": len(sample)}
-            row |= _interval(measure, sample.mean(), own[0] / len(sample), own[1], CONFIDENCE)
+    for size, group in arms.groupby("size"):
+        base = group[group["strategy"] == RANDOM]
+        for name, arm in group.groupby("strategy", sort=False):
+            values = arm[measure].to_numpy(dtype=float)
+            own, mean = Component.of_mean(values), float(values.mean())
+            half = half_width([own])
+            row: dict[str, Any] = {"strategy": str(name), "size": int(str(size))}
+            row |= {"finetunes": len(values), measure: mean}
+            row |= {f"{measure}_low": finite(mean - half), f"{measure}_high": finite(mean + half)}
             if name == RANDOM:
                 rows.append(row | {"verdict": "baseline"})
                 continue
-            parts = ((pooled / len(sample), freedom), (base_variance / len(base), base_freedom))
-            squared = sum(v for v, _ in parts)
-            df = squared**2 / sum(v**2 / f for v, f in parts)
-            level = 1 - (1 - CONFIDENCE) / (len(values) - 1)
-            gap = float(sample.mean() - base.mean())
-            row |= _interval("difference", gap, squared, df, level)
-            row |= {"noise_units": gap / np.sqrt(base_variance), "p": _p(gap, squared, df)}
-            ends = row["difference_low"], row["difference_high"]
-            rows.append(row | {"verdict": _verdict(*ends, target)})
-    table = pd.DataFrame(rows)
+            random = base[measure].to_numpy(dtype=float)
+            gap, theirs = mean - float(random.mean()), Component.of_mean(random)
+            kept = [np.mean(np.stack(side[without].to_list()), axis=0) for side in (arm, base)]
+            parts = [own, theirs, jackknife(kept[0] - kept[1])]
+            half = half_width(parts, level)
+            row |= {"difference": gap, "difference_low": finite(gap - half)}
+            row |= {
+                "difference_high": finite(gap + half),
+                "finetune_sd": finite(float(np.sqrt(own.variance + theirs.variance))),
+                "instruction_sd": finite(float(np.sqrt(parts[2].variance))),
+                "detectable": finite(detectable(parts, level)),
+                "noise_units": gap / random.std(ddof=1),
+                "verdict": _verdict(gap - half, gap + half, target),
+            }
+            rows.append(row)
     order = ["strategy", "size", "finetunes", measure, f"{measure}_low", f"{measure}_high"]
-    order += ["difference", "difference_low", "difference_high", "noise_units", "p", "verdict"]
-    return table.reindex(columns=order).sort_values(
+    order += ["difference", "difference_low", "difference_high", "finetune_sd", "instruction_sd"]
+    order += ["detectable", "noise_units", "verdict"]
+    table = pd.DataFrame(rows).reindex(columns=order)
+    # A column may hold nothing but nulls, where no interval is known: it is one of numbers anyway.
+    return table.astype(dict.fromkeys(order[3:-1], "float64")).sort_values(
         ["size", measure], ascending=[True, target.direction == "lower"], ignore_index=True
     )
 
@@ -178,28 +157,6 @@ def deciles(
             "spearman_high": found.high,
         }
     ).astype(dict.fromkeys(["spearman", "spearman_low", "spearman_high"], "float64"))
-
-
-def _pooled_variance(samples: list[np.ndarray]) -> tuple[float, int]:
-    """Variance around each sample's own mean, and its degrees of freedom."""
-    squares = sum(float(((x - x.mean()) ** 2).sum()) for x in samples)
-    freedom = sum(len(x) - 1 for x in samples)
-    return squares / freedom, freedom
-
-
-def _interval(
-    name: str, value: float, squared_error: float, df: float, level: float
-) -> dict[str, float]:
-    from scipy.stats import t
-
-    half = float(t.ppf((1 + level) / 2, df) * np.sqrt(squared_error))
-    return {name: float(value), f"{name}_low": value - half, f"{name}_high": value + half}
-
-
-def _p(value: float, squared_error: float, df: float) -> float:
-    from scipy.stats import t
-
-    return float(2 * t.sf(abs(value) / np.sqrt(squared_error), df))
 
 
 def _verdict(low: float, high: float, target: Target) -> str:

@@ -14,7 +14,8 @@ from im_assets.rule.fitting import fit_rule
 from im_assets.rule.model import Rule
 from im_assets.univariate.study import univariate_correlations
 from im_assets.validation.arms import arms_of
-from im_assets.validation.verdicts import deciles, noise_floor, validation_runs, verdicts
+from im_assets.validation.noise import noise_floor
+from im_assets.validation.verdicts import deciles, validation_runs, verdicts
 from im_resources.study import RuleSettings, Study, fingerprint
 from im_resources.warehouse import Warehouse
 
@@ -93,7 +94,7 @@ def univariate() -> tuple[pd.DataFrame, pd.DataFrame]:
 def validated(study: Study) -> dict[str, pd.DataFrame]:
     assert study.validation is not None
     rng = generator(3)
-    arms = arms_of(study.validation)
+    arms = arms_of(study.validation, study.selection)
     shift = {"rule": -0.004, "length": 0.03, "reward": -0.03}
     losses = {
         key: 2.30 + shift.get(arm.name, 0.0) + 0.008 * arm.slice + rng.normal(0, 0.006)
@@ -101,9 +102,11 @@ def validated(study: Study) -> dict[str, pd.DataFrame]:
     }
     rule_id = fitted()[1].id
     runs = validation_runs(losses, arms).assign(rule_id=rule_id)
+    # What each would be without one of eight groups of instructions.
+    runs["loss_without"] = [list(loss + rng.normal(0, 0.0005, 8)) for loss in runs["loss"]]
     return {
         "validation_runs": runs,
-        "noise_floor": noise_floor(runs),
+        "noise_floor": noise_floor(runs, ["loss"]),
         "selection_validation": verdicts(runs).assign(rule_id=rule_id),
         "rule_deciles": deciles(runs, np.linspace(0.7, 0.95, 10), resamples=100).assign(
             rule_id=rule_id
@@ -127,21 +130,25 @@ def pool(rows: int = 60) -> pd.DataFrame:
     )
 
 
-def judged(rows: int = 40) -> pd.DataFrame:
-    outcomes = ["win"] * 14 + ["tie"] * 15 + ["lose"] * 10 + [None]
-    return pd.DataFrame(
+def judged(instructions: int = 20) -> pd.DataFrame:
+    """Two pairs of finetunes over the same instructions, alike in what they win and lose."""
+    outcomes = ["win"] * 7 + ["tie"] * 8 + ["lose"] * 5
+    rows = range(2 * instructions)
+    table = pd.DataFrame(
         {
-            "eval_id": [f"e{i}" for i in range(rows)],
+            "eval_id": [f"e{i}" for i in range(instructions)] * 2,
+            "seed": [0] * instructions + [1] * instructions,
             "instruction": "Judged instruction",
             "first_answer": "First answer text",
             "second_answer": "Second answer text",
-            "order_1": ["rule" if i % 3 else "tie" for i in range(rows)],
-            "order_2": ["rule" if i % 2 else "random" for i in range(rows)],
-            "outcome": outcomes,
+            "order_1": ["rule" if i % 3 else "tie" for i in rows],
+            "order_2": ["rule" if i % 2 else "random" for i in rows],
+            "outcome": outcomes + outcomes[1:] + [None],
             "judge": "local",
-            "problem": [None] * (rows - 1) + ["no verdict"],
+            "problem": [None] * (2 * instructions - 1) + ["no verdict"],
         }
     )
+    return table
 
 
 def tables(study: Study) -> Mapping[str, pd.DataFrame]:

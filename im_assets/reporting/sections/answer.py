@@ -145,7 +145,7 @@ def _numbers(found: Gathered) -> tuple[Facts, ...]:
                 "signed",
                 found.unit,
             ),
-            Fact("noise_units", "in noise floors", row["noise_units"], "two"),
+            Fact("detectable", "could have been seen", row["detectable"], "loss", found.unit),
             Fact("verdict", "verdict", row["verdict"], "text"),
         ]
     return (Facts(tuple(facts)),) if facts else ()

@@ -2,6 +2,7 @@
 
 from im_assets.common.formatting import between, plain, shown
 from im_assets.judging.figures import outcome_figure
+from im_assets.judging.net_score import NetScore, net_score
 from im_assets.judging.verdicts import Tally, tally
 from im_assets.reporting.blocks import Block, Column, Fact, Facts, Figure, Section, Table, Text
 from im_assets.reporting.gather import Gathered
@@ -16,7 +17,7 @@ LOCAL = (
 
 
 def section(found: Gathered) -> Section:
-    """Shares of wins, ties and losses, with intervals, and what could not be judged."""
+    """Shares of wins, ties and losses, what they say, and what could not be judged."""
     settings = found.study.judge
     if settings is None or found.study.validation is None:
         what = "no judge compared the answers of two models."
@@ -31,28 +32,27 @@ def section(found: Gathered) -> Section:
         text = f"None of the {len(table)} comparisons gave a verdict."
         return Section(KEY, TITLE, (Text(text, "answer"),))
     found_outcomes = [o if isinstance(o, str) else None for o in table["outcome"]]
-    counts = tally(found_outcomes, [None] * len(table))
+    counts, score = tally(found_outcomes, [None] * len(table)), net_score(table)
+    assert score is not None  # since something was judged
     both = table.dropna(subset=["order_1", "order_2"])
     winners = both[(both["order_1"] != "tie") & (both["order_2"] != "tie")]
     changed = int((winners["order_1"] != winners["order_2"]).sum())
     facts = (
-        Fact("judged", "instructions judged", total, "int"),
+        Fact("pairs", "pairs of finetunes", score.pairs, "int"),
+        Fact("judged", "comparisons judged", total, "int"),
         Fact("unjudged", "without a verdict", len(table) - total, "int"),
         Fact("both_orders", "judged in both orders", len(both), "int"),
         Fact("order_changed", "whose winner changed with the order", changed, "int"),
     )
     win, lose = counts.shares["win"], counts.shares["lose"]
-    lead = {"better": first, "worse": second}.get(counts.verdict)
-    verdict = f"{lead} is preferred" if lead else "no preference can be told from chance"
-    verdict += f" (sign test, p = {shown(counts.p, 'p')})"
     judges = ", ".join(sorted(str(j) for j in table["judge"].dropna().unique() if plain(j)))
     blocks: list[Block] = [
         *of_earlier_rule(found, "pairwise_judge"),
         Text(
-            f"Over {total} instructions, {first} wins {shown(win.share, 'percent')} "
-            f"({between(win.low, win.high, 'percent')}) and {second} "
-            f"{shown(lose.share, 'percent')} ({between(lose.low, lose.high, 'percent')}): "
-            f"{verdict}.",
+            f"Over {score.instructions} instructions and {score.pairs} "
+            f"pair{'s' * (score.pairs > 1)} of finetunes, {first} wins "
+            f"{shown(win.share, 'percent')} and {second} {shown(lose.share, 'percent')}: "
+            f"{said(score, first, second)}.",
             "answer",
         ),
         Text(f"Judge: {judges}." if judges else "The judge is not named."),
@@ -63,9 +63,9 @@ def section(found: Gathered) -> Section:
             "Wins, ties and losses",
             f"Shares of comparisons that {first} wins, ties and loses against {second}.",
             "Each pair of answers is shown to the judge twice, in both orders; a verdict that "
-            "turns with the order counts as a tie. Bars are shares of the comparisons, lines "
-            "their 95 % intervals. A small judge likes whatever stands first: look at how many "
-            "winners changed.",
+            "turns with the order counts as a tie. Bars are shares of the comparisons; what they "
+            "say is told by the net score's interval above. A small judge likes whatever stands "
+            "first: look at how many winners changed.",
             outcome_figure(counts, first, second, judges or "a judge"),
             data=_table(counts, first, second),
         ),
@@ -73,18 +73,33 @@ def section(found: Gathered) -> Section:
     return Section(KEY, TITLE, tuple(blocks))
 
 
+REASONS = {
+    "one pair": "one pair of finetunes cannot tell what another would have changed",
+    "few instructions": "one instruction cannot tell what another would have changed",
+    "one-sided": "so few finetunes that nearly all win or lose alike cannot tell their noise",
+}
+
+
+def said(score: NetScore, first: str, second: str) -> str:
+    """Net score and verdict in words, which follow the verdict alone."""
+    net = f"a net score of {shown(score.score, 'two')}"
+    if score.reason is not None:
+        return f"{net}; {REASONS[score.reason]}"
+    interval = between(score.low, score.high, "two")
+    lead = {"better": first, "worse": second}.get(score.verdict)
+    verdict = f"{lead} is preferred" if lead else "no preference can be told from chance"
+    return f"{net} ({interval} for new finetunes and instructions); {verdict}"
+
+
 def _table(counts: Tally, first: str, second: str) -> Table:
     columns = (
         Column("name", "Outcome", "text"),
         Column("count", "Comparisons", "int"),
         Column("share", "Share", "percent"),
-        Column("low", "from", "percent"),
-        Column("high", "to", "percent"),
     )
     names = {"win": f"{first} wins", "tie": "tie", "lose": f"{second} wins"}
     rows = tuple(
-        {"name": names[outcome], "count": rate.count, "share": rate.share or 0.0,
-         "low": rate.low, "high": rate.high}
+        {"name": names[outcome], "count": rate.count, "share": rate.share or 0.0}
         for outcome, rate in counts.shares.items()
-    )  # fmt: skip
+    )
     return Table("judge_outcomes", "Outcomes", columns, rows, folded=True)

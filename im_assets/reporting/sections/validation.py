@@ -1,4 +1,4 @@
-"""The validation: selections finetuned on, against random ones, in units of the noise floor."""
+"""The validation: selections finetuned on, against random ones, and what could have been seen."""
 
 from dataclasses import replace
 
@@ -42,14 +42,37 @@ def verdict_sentence(row: pd.Series, target: Target) -> str:
     verdict = words.get(str(row["verdict"]), "not distinguishable from random")
     size, value = shown(row["size"], "int"), shown(row[target.measure], "loss")
     beginning = (
-        f"With the {size} examples that {row['strategy']!r} selects, the {target.measure_label} is "
-        f"{value}"
+        f"With {size} examples that {row['strategy']!r} selects from one of {row['finetunes']} "
+        f"parts of the pool, the {target.measure_label} is {value} on average"
     )
     if difference is None:
         return f"{beginning}: {verdict}."
     side = "below" if difference < 0 else "above"
-    noise = "" if units is None else f" ({shown(abs(units), 'two')} times the noise floor)"
-    return f"{beginning}, {shown(abs(difference), 'loss')} {side} random's{noise}: {verdict}."
+    noise = (
+        "" if units is None
+        else f", {shown(abs(units), 'two')} times the spread of single random finetunes"
+    )  # fmt: skip
+    interval = between(row["difference_low"], row["difference_high"], "signed")
+    holds = (
+        f"The difference's interval for new subsets, finetunes and instructions is {interval}"
+        if plain(row["difference_low"]) is not None
+        else "There are too few instructions for an interval"
+    )
+    return (
+        f"{beginning}, {shown(abs(difference), 'loss')} {side} random's{noise}. {holds}: {verdict}."
+        f"{seen_sentence(row)}"
+    )
+
+
+def seen_sentence(row: pd.Series) -> str:
+    """What the table could not have seen, with a blank before it; '' where that is not known."""
+    smallest = plain(row["detectable"])
+    if smallest is None:
+        return ""
+    return (
+        f" A true difference of {shown(smallest, 'loss')} would have been called in four of five "
+        "such tables; most smaller ones could not have been seen."
+    )
 
 
 def _losses(found: Gathered, verdicts: pd.DataFrame) -> Figure:
@@ -70,9 +93,9 @@ def _losses(found: Gathered, verdicts: pd.DataFrame) -> Figure:
         f"{target.noun.capitalize()} of models finetuned on each strategy's selection, with "
         "intervals.",
         f"One row a strategy; further {target.better_side} is better. The dot is the mean over "
-        "finetunes (small strokes), the line its interval. The grey band is the interval of the "
-        "mean of random selections of the same size. A verdict rests on the interval of the "
-        "difference, which is in the table.",
+        "finetunes (small strokes), the line its interval on these instructions. The grey band is "
+        "that of the mean of random selections of the same size. A verdict rests on the interval "
+        "of the difference, which holds for new instructions too and is in the table.",
         verdict_figure(verdicts, runs, target),
         data=data,
     )
@@ -90,32 +113,52 @@ def _verdicts(found: Gathered, verdicts: pd.DataFrame) -> Table:
         Column("difference", "Against random", "signed", unit),
         Column("difference_low", "from", "signed", unit),
         Column("difference_high", "to", "signed", unit),
-        Column("noise_units", "In noise floors", "two"),
-        Column("p", "p", "p"),
+        Column("finetune_sd", "Its error from finetunes", "loss", unit),
+        Column("instruction_sd", "from instructions", "loss", unit),
+        Column("detectable", "Could have been seen", "loss", unit),
+        Column("noise_units", "In spreads of random", "two"),
         Column("verdict", "Verdict", "text"),
     )
     return Table.of("verdicts", "Verdicts", columns, verdicts)
+
+
+PLACES = {
+    "centre": "random subset",
+    "selection": "the selection",
+    "worst": "worst by the rule",
+}
 
 
 def _noise(found: Gathered) -> list[Block]:
     noise = found.get("noise_floor")
     if noise is None:
         return [Text("The noise floor has not been measured: materialize noise_floor.", "absent")]
-    target, unit = found.target, _unit(found)
+    target, several = found.target, noise["measure"].nunique() > 1
+    # Several measures have a unit each, which the heading cannot name.
+    unit = "" if several else _unit(found)
     columns = (
-        Column("source", "Source of noise", "text"),
+        *((Column("measure", "Measure", "text"),) if several else ()),
+        Column("source", "What differs", "text"),
+        Column("where", "Where", "text"),
         Column("size", "Examples", "int"),
         Column("finetunes", "Finetunes", "int"),
-        Column("mean", f"Mean {target.measure_label}", "loss", unit),
+        Column("mean", "Mean" if several else f"Mean {target.measure_label}", "loss", unit),
         Column("sd", "Standard deviation", "loss", unit),
         Column("sd_low", "from", "loss", unit),
         Column("sd_high", "to", "loss", unit),
+        Column("signal_to_noise", "Signal to noise", "two"),
+        Column("signal_to_noise_low", "from", "two"),
+        Column("signal_to_noise_high", "to", "two"),
     )
     text = (
         f"The noise floor: how far two {target.plural} differ when nothing that matters does. "
-        "Measured by finetuning on the same examples with other seeds, and on other random subsets."
+        "Measured by finetuning with other seeds on one random subset, on the selection and on "
+        "what the rule ranks worst, and on other random subsets. The last row of each size is the "
+        "signal: how far the strategies' means lie apart beyond their finetunes' noise, and how "
+        "many times that noise it is."
     )
-    return [Text(text), Table.of("noise_floor", "Noise floor", columns, noise)]
+    table = noise.assign(where=noise["place"].map(PLACES))
+    return [Text(text), Table.of("noise_floor", "Noise floor", columns, table)]
 
 
 def _deciles(found: Gathered) -> list[Block]:

@@ -41,7 +41,9 @@ class ValidationSettings(Settings):
         (1000,), min_length=1, description="Examples in a selection; each arm has every size"
     )
     seeds: Annotated[int, Field(ge=2, le=1000)] = Field(
-        3, description="Finetunes of each arm, on the same selection with another seed"
+        3,
+        description="Finetunes of each strategy. Each selects from a part of the pool of its own, "
+        "so that another subset's effect is in their spread: the pool is cut into so many parts",
     )
     random_seeds: Annotated[int, Field(ge=2, le=1000)] | None = Field(
         None, description="Random subsets; default: 2 × seeds, since all are compared with them"
@@ -50,7 +52,9 @@ class ValidationSettings(Settings):
         10, description="Equal slices of the pool by the rule's value, each finetuned on; 0: none"
     )
     noise_repeats: Annotated[int, Field(ge=2, le=1000)] = Field(
-        3, description="Finetunes of one random subset that differ in their seed only"
+        3,
+        description="Finetunes of one subset that differ in their seed only: of a random one, of "
+        "the selection, and of the examples that the rule ranks worst",
     )
 
     @field_validator("strategies", mode="before")
@@ -74,7 +78,7 @@ class ValidationSettings(Settings):
                 "`strategies` needs `random: random`, what the others are compared with"
             )
         for name, arm in self.strategies.items():
-            if re.fullmatch(r"noise|size|decile-\d+", name):
+            if re.fullmatch(r"noise(-.*)?|worst|size|decile-\d+", name):
                 raise ValueError(f"strategies.{name}: a name that the validation uses itself")
             if arm.strategy == "random" and name != "random":
                 raise ValueError(f"strategies.{name}: there is one random arm, called `random`")
@@ -84,7 +88,7 @@ class ValidationSettings(Settings):
 class JudgeSettings(Settings):
     """A judge that compares the answers of two finetuned models (paper: gpt-3.5-turbo, gpt-4)."""
 
-    ADDED: ClassVar[Mapping[str, Any]] = {"take": "first", "sample_seed": 0}
+    ADDED: ClassVar[Mapping[str, Any]] = {"take": "first", "sample_seed": 0, "seeds": 1}
 
     backend: Literal["openai", "local"] = Field(
         "local", description="openai: any endpoint of that API; local: the study's base model"
@@ -96,6 +100,11 @@ class JudgeSettings(Settings):
     key_variable: str = Field("OPENAI_API_KEY", description="Environment variable with the key")
     first: Name = Field("rule", description="Arm of the validation whose answers are judged")
     second: Name = Field("random", description="Arm whose answers they are judged against")
+    seeds: Positive = Field(
+        2,
+        description="Finetunes of each arm whose answers are judged, at most as many as both have; "
+        "of one nothing can be told",
+    )
     instructions: Positive = Field(
         40, description="Evaluation instructions that are answered, those that `take` says"
     )

@@ -150,6 +150,14 @@ class Study(Settings):
             if arm not in self.validation.strategies:
                 known = ", ".join(self.validation.strategies)
                 raise ValueError(f"judge: {arm!r} is no arm of validation.strategies ({known})")
+        had = self.validation.seeds
+        if "random" in (self.judge.first, self.judge.second):
+            had = min(had, self.validation.random_seeds or had)
+        if self.judge.seeds > had:
+            raise ValueError(
+                f"judge.seeds is {self.judge.seeds}, and one of the arms has {had} finetunes; "
+                "lower it, or raise validation.seeds or validation.random_seeds"
+            )
         return self
 
     @model_validator(mode="after")

@@ -1,0 +1,39 @@
+"""What a measure would be on other instructions: its values without each of some groups of them.
+
+The evaluation's instructions are a sample, and a difference between arms that holds for them need
+not hold for new ones. From the values without each group the verdict has its jackknife variance
+(see components), by the measure's own function, whatever that is.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from im_assets.common.digests import digest
+from im_assets.experiments.measures import Measure
+from im_assets.experiments.points import Parts
+
+GROUPS = 20
+
+
+def instruction_groups(parts: Parts, measure: Measure, groups: int = GROUPS) -> list[list[str]]:
+    """The instructions that count for the measure in every trial, in equal groups (by hash, sizes
+    differ by at most one); one each where they are fewer. None of a single instruction."""
+    rows = parts.rows(measure.reads)
+    for name in measure.needs:
+        rows = rows[rows[name].fillna("") != ""]
+    if measure.reads == "verdicts":
+        rows = rows[rows.groupby("eval_id")["outcome"].transform(lambda o: o.notna().all())]
+    ids = sorted(rows["eval_id"].unique(), key=lambda name: digest(0, f"group:{name}"))
+    if len(ids) < 2:
+        return []
+    return [list(ids[start::groups]) for start in range(min(groups, len(ids)))]
+
+
+def without_each(
+    parts: Parts, measure: Measure, groups: Sequence[Sequence[str]]
+) -> Mapping[str, list[float]]:
+    """The measure of each partition without each of the groups, [groups], by partition key."""
+    every = parts.rows(measure.reads)["eval_id"].unique()
+    values = [parts.only(every[~np.isin(every, list(group))]).measured(measure) for group in groups]
+    return {key: [value[key] for value in values] for key in (values[0] if values else {})}
