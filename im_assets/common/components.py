@@ -71,7 +71,7 @@ def detectable(
         return half
     weighted = [_squared(level, c.df) * c.variance for c in components]
     df = half**4 / sum(w**2 / c.df for w, c in zip(weighted, components, strict=True))
-    halves = half / error * np.sqrt(chi2.ppf((np.arange(400) + 0.5) / 400, df) / df)
+    halves = half / error * np.sqrt(chi2.ppf((np.arange(200) + 0.5) / 200, df) / df)
 
     def lacking(difference: float) -> float:
         return float(norm.cdf(difference - halves).mean()) - power

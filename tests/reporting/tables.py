@@ -134,7 +134,7 @@ def judged(instructions: int = 20) -> pd.DataFrame:
     """Two pairs of finetunes over the same instructions, alike in what they win and lose."""
     outcomes = ["win"] * 7 + ["tie"] * 8 + ["lose"] * 5
     rows = range(2 * instructions)
-    table = pd.DataFrame(
+    return pd.DataFrame(
         {
             "eval_id": [f"e{i}" for i in range(instructions)] * 2,
             "seed": [0] * instructions + [1] * instructions,
@@ -148,7 +148,6 @@ def judged(instructions: int = 20) -> pd.DataFrame:
             "problem": [None] * (2 * instructions - 1) + ["no verdict"],
         }
     )
-    return table
 
 
 def tables(study: Study) -> Mapping[str, pd.DataFrame]:
