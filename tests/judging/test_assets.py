@@ -1,4 +1,4 @@
-"""judged_answers and pairwise_judge as assets: from two adapters to a verdict."""
+"""judged_answers and pairwise_judge as assets: from two adapters an arm to a verdict."""
 
 import json
 import shutil
@@ -11,13 +11,14 @@ import dagster as dg
 import pandas as pd
 import pytest
 
+from im_assets.experiments.experiment import seed_of
 from im_assets.experiments.finetuning import Finetune, finetune_all, training_settings_id
 from im_assets.experiments.lineage import LineageError
 from im_assets.judging.assets import definitions
 from im_resources.adapter_store import AdapterError, AdapterStore
 from im_resources.gpu import GpuResource
 from im_resources.judge import JudgeError
-from im_resources.study import Study, load_study
+from im_resources.study import ProfileError, Study, load_study
 from im_resources.warehouse import Warehouse
 from im_resources.warehouse_io_manager import WarehouseIOManager
 from tests.experiments.small_study import mixtures, write_profile
@@ -43,11 +44,19 @@ def small_study(folder: Path, base: Path, **judge: Any) -> Study:
 
 
 # The set that each arm's finetune is trained on, by the mixture that holds its members.
-ARMS = {f"rule-{SIZE}-seed-000": "seed-000", f"random-{SIZE}-seed-000": "seed-001"}
+ARMS = {
+    f"rule-{SIZE}-seed-000": "seed-000",
+    f"rule-{SIZE}-seed-001": "seed-002",
+    f"random-{SIZE}-seed-000": "seed-001",
+    f"random-{SIZE}-seed-001": "seed-003",
+}
 
 
 def work(arms: Mapping[str, str]) -> dict[str, Finetune]:
-    return {key: Finetune(key, 0, mixtures()[mixture].examples) for key, mixture in arms.items()}
+    return {
+        key: Finetune(key, seed_of(key), mixtures()[mixture].examples)
+        for key, mixture in arms.items()
+    }
 
 
 def finetune(study: Study, store: AdapterStore, arms: Mapping[str, str]) -> None:
@@ -81,17 +90,17 @@ def judge_assets(study: Study) -> list[dg.AssetsDefinition]:
 
 
 @pytest.fixture(scope="session")
-def two_adapters(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path) -> Path:
-    """The adapters of both arms, finetuned on other examples each."""
-    folder = tmp_path_factory.mktemp("two_adapters")
+def all_adapters(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path) -> Path:
+    """The adapters of both arms and seeds, finetuned on other examples each."""
+    folder = tmp_path_factory.mktemp("all_adapters")
     study, store = small_study(folder, tiny_folder), AdapterStore(folder / "adapters")
     finetune(study, store, ARMS)
     return store.root
 
 
 @pytest.fixture
-def store(tmp_path: Path, two_adapters: Path) -> AdapterStore:
-    return AdapterStore(Path(shutil.copytree(two_adapters, tmp_path / "adapters")))
+def store(tmp_path: Path, all_adapters: Path) -> AdapterStore:
+    return AdapterStore(Path(shutil.copytree(all_adapters, tmp_path / "adapters")))
 
 
 @pytest.fixture
@@ -161,7 +170,7 @@ def test_the_assets_stand_in_the_graph(make_study: Callable[..., Study]) -> None
     assert judge_assets(make_study())[1].op.pool == "gpu"  # the local judge computes
 
 
-def test_from_two_adapters_to_a_verdict_and_a_rerun_repeats_nothing(
+def test_from_adapters_to_a_verdict_and_a_rerun_repeats_nothing(
     make_study: Callable[..., Study],
     store: AdapterStore,
     warehouse: Warehouse,
@@ -174,21 +183,26 @@ def test_from_two_adapters_to_a_verdict_and_a_rerun_repeats_nothing(
         requests = len(server.bodies)
         assert set(server.keys) == {KEY}
         again = materialize(study, store, warehouse)
-        assert len(server.bodies) == requests <= 2 * ASKED
+        assert len(server.bodies) == requests <= 4 * ASKED
 
     answers = result.output_for_node("judged_answers")
     ids = list(dict.fromkeys(EVAL_SET["eval_id"]))[:ASKED]
     for arm in ("rule", "random"):
-        assert list(answers[answers["arm"] == arm]["eval_id"]) == ids
+        for seed in (0, 1):
+            mine = answers[(answers["arm"] == arm) & (answers["seed"] == seed)]
+            assert list(mine["eval_id"]) == ids
+            trials = adapters(ARMS, study).set_index("arm")["trial_id"]
+            assert set(mine["trial_id"]) == {trials[f"{arm}-{SIZE}-seed-{seed:03d}"]}
     assert answers["tokens"].between(1, 6).all()
-    assert answers["fingerprint"].nunique() == 2
-    trials = adapters(ARMS, study).set_index("arm")["trial_id"]
-    for arm in ("rule", "random"):
-        mine = answers.loc[answers["arm"] == arm, "trial_id"]
-        assert set(mine) == {trials[f"{arm}-{SIZE}-seed-000"]}
+    assert answers["fingerprint"].nunique() == 4
 
     table = result.output_for_node("pairwise_judge")
-    assert list(table["eval_id"]) == ids
+    assert list(table["eval_id"]) == ids * 2
+    assert list(table["seed"]) == [0] * ASKED + [1] * ASKED
+    both = answers.set_index(["arm", "seed", "eval_id"])["answer"]
+    for row in table.to_dict("records"):
+        assert row["first_answer"] == both["rule", row["seed"], row["eval_id"]]
+        assert row["second_answer"] == both["random", row["seed"], row["eval_id"]]
     lengths = table["first_answer"].str.len() - table["second_answer"].str.len()
     different = table["first_answer"] != table["second_answer"]
     assert different.any()  # two adapters that say other things
@@ -208,15 +222,17 @@ def test_from_two_adapters_to_a_verdict_and_a_rerun_repeats_nothing(
     first, second = metadata(result, "pairwise_judge"), metadata(again, "pairwise_judge")
     wins = list(table["outcome"]).count("win")
     losses = list(table["outcome"]).count("lose")
-    assert first["win rate"] == pytest.approx(wins / ASKED)
-    assert first["win rate difference"] == pytest.approx((wins - losses) / ASKED)
-    low, high = (first[f"win rate difference, 95 % {end}"] for end in ("from", "to"))
-    assert low <= first["win rate difference"] <= high
-    assert (first["pairs judged"], first["pairs not judged"]) == (ASKED, 0)
+    assert first["win rate"] == pytest.approx(wins / ASKED / 2)
+    assert first["net score"] == pytest.approx((wins - losses) / ASKED / 2)
+    if first["verdict"] != "cannot tell":
+        low, high = (first[f"net score, 95 % {end}"] for end in ("from", "to"))
+        assert low <= first["net score"] <= high
+    assert (first["comparisons judged"], first["comparisons not judged"]) == (2 * ASKED, 0)
+    assert first["pairs of finetunes"] == 2
     assert (first["requests"], first["verdicts from the cache"]) == (requests, 0)
     assert (second["requests"], second["verdicts from the cache"]) == (0, requests)
     assert "data:image/png;base64," in first["outcomes"]
-    assert metadata(result, "judged_answers")["models that answered in this run"] == 2
+    assert metadata(result, "judged_answers")["models that answered in this run"] == 4
     assert metadata(again, "judged_answers")["models that answered in this run"] == 0
     pd.testing.assert_frame_equal(again.output_for_node("judged_answers"), answers)
     pd.testing.assert_frame_equal(again.output_for_node("pairwise_judge"), table)
@@ -237,7 +253,7 @@ def test_another_adapter_or_length_is_answered_anew(
         assert judge is not None
         shorter = judge.model_copy(update={"answer_tokens": 2})
         result = materialize(study.model_copy(update={"judge": shorter}), store, warehouse)
-        assert metadata(result, "judged_answers")["models that answered in this run"] == 2
+        assert metadata(result, "judged_answers")["models that answered in this run"] == 4
         assert result.output_for_node("judged_answers")["tokens"].max() <= 2
         other = {**ARMS, f"rule-{SIZE}-seed-000": "seed-002"}
         finetune(study, store, other)
@@ -252,7 +268,7 @@ def test_a_judge_that_prefers_a_place_is_found_out(
         result = materialize(make_study(**through(server.url)), store, warehouse)
     assert set(result.output_for_node("pairwise_judge")["outcome"]) == {"tie"}
     found = metadata(result, "pairwise_judge")
-    assert (found["position bias rate"], found["win rate difference"]) == (1.0, 0.0)
+    assert (found["position bias rate"], found["net score"]) == (1.0, 0.0)
     assert found["verdict"] == "not distinguishable"
 
 
@@ -266,10 +282,11 @@ def test_pairs_without_a_verdict_are_counted_and_no_tie(
         result = materialize(make_study(**through(server.url)), store, warehouse)
     table = result.output_for_node("pairwise_judge")
     silent = table[table["outcome"].isna()]
-    assert list(silent["instruction"]) == ["Say a."]
-    assert "order 1: no verdict in the reply 'Hm.'" in silent["problem"].item()
+    assert list(silent["instruction"]) == ["Say a.", "Say a."]
+    assert "order 1: no verdict in the reply 'Hm.'" in silent["problem"].iloc[0]
     found = metadata(result, "pairwise_judge")
-    assert (found["pairs judged"], found["pairs not judged"]) == (ASKED - 1, 1)
+    judged = found["comparisons judged"], found["comparisons not judged"]
+    assert judged == (2 * (ASKED - 1), 2)
     assert found["win rate"] + found["tie rate"] + found["lose rate"] == pytest.approx(1)
 
 
@@ -278,9 +295,27 @@ def test_when_nothing_could_be_judged_the_step_fails(
 ) -> None:
     with serving(in_turn(says("Hm."))) as server:
         study = make_study(**through(server.url))
-        with pytest.raises(JudgeError, match=r"none of the 5 pairs could be judged; .* 'Hm\.'"):
+        with pytest.raises(
+            JudgeError, match=r"none of the 10 comparisons could be judged; .* 'Hm\.'"
+        ):
             materialize(study, store, warehouse)
     assert warehouse.has_table("answer_cache")  # the answers are not generated again
+
+
+def test_one_finetune_of_each_arm_makes_no_verdict(
+    make_study: Callable[..., Study], store: AdapterStore, warehouse: Warehouse
+) -> None:
+    with serving(longer_wins) as server:
+        result = materialize(make_study(seeds=1, **through(server.url)), store, warehouse)
+    found = metadata(result, "pairwise_judge")
+    assert (found["verdict"], found["why it cannot tell"]) == ("cannot tell", "one pair")
+    assert found["comparisons judged"] == ASKED
+    assert "net score, 95 % from" not in found
+
+
+def test_more_seeds_than_an_arm_has_are_refused(make_study: Callable[..., Study]) -> None:
+    with pytest.raises(ProfileError, match=r"judge\.seeds is 4, and one of the arms has 3"):
+        make_study(seeds=4)
 
 
 def test_the_local_judge_warns_that_it_is_no_evidence(
@@ -290,7 +325,7 @@ def test_the_local_judge_warns_that_it_is_no_evidence(
     result = materialize(study, store, warehouse)
     found = metadata(result, "pairwise_judge")
     assert "no evidence" in found["warning"]
-    assert (found["requests"], found["pairs judged"]) == (0, ASKED)
+    assert (found["requests"], found["comparisons judged"]) == (0, 2 * ASKED)
     again = metadata(materialize(study, store, warehouse), "pairwise_judge")
     assert again["verdicts from the cache"] > 0
     assert again["shares"] == found["shares"]
@@ -338,7 +373,8 @@ def test_arms_that_were_not_trained_alike_are_not_compared(
 def test_arms_of_two_rules_are_not_compared(
     make_study: Callable[..., Study], warehouse: Warehouse, store: AdapterStore
 ) -> None:
-    one, other = ({key: ARMS[key]} for key in ARMS)
+    one = {key: ARMS[key] for key in ARMS if key.startswith("rule")}
+    other = {key: ARMS[key] for key in ARMS if key not in one}
     drawn = pd.concat([samples(one, "rule"), samples(other, "earlier rule")])
     with pytest.raises(LineageError, match=r"drawn by 2 rules; materialize selection_samples"):
         materialize(make_study(), store, warehouse, drawn=drawn)

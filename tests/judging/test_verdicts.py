@@ -2,7 +2,6 @@
 
 import itertools
 
-import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given
@@ -17,7 +16,6 @@ from im_assets.judging.verdicts import (
     judged_pairs,
     orders,
     outcome,
-    rate,
     tally,
 )
 from im_resources.turns import Turn, write_turns
@@ -87,76 +85,29 @@ def test_a_table_names_arms_and_keeps_problems_apart() -> None:
     assert (counts.position_bias.count, counts.position_bias.total) == (2, 9)
 
 
-def test_the_wilson_interval_of_a_textbook() -> None:
-    # Newcombe 1998 (doi:10.1002/(SICI)1097-0258(19980430)17:8<857), table I, method 3.
-    for count, total, low, high in [
-        (81, 263, 0.2553, 0.3662),
-        (15, 148, 0.0624, 0.1605),
-        (0, 20, 0.0, 0.1611),
-        (1, 29, 0.0061, 0.1718),
-    ]:
-        found = rate(count, total)
-        assert found.share == pytest.approx(count / total)
-        assert (found.low, found.high) == pytest.approx((low, high), abs=5e-5)
-    assert rate(0, 0).share is None
-
-
 @given(st.lists(st.one_of(OUTCOME, st.none()), max_size=60))
-def test_intervals_hold_their_estimate_and_swapping_turns_the_sign(
-    outcomes: list[str | None],
-) -> None:
-    counts = tally(outcomes, [False] * len(outcomes), resamples=500)
+def test_every_outcome_is_counted_once(outcomes: list[str | None]) -> None:
+    counts = tally(outcomes, [False] * len(outcomes))
     judged = [o for o in outcomes if o]
     assert counts.not_judged == outcomes.count(None)
     assert sum(r.count for r in counts.shares.values()) == len(judged)
-    for share in counts.shares.values():
-        if share.share is None or share.low is None or share.high is None:
-            assert not judged
-        else:
-            assert 0 <= share.low <= share.share <= share.high <= 1
-    swapped = tally([SWAPPED[o] if o else None for o in outcomes], [False] * len(outcomes), 500)
-    assert swapped.p == pytest.approx(counts.p)
-    turned = {"better": "worse", "worse": "better"}
-    assert swapped.verdict == turned.get(counts.verdict, "not distinguishable")
-    if counts.difference is None or swapped.difference is None:
-        assert not judged
-        return
-    assert swapped.difference == pytest.approx(-counts.difference)
-    assert counts.difference_low is not None
-    assert counts.difference_high is not None
-    assert counts.difference_low - 1e-12 <= counts.difference <= counts.difference_high + 1e-12
-
-
-def test_a_few_wins_are_no_evidence_and_many_are() -> None:
-    assert tally(["win"] * 3, [False] * 3).verdict == "not distinguishable"
-    many = tally(["win"] * 30 + ["lose"] * 10 + ["tie"] * 60, [False] * 100)
-    assert many.verdict == "better"
-    assert many.difference == pytest.approx(0.2)
-    assert many.p == pytest.approx(0.0022, abs=1e-4)  # exact binomial: 30 of 40 heads
-    assert tally(["win"] * 12 + ["lose"] * 10, [False] * 22).verdict == "not distinguishable"
-
-
-def test_the_interval_of_the_difference_covers_the_truth() -> None:
-    generator = np.random.Generator(np.random.PCG64(7))
-    truth, hits, trials = 0.2, 0, 300
-    for _ in range(trials):
-        drawn = generator.choice(["win", "tie", "lose"], size=80, p=[0.45, 0.3, 0.25])
-        found = tally(drawn.tolist(), [False] * 80, resamples=500)
-        assert found.difference_low is not None
-        assert found.difference_high is not None
-        hits += found.difference_low <= truth <= found.difference_high
-    assert 0.91 <= hits / trials <= 0.98  # nominal 0.95
+    shares = [r.share for r in counts.shares.values()]
+    if judged:
+        assert sum(s for s in shares if s is not None) == pytest.approx(1)
+    else:
+        assert shares == [None] * 3
 
 
 @pytest.mark.parametrize("outcomes", [["win"] * 4, ["tie"] * 3, ["win", "tie", "lose", "lose"]])
-def test_the_figure_shows_every_share_with_its_interval(outcomes: list[str]) -> None:
+def test_the_figure_shows_every_share(outcomes: list[str]) -> None:
     counts = tally(outcomes, [False] * len(outcomes))
     chart = outcome_figure(counts, "rule", "random", "judge")
     assert len(png(chart)) < MAX_BYTES
     rows = {row["name"]: row for row in chart["datasets"]["rows"]}
     assert list(rows) == ["rule wins", "tie", "random wins"]
     assert rows["rule wins"]["value"] == outcomes.count("win") / len(outcomes)
-    assert rows["tie"]["high"] == counts.shares["tie"].high
+    assert rows["tie"]["value"] == counts.shares["tie"].share
+    assert rows["tie"]["low"] is None
 
 
 def test_a_judge_sees_the_conversation_that_both_answers_follow() -> None:
