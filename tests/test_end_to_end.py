@@ -117,10 +117,10 @@ def test_the_evidence_is_gathered(first_run: str, home: Path) -> None:
     verdicts = table(home, "FROM selection_validation").set_index("strategy")
     assert verdicts.loc["random", "verdict"] == "baseline"
     assert verdicts.loc["rule", "verdict"] in {"better", "worse", "not distinguishable"}
-    runs = table(home, "FROM validation_runs WHERE strategy = 'rule'")
+    runs = table(home, "FROM validation_runs WHERE arm LIKE 'rule-%'")
     assert verdicts.loc["rule", "loss"] == pytest.approx(runs["loss"].mean())
-    assert (table(home, "FROM noise_floor")["sd"] > 0).all()
-    assert len(table(home, "FROM pairwise_judge")) == 2
+    assert (table(home, "FROM noise_floor WHERE source <> 'strategies'")["sd"] > 0).all()
+    assert len(table(home, "FROM pairwise_judge")) == 4
 
 
 def test_a_second_run_computes_nothing_again(

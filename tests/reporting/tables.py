@@ -95,7 +95,7 @@ def validated(study: Study) -> dict[str, pd.DataFrame]:
     assert study.validation is not None
     rng = generator(3)
     arms = arms_of(study.validation, study.selection)
-    shift = {"rule": -0.004, "length": 0.03, "reward": -0.03}
+    shift = {"rule": -0.004, "length": 0.1, "reward": -0.1}
     losses = {
         key: 2.30 + shift.get(arm.name, 0.0) + 0.008 * arm.slice + rng.normal(0, 0.006)
         for key, arm in arms.items()
