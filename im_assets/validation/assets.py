@@ -128,7 +128,7 @@ def definitions(study: Study) -> dg.Definitions:
         for other in others:
             runs[other.name] = runs["arm"].map(good.measured(other))
         kept = without_each(good, measure, instruction_groups(good, measure))
-        runs[f"{measure.name}_without"] = [kept.get(arm, []) for arm in runs["arm"]]
+        runs[f"{measure.name}_without"] = [kept.get(arm, ()) for arm in runs["arm"]]
         drawn = good.samples.groupby("arm")
         runs["predicted"] = runs["arm"].map(drawn[target.predicted_column].mean())
         return table(runs.assign(rule_id=runs["arm"].map(drawn["rule_id"].first())))

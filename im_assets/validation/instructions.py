@@ -32,8 +32,9 @@ def instruction_groups(parts: Parts, measure: Measure, groups: int = GROUPS) -> 
 
 def without_each(
     parts: Parts, measure: Measure, groups: Sequence[Sequence[str]]
-) -> Mapping[str, list[float]]:
+) -> Mapping[str, tuple[float, ...]]:
     """The measure of each partition without each of the groups, [groups], by partition key."""
     every = parts.rows(measure.reads)["eval_id"].unique()
     values = [parts.only(every[~np.isin(every, list(group))]).measured(measure) for group in groups]
-    return {key: [value[key] for value in values] for key in (values[0] if values else {})}
+    # Tuples, since the version of a table is a hash of its values.
+    return {key: tuple(value[key] for value in values) for key in (values[0] if values else {})}
