@@ -29,7 +29,8 @@ from tests.study import Platform, history, write_profile
 pytestmark = pytest.mark.model
 
 VALIDATION = {
-    "strategies": {"rule": "rule", "random": "random"}, "sizes": [6], "seeds": 2, "deciles": 0
+    "strategies": {"rule": "rule", "random": "random"}, "sizes": [6], "seeds": 2, "deciles": 0,
+    "noise_repeats": 2,
 }  # fmt: skip
 
 
@@ -90,8 +91,8 @@ def test_before_anything_only_upper_bounds_are_known_and_nothing_is_made(
     assert found.seconds is None
     assert found.missing == (NO_ESTIMATE,)
     assert summary(found) == (
-        "examples to score: not known before the data are read, at most 20 finetunes, "
-        "at most 21 evaluations"
+        "examples to score: not known before the data are read, at most 22 finetunes, "
+        "at most 23 evaluations"
     )
 
 
@@ -131,7 +132,7 @@ def test_once_the_data_are_read_the_counts_are_exact(platform: Platform) -> None
         (8, False), (8, False), (1, False)
     ]  # fmt: skip
     # What the rule will choose is not known before there is one.
-    assert left(found, "univariate_adapters", "selection_adapters") == [(4, True), (8, True)]
+    assert left(found, "univariate_adapters", "selection_adapters") == [(4, True), (10, True)]
     assert found.seconds is not None
     assert found.disk
     [made] = [
@@ -139,9 +140,9 @@ def test_once_the_data_are_read_the_counts_are_exact(platform: Platform) -> None
         for event in result.get_asset_materialization_events()
         if event.asset_key == dg.AssetKey("study_plan")
     ]
-    assert made["finetunes left"].value == 20
+    assert made["finetunes left"].value == 22
     assert str(made["plan"].value).startswith(
-        "54 examples to score, at most 20 finetunes, at most 21 evaluations, "
+        "54 examples to score, at most 22 finetunes, at most 23 evaluations, "
     )
     row = platform.table("study_plan").set_index("asset").to_dict("index")["finetuned_adapters"]
     assert (row["total"], row["there"], row["left"]) == ("8", "0", "8")
@@ -189,7 +190,7 @@ def test_a_changed_setting_leaves_what_it_changes(platform: Platform) -> None:
     found = plan(platform)
     assert left(found, "finetuned_adapters", "eval_losses") == [(2, False), (2, False)]
     assert left(found, "example_scores", "univariate_adapters") == [(0, False), (0, False)]
-    assert left(found, "selection_adapters") == [(8, True)]  # by a rule that will be another
+    assert left(found, "selection_adapters") == [(10, True)]  # by a rule that will be another
     platform.change(mixtures={"seeds": 8}, finetuning={"epochs": 2})
     found = plan(platform)
     assert left(found, "finetuned_adapters", "eval_losses") == [(8, False), (8, False)]
