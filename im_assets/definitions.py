@@ -27,7 +27,7 @@ from im_assets.rule.target import Target, target_measure
 from im_assets.scoring import assets as scoring
 from im_assets.scoring.registry import chosen, columns_read
 from im_assets.selection import assets as selection
-from im_assets.selection.registry import check_strategies
+from im_assets.selection.registry import check_strategies, contents_of
 from im_assets.univariate import assets as univariate
 from im_assets.validation import assets as validation
 from im_resources import waiting
@@ -36,7 +36,7 @@ from im_resources.gpu import GpuResource
 from im_resources.language_model.template_registry import template_key, template_of
 from im_resources.plugins import load_plugins
 from im_resources.runs import dead_runs_sensor, one_process_executor
-from im_resources.study import Study, load_study
+from im_resources.study import StrategySettings, Study, load_study
 from im_resources.study.environment import check_history
 from im_resources.study.fingerprints import settings_content
 from im_resources.study.resource import StudyResource
@@ -47,6 +47,12 @@ ROOMS = (
     landing, candidates, mixtures, planning, scoring, experiments, univariate, rule, evidence,
     selection, validation, judging, reporting, automation,
 )  # fmt: skip
+
+
+def _with_files(value: Any, *strategies: StrategySettings) -> Any:
+    """Settings of strategies, with what is in the files that they name; themselves where none."""
+    contents = contents_of(*strategies)
+    return (value, contents) if contents else value
 
 
 # Settings that name entries of a registry; these have versions of their own.
@@ -62,6 +68,12 @@ KEYS: dict[str, Callable[[Study], Any]] = {
         study.judge and settings_content(study.judge).get("sample_seed")
     ),
     "evaluation.measures": lambda study: [(m.name, m.version) for m in measures_of(study)],
+    "selection": lambda study: _with_files(study.selection, study.selection),
+    "selection.options": lambda study: _with_files(study.selection.options, study.selection),
+    "validation.strategies": lambda study: (
+        study.validation
+        and _with_files(study.validation.strategies, *study.validation.strategies.values())
+    ),
     "rule.target": lambda study: (study.rule.target, target_measure(study).version),
     "scoring.indicators": lambda study: [
         (i.name, i.backend.name, i.backend.version, i.options) for i in chosen(study.scoring)

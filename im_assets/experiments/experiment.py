@@ -49,6 +49,7 @@ class Experiment:
         columns: columns of the samples beside those that all experiments have.
         reads: the settings that the drawing reads.
         version: changes when the same input and settings would give other sets.
+        content: gives hashes of the files that these settings name, which are read for the drawing.
         rows: what is measured beside losses: answers, verdicts (see measures).
         series: the asset with the partition keys as they are now (seed, version, retired), where
             they grow with the data; ``now`` reads it.
@@ -76,6 +77,7 @@ class Experiment:
     series: str | None = None
     versions: Mapping[str, int] = field(default_factory=dict)
     origin: Callable[[Drawing], str] | None = None
+    content: Callable[[Study], list[str]] | None = None
 
     def now(self, tables: Mapping[str, pd.DataFrame]) -> "Experiment":
         """The experiment with the partition keys that it has now: itself, if it is no series.
@@ -113,8 +115,9 @@ class Experiment:
         return self.asset("losses")
 
     def drawing_id(self, study: Study) -> str:
-        """The fingerprint of the settings that its sets are drawn with."""
-        return fingerprint(self.version, settings_read(study, self.reads))
+        """The fingerprint of the settings, and of files they name, that its sets are drawn with."""
+        read = settings_read(study, self.reads)
+        return fingerprint(self.version, read, *(self.content(study) if self.content else ()))
 
     @property
     def partitions(self) -> dg.PartitionsDefinition:

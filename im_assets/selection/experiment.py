@@ -8,6 +8,7 @@ from im_assets.experiments.experiment import Drawing, Experiment, seed_key
 from im_assets.experiments.measures import rows_read
 from im_assets.selection.choosing import choose
 from im_assets.selection.pool import pool_of
+from im_assets.selection.registry import contents_of
 from im_assets.selection.size_search import measured_sizes
 from im_resources.study import Study
 
@@ -41,6 +42,7 @@ def size_experiment(study: Study) -> Experiment:
             "mixtures.size",
             "scoring.indicators",
         ),
+        content=lambda study: contents_of(study.selection),
         group="sizes",
         names={"": "size"},
     )

@@ -45,10 +45,10 @@ class Limits:
             return None
         groups = []
         for column, share in settings.max_share.items():
-            names, group = _grouped(pool, column, f"max_share.{column}")
+            names, group = grouped(pool, column, f"selection.max_share.{column}")
             groups.append((group, np.full(len(names), max(1, int(share * size + 1e-9)))))
         if settings.stratify is not None:
-            names, group = _grouped(pool, settings.stratify, "stratify")
+            names, group = grouped(pool, settings.stratify, "selection.stratify")
             held = dict(zip(names, np.bincount(group).tolist(), strict=True))
             parts = allocate(held, held, size)
             groups.append((group, np.array([parts[name] for name in names])))
@@ -88,11 +88,15 @@ class Limits:
         return resembling
 
 
-def _grouped(pool: Pool, column: str, setting: str) -> tuple[list[str], np.ndarray]:
-    """The names of the column's groups, sorted, and the number of each example's, [examples]."""
+def grouped(pool: Pool, column: str, setting: str) -> tuple[list[str], np.ndarray]:
+    """The names of the column's groups, sorted, and the number of each example's, [examples].
+
+    Examples without a value are a group too, ``""``. Raises SelectionError, naming the setting,
+    when the pool has no such column.
+    """
     if column not in pool.examples:
         raise SelectionError(
-            f"selection.{setting}: the unseen pool has no column {column!r}; it has: "
+            f"{setting}: the unseen pool has no column {column!r}; it has: "
             f"{', '.join(map(str, pool.examples.columns))}"
         )
     values = pool.examples[column].fillna("").astype(str).to_numpy()

@@ -9,6 +9,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from im_assets.candidates.cleaning import example_id
 from im_assets.experiments.experiment import Drawing
 from im_assets.experiments.points import values_fingerprint
 from im_assets.rule.document import load_rule
@@ -21,6 +22,7 @@ from im_assets.scoring.registry import Indicator, chosen, set_level
 from im_assets.selection.registry import strategy_of
 from im_assets.selection.selecting import SelectionError
 from im_resources.study import StrategySettings, Study, did_you_mean, fingerprint
+from im_resources.warehouse import Warehouse
 
 TEXTS = ("instruction", "input", "output", "turns")
 # The column of <pool>_indicators with what it was made by, the same in all rows.
@@ -43,6 +45,10 @@ class Pool:
         some_embeddings: gives the vectors of some positions [rows, dimensions] without reading
             all; default: from ``embeddings``.
         load: gives the whole rows of some example_ids, where ``examples`` is without the texts.
+        embed: gives unit vectors of texts [texts, dimensions / 2] in the space of the embeddings,
+            of which one half is an example's prompt and the other its response.
+        evaluated: gives the ids (see cleaning.example_id) of what the evaluation set asks,
+            instruction and input; read only when asked for.
     """
 
     examples: pd.DataFrame
@@ -53,6 +59,8 @@ class Pool:
     set_level: frozenset[str] = frozenset()
     some_embeddings: Callable[[np.ndarray], np.ndarray] | None = None
     load: Callable[[list[str]], pd.DataFrame] | None = None
+    embed: Callable[[list[str]], np.ndarray] | None = None
+    evaluated: Callable[[], frozenset[str]] = frozenset
 
     def __len__(self) -> int:
         return len(self.examples)
@@ -147,7 +155,18 @@ def pool_of(name: str, drawing: Drawing) -> Pool:
         set_level=frozenset(indicator.name for indicator in set_level(study.scoring)),
         some_embeddings=some,
         load=None if "output" in dataset else loader(f"{name}_dataset", warehouse),
+        embed=lambda texts: np.asarray(models.embedder.embed(texts)),
+        evaluated=lambda: evaluated_in(warehouse),
     )
+
+
+def evaluated_in(warehouse: Warehouse) -> frozenset[str]:
+    """The ids of what the study's evaluation set asks; of a study without one, none."""
+    if not warehouse.has_table("eval_set"):
+        return frozenset()
+    asked = warehouse.read_table("eval_set", ["instruction", "input"]).drop_duplicates()
+    pairs = zip(asked["instruction"], asked["input"], strict=True)
+    return frozenset(example_id(*pair) for pair in pairs)
 
 
 def read_by(rule: Rule, study: Study) -> frozenset[str] | None:

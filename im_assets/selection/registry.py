@@ -6,7 +6,7 @@ A strategy is a function under the ``@strategy`` decorator: in a module of
 use (docs/extending.md).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,8 @@ from im_resources.registry import Registry
 from im_resources.study import StrategySettings, Study, did_you_mean
 
 Choose = Callable[..., np.ndarray]
+# Gives a hash of the files that the options name. Raises SelectionError when there is no such file.
+Content = Callable[[Mapping[str, Any]], str]
 
 
 @dataclass(frozen=True)
@@ -25,12 +27,14 @@ class Strategy:
 
     ``choose(pool, size, seed, **options)`` gives the positions of ``size`` examples of the pool,
     best first; the same examples whatever the order of the pool's rows. ``needs`` names the
-    indicators that it reads whatever its options are.
+    indicators that it reads whatever its options are. ``content`` gives a hash of the files that its
+    options name, which is part of what is drawn; None: it reads none.
     """
 
     name: str
     choose: Choose
     needs: tuple[str, ...] = ()
+    content: Content | None = None
 
 
 STRATEGIES = Registry[Strategy](
@@ -38,14 +42,16 @@ STRATEGIES = Registry[Strategy](
 )
 
 
-def strategy(name: str, *, needs: tuple[str, ...] = ()) -> Callable[[Choose], Choose]:
+def strategy(
+    name: str, *, needs: tuple[str, ...] = (), content: Content | None = None
+) -> Callable[[Choose], Choose]:
     """Register the decorated function as the strategy ``name`` (see Strategy).
 
     Raises SelectionError when another function has the name already.
     """
 
     def register(choose: Choose) -> Choose:
-        STRATEGIES.add(name, Strategy(name, choose, needs), choose)
+        STRATEGIES.add(name, Strategy(name, choose, needs, content), choose)
         return choose
 
     return register
@@ -64,6 +70,19 @@ def strategy_of(
     """
     found = STRATEGIES.get(settings.strategy, f"{place}.strategy")
     return found, STRATEGIES.options(found.choose, settings.options, f"{place}.options", skip=3)
+
+
+def contents_of(*settings: StrategySettings) -> list[str]:
+    """Hashes of the files that some strategies' options name, in order; none where they read none.
+
+    Raises SelectionError when there is no such file.
+    """
+    found = []
+    for each in settings:
+        chosen, options = strategy_of(each)
+        if chosen.content is not None:
+            found.append(chosen.content(options))
+    return found
 
 
 def check_strategies(study: Study) -> None:

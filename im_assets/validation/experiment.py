@@ -8,6 +8,7 @@ from im_assets.experiments.experiment import Drawing, Experiment
 from im_assets.experiments.measures import rows_read
 from im_assets.rule.target import Target
 from im_assets.selection.pool import pool_of
+from im_assets.selection.registry import contents_of
 from im_assets.validation.arms import arms_of, members, parts_of
 from im_resources.study import Study, ValidationSettings
 
@@ -45,6 +46,9 @@ def validation_experiment(study: Study) -> Experiment:
             "selection.near_duplicate_similarity",
             "mixtures.size",
             "scoring.indicators",
+        ),
+        content=lambda study: (
+            contents_of(*study.validation.strategies.values()) if study.validation else []
         ),
         group="validation",
         names={"": "selection"},

@@ -23,6 +23,13 @@ def linear_rule(constant: float = 1.0, **slopes: float) -> Rule:
 RULE = linear_rule(reward=-0.2, knn_6=-0.9)
 
 
+def embed(texts: Sequence[str]) -> np.ndarray:
+    """A unit vector of four numbers for each text, by nothing but the text."""
+    seeds = [int.from_bytes(text.encode()[-8:], "little") for text in texts]
+    vectors = np.array([np.random.default_rng(seed).normal(size=4) for seed in seeds])
+    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+
+
 def small_pool(
     count: int,
     seed: int = 0,
@@ -55,6 +62,7 @@ def small_pool(
         "embeddings": lambda: vectors.astype(np.float32),
         "set_size": 20,
         "set_level": frozenset({"knn_6"} & set(columns)),
+        "embed": embed,
     }
     return Pool(**(pool | changes))
 
@@ -69,4 +77,5 @@ def reordered(pool: Pool, order: np.ndarray) -> Pool:
         embeddings=lambda: vectors,
         set_size=pool.set_size,
         set_level=pool.set_level,
+        embed=pool.embed,
     )

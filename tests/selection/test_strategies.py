@@ -19,6 +19,7 @@ from tests.selection.pools import INDICATORS, linear_rule, reordered, small_pool
 OPTIONS: dict[str, dict[str, Any]] = {
     "highest": {"indicator": "len_out"},
     "lowest": {"indicator": "ppl"},
+    "similar_to": {"path": "sample_data/targets.jsonl"},
 }
 ALL = sorted(STRATEGIES.all())
 
@@ -101,6 +102,28 @@ def test_random_subsets_differ_by_seed_and_favour_nobody() -> None:
     # 800 draws of probability 1/4: 200 ± 12 (one standard deviation).
     assert counts.min() > 200 - 5 * 12.3
     assert counts.max() < 200 + 5 * 12.3
+
+
+@settings(max_examples=30, deadline=None)
+@given(count=st.integers(1, 60), share=st.floats(0.01, 1), seed=st.integers(0, 3))
+def test_each_stratum_has_its_share_to_within_one_example(
+    count: int, share: float, seed: int
+) -> None:
+    pool, size = small_pool(count, seed, clusters=5), max(1, round(share * count))
+    pool.examples.loc[pool.examples["category"] == "c1", "category"] = None
+    chosen = pool.examples.iloc[select("stratified", pool, size, seed, by="category")]
+    held = pool.examples["category"].fillna("none").value_counts()
+    taken = chosen["category"].fillna("none").value_counts().reindex(held.index, fill_value=0)
+    assert (abs(taken - held * size / count) < 1).all()
+
+
+def test_within_a_stratum_chance_decides_and_favours_nobody() -> None:
+    pool = small_pool(24, clusters=2)
+    pool.examples["source"] = ["large"] * 16 + ["small"] * 8
+    draws = [select("stratified", pool, 6, seed) for seed in range(800)]
+    counts = np.bincount(np.concatenate(draws), minlength=24)
+    # 800 draws of probability 1/4: 200 ± 12 (one standard deviation).
+    assert abs(counts - 200).max() < 5 * 12.3
 
 
 # -- what is refused -----------------------------------------------------------------------------
