@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from im_assets.scoring.registry import set_level
 from im_assets.selection.selecting import SelectionError
 from im_resources.registry import Registry
 from im_resources.study import StrategySettings, Study, did_you_mean
@@ -27,14 +28,16 @@ class Strategy:
 
     ``choose(pool, size, seed, **options)`` gives the positions of ``size`` examples of the pool,
     best first; the same examples whatever the order of the pool's rows. ``needs`` names the
-    indicators that it reads whatever its options are. ``content`` gives a hash of the files that its
-    options name, which is part of what is drawn; None: it reads none.
+    indicators that it reads whatever its options are, and ``embeds`` says whether it reads the
+    examples' embeddings. ``content`` gives a hash of the files that its options name, which is part
+    of what is drawn; None: it reads none.
     """
 
     name: str
     choose: Choose
     needs: tuple[str, ...] = ()
     content: Content | None = None
+    embeds: bool = False
 
 
 STRATEGIES = Registry[Strategy](
@@ -43,7 +46,11 @@ STRATEGIES = Registry[Strategy](
 
 
 def strategy(
-    name: str, *, needs: tuple[str, ...] = (), content: Content | None = None
+    name: str,
+    *,
+    needs: tuple[str, ...] = (),
+    content: Content | None = None,
+    embeds: bool = False,
 ) -> Callable[[Choose], Choose]:
     """Register the decorated function as the strategy ``name`` (see Strategy).
 
@@ -51,7 +58,7 @@ def strategy(
     """
 
     def register(choose: Choose) -> Choose:
-        STRATEGIES.add(name, Strategy(name, choose, needs, content), choose)
+        STRATEGIES.add(name, Strategy(name, choose, needs, content, embeds), choose)
         return choose
 
     return register
@@ -88,8 +95,8 @@ def contents_of(*settings: StrategySettings) -> list[str]:
 def check_strategies(study: Study) -> None:
     """Check the strategies of ``selection`` and ``validation`` when the profile is read.
 
-    Raises SelectionError when one is unknown, has wrong options, or reads an indicator that the
-    profile does not compute.
+    Raises SelectionError when one is unknown, has wrong options, or reads an indicator, or the
+    embeddings, that the profile does not compute.
     """
     places: dict[str, StrategySettings] = {"selection": study.selection}
     if study.validation is not None:
@@ -108,3 +115,9 @@ def check_strategies(study: Study) -> None:
                     f"not compute{did_you_mean(name, known)}; scoring.indicators has: "
                     f"{', '.join(known)}"
                 )
+        if found.embeds and not set_level(study.scoring):
+            raise SelectionError(
+                f"{place}.strategy: {found.name} reads the examples' embeddings, which the profile "
+                "does not compute; add an indicator of them to scoring.indicators, such as "
+                "knn_6: nearest_neighbour"
+            )

@@ -177,6 +177,16 @@ def test_a_strategy_is_checked_before_anything_runs(chosen: dict[str, Any], mess
         check_strategies(wrong)
 
 
+@pytest.mark.parametrize("name", ["set_aware", "similar_to"])
+def test_a_strategy_of_embeddings_needs_that_the_profile_makes_them(name: str) -> None:
+    content = load_study("demo").model_dump()
+    content["selection"] |= {"strategy": name, "options": OPTIONS.get(name, {})}
+    check_strategies(Study.model_validate(content))
+    del content["scoring"]["indicators"]["knn_6"]
+    with pytest.raises(SelectionError, match=rf"{name} reads the examples' embeddings.*knn_6"):
+        check_strategies(Study.model_validate(content))
+
+
 def test_the_arms_of_the_validation_are_checked_too() -> None:
     block = {"strategies": {"random": "random", "best": "rul"}}
     content = load_study("demo").model_dump() | {"validation": block}

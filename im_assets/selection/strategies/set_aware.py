@@ -16,7 +16,7 @@ from im_assets.selection.registry import strategy
 from im_assets.selection.selecting import SelectionError
 
 
-@strategy("set_aware")
+@strategy("set_aware", embeds=True)
 def set_aware(
     pool: Pool,
     size: int,

@@ -45,7 +45,7 @@ def _content(options: Mapping[str, Any]) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-@strategy("similar_to", content=_content)
+@strategy("similar_to", content=_content, embeds=True)
 def similar_to(
     pool: Pool,
     size: int,
@@ -141,7 +141,7 @@ def _similarities(pool: Pool, targets: Targets) -> np.ndarray:
     if targets.outputs is not None:
         wanted = np.hstack([wanted, pool.embed(targets.outputs)])
     width, vectors = wanted.shape[1], pool.embeddings()
-    # An example's prompt is the first half of its vector, of length 1/√2; of a pair both halves are.
+    # An example's prompt is the first half of its vector, of length 1/√2.
     scale = np.float32(np.sqrt(2) if targets.outputs is None else 1 / np.sqrt(2))
     found = np.empty((len(vectors), len(wanted)), dtype=np.float32)
     for rows, block in blocks(vectors):
