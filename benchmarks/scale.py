@@ -241,7 +241,7 @@ def fill(study: Any, data: Path, rows: int) -> None:
     from im_assets.scoring.cuts import cuts_fingerprint
     from im_assets.scoring.registry import chosen
     from im_resources.gpu import GpuResource
-    from im_resources.language_model.cuts import COUNTS
+    from im_resources.language_model.cuts import COUNTS, LENGTH
     from im_resources.warehouse import Warehouse
 
     warehouse, models = Warehouse(study.warehouse), Models.of(study, GpuResource(device="cpu"))
@@ -286,7 +286,7 @@ def fill(study: Any, data: Path, rows: int) -> None:
             )  # fmt: skip
             cuts = pa.table(
                 {"example_id": ids, "fingerprint": [cuts_fingerprint(models)] * len(batch)}
-                | {name: np.ones(len(batch), dtype=np.int64) for name in COUNTS}
+                | {name: np.ones(len(batch), dtype=np.int64) for name in (*COUNTS, LENGTH)}
             )
             tables = {"dolly_dataset": examples, "embedding_cache": embeddings,
                       "score_cache": scores, "cut_cache": cuts}  # fmt: skip

@@ -44,6 +44,10 @@ COLUMNS: dict[str, Sequence[str]] = {
         "noise_units", "verdict", "rule_id",
     ),
     "validation_runs": ("arm", "kind", "strategy", "size", "seed", "loss", "rule_id"),
+    "selection_costs": (
+        "strategy", "size", "loss", "scoring_flop", "rule_flop", "training_flop", "total_flop",
+        "training_seconds", "rule_seconds", "break_even_examples", "note", "rule_id",
+    ),
     "rule_deciles": (
         "decile", "predicted", "loss", "log_loss", "spearman", "spearman_low", "spearman_high",
         "rule_id",

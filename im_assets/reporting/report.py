@@ -14,6 +14,7 @@ from im_assets.reporting.gather import Gathered
 from im_assets.reporting.page import figure_files, render_page
 from im_assets.reporting.sections import (
     answer,
+    costs,
     data,
     evidence,
     examples,
@@ -78,6 +79,7 @@ def make_report(
         *measures.sections(found),
         univariate.section(found),
         validation.section(found),
+        costs.section(found),
         size_search.section(found),
         judge.section(found),
         transfer.section(found),

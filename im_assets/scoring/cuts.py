@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 CACHE, KEY = "cut_cache", ["example_id", "fingerprint"]
 CHUNK = 5000  # examples between two writes: seconds of work
 # Changes when the same tokens would be counted otherwise.
-VERSION = 1
+VERSION = 2
 
 
 def cuts_fingerprint(models: Models, *more: str) -> str:
@@ -77,7 +77,8 @@ def counted_once(
         encode: gives the tokens of those that were not counted before; their index is their place.
 
     Returns:
-        example_id and the counts (``im_resources.language_model.cuts.COUNTS``), in the order given.
+        example_id and the counts (``COUNTS`` and ``LENGTH`` in im_resources.language_model.cuts),
+        in the order given.
     """
     ids, parts = ids.reset_index(drop=True), []
     there = np.zeros(len(ids), bool)

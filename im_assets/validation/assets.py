@@ -15,6 +15,7 @@ from im_assets.rule.checks import drawn_by_this_rule_check
 from im_assets.rule.target import Target, target_measure
 from im_assets.validation import verdicts as method
 from im_assets.validation.arms import arms_of
+from im_assets.validation.cost_assets import selection_costs_asset
 from im_assets.validation.experiment import validation_experiment
 from im_assets.validation.figures import decile_figure, verdict_figure
 from im_assets.validation.instructions import instruction_groups, without_each
@@ -179,7 +180,7 @@ def definitions(study: Study) -> dg.Definitions:
         }
         return table(found, metadata)
 
-    assets = [validation_runs, noise_floor, selection_validation]
+    assets = [validation_runs, noise_floor, selection_validation, selection_costs_asset(study)]
     assets += [rule_deciles] if settings.deciles else []
     checks = [
         parts_agree_check(experiment, "validation_runs"),

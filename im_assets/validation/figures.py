@@ -1,10 +1,12 @@
 """Two views of the validation: strategies against random subsets, and loss over the deciles."""
 
+from typing import cast
+
 import pandas as pd
 
 from im_assets.common.charts.look import Chart, Look
 from im_assets.common.charts.panels import panels_chart
-from im_assets.common.charts.points import Series, points_chart
+from im_assets.common.charts.points import Reference, Series, points_chart
 from im_assets.common.charts.regression import regression_line
 from im_assets.common.charts.rows import Band, Row, rows_chart
 from im_assets.common.formatting import between, rows_of, shown
@@ -57,3 +59,35 @@ def decile_figure(deciles: pd.DataFrame, target: Target = PAPER) -> Chart:
     label = "mean rule value of the slice"
     title = f"Does the {target.measure_label} follow the rule over the pool?"
     return points_chart(series, label, target.label, title)
+
+
+def cost_figure(costs: pd.DataFrame, target: Target = PAPER) -> Chart:
+    """The measure (loss) of each arm against all that it cost, one dot an arm.
+
+    The base costs nothing, which a logarithmic axis has no place for: it is a line.
+
+    Args:
+        costs: as ``selection_costs`` returns it.
+    """
+    paid = costs[costs["total_flop"] > 0].rename(columns={target.measure: "mean"})
+    several = paid["size"].nunique() > 1
+    series = []
+    for name, look, rows in (
+        ("selected by the study's rule", 1, paid[paid["rule_flop"] > 0]),
+        ("without a rule of its own", 0, paid[~(paid["rule_flop"] > 0)]),
+    ):
+        found = rows_of(rows)
+        labels = [f"{r.strategy} {shown(r.size, 'int')}" if several else r.strategy for r in found]
+        texts = [
+            f"{label}: {shown(r.mean, 'loss')} for {shown(r.total_flop)} operations"
+            for label, r in zip(labels, found, strict=True)
+        ]
+        x, y = rows["total_flop"].tolist(), rows["mean"].tolist()
+        series.append(Series(name, x, y, texts, cast(Look, look), labels=labels))
+    base = costs.loc[costs["size"] == 0, target.measure].dropna()
+    lines = [Reference(float(value), "base, not finetuned") for value in base]
+    title = f"{target.measure_label.capitalize()} against what it cost"
+    x_title = "operations of selection and training (FLOP)"
+    return points_chart(
+        series, x_title, target.axis, title, references=lines, x_scale="log", x_format=".0e"
+    )

@@ -17,10 +17,12 @@ COUNTS = {
     "response_tokens": ("bigint", "Tokens of the responses before the cut"),
     "response_tokens_cut": ("bigint", "Of them, those that were cut"),
 }
+# Beside them, of each instruction: tokens of its prompt and responses that are left, each once.
+LENGTH = "tokens"
 
 
 def counted(encoded: Sequence[Encoded]) -> pd.DataFrame:
-    """The counts of each instruction: int64 columns ``COUNTS``, in the order given."""
+    """The counts of each instruction, in the order given: int64 columns ``COUNTS``, ``LENGTH``."""
     rows = []
     for one in encoded:
         lost, replies = one.lost, list(replies_of(one))
@@ -35,6 +37,7 @@ def counted(encoded: Sequence[Encoded]) -> pd.DataFrame:
                 lost.replies,
                 sum(map(len, replies)) + tokens_lost,
                 tokens_lost,
+                one.length,
             )
         )
-    return pd.DataFrame(rows, columns=list(COUNTS), dtype="int64")
+    return pd.DataFrame(rows, columns=[*COUNTS, LENGTH], dtype="int64")

@@ -40,7 +40,9 @@ def row(tokenizer: Any, number: int, **changes: Any) -> dict[str, int]:
 
 def test_what_fits_loses_nothing(tokenizer: Any) -> None:
     tokens = len(tokenizer(" Hello.")["input_ids"]) + 1
+    prompt = len(tokenizer("Question: Say hello.\nAnswer:")["input_ids"])
     whole = {"instructions": 1, "responses": 1, "response_tokens": tokens}
+    whole["tokens"] = prompt + tokens
     assert row(tokenizer, 0, max_length=64) == whole
 
 
@@ -54,6 +56,7 @@ def test_a_long_response_loses_its_end(tokenizer: Any) -> None:
         "responses_cut": 1,
         "response_tokens": tokens,
         "response_tokens_cut": tokens - (64 - prompt),
+        "tokens": 64,
     }
 
 
@@ -129,6 +132,7 @@ def test_kept_and_lost_are_the_whole(
     kept = sum(map(len, replies_of(cut)))
     assert after["response_tokens_cut"] == before["response_tokens"] - kept
     assert whole.length - cut.length == cut.lost.prompt + sum(cut.lost.outputs)
+    assert (before["tokens"], after["tokens"]) == (whole.length, cut.length)
     assert (after["responses_cut"] > 0) == (after["response_tokens_cut"] > 0)
     assert after["responses_left_out"] == len(list(replies_of(whole))) - len(list(replies_of(cut)))
 

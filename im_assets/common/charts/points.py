@@ -27,6 +27,7 @@ class Series:
     Args:
         name: in the legend; series of one name share an entry.
         texts: what each point's tooltip says.
+        labels: what stands beside each point.
         points: whether the values are marked.
         line: whether they are joined, in their order.
         low, high: the ends of a band, at every x.
@@ -41,11 +42,13 @@ class Series:
     line: Literal["", "solid", "dashed"] = ""
     low: Sequence[float] = ()
     high: Sequence[float] = ()
+    labels: Sequence[str] = ()
 
     def rows(self) -> list[dict[str, Any]]:
         """The values as they are drawn, one dictionary a point."""
         name = {"series": self.name} if self.name else {}
-        named = {"x": self.x, "y": self.y, "low": self.low, "high": self.high, "text": self.texts}
+        named = {"x": self.x, "y": self.y, "low": self.low, "high": self.high, "text": self.texts,
+                 "label": self.labels}  # fmt: skip
         columns = {key: list(map(plain, values)) for key, values in named.items() if len(values)}
         return [
             name | dict(zip(columns, row, strict=True))
@@ -71,6 +74,7 @@ def points_chart(
     y_ends: Sequence[float] = (),
     x_scale: Literal["linear", "whole", "log"] = "linear",
     height: int = 300,
+    x_format: str = ",d",
 ) -> Chart:
     """The chart of some series.
 
@@ -80,6 +84,7 @@ def points_chart(
         y_ends: values that the axis has to reach, beside those of the series.
         x_scale: whole numbers only (for counts), or a logarithmic axis.
         height: of the plot in px; a narrow one is lower.
+        x_format: of the numbers on an axis of whole numbers, or a logarithmic one (d3-format).
     """
     import altair as alt
 
@@ -90,7 +95,7 @@ def points_chart(
     y_values = [v for one in drawn for v in (*one.y, *one.low, *one.high)]
     y_domain = extent([*y_values, *y_ends])
     kind: Literal["log", "linear"] = "log" if x_scale == "log" else "linear"
-    axis: dict[str, Any] = {} if x_scale == "linear" else {"tickMinStep": 1, "format": ",d"}
+    axis: dict[str, Any] = {} if x_scale == "linear" else {"tickMinStep": 1, "format": x_format}
     places = {
         "x": alt.X("x:Q").title(x).axis(**axis).scale(domain=x_domain, nice=False, type=kind),
         "y": alt.Y("y:Q").title(y).scale(domain=y_domain, nice=False, zero=False),
@@ -173,6 +178,9 @@ def _layers(
         channels = {name: colours[name] for name in ("stroke", "fill", "shape")}
         text = {"description": alt.Description("text:N")} if len(one.texts) else {}
         layers["points"] = points.encode(**places, **channels, **text)
+    if len(one.labels):
+        beside = base.mark_text(aria=False, align="left", dx=8, fill=SOFT, fontSize=FONT)
+        layers["labels"] = beside.encode(**places, text=alt.Text("label:N"))
     return layers
 
 

@@ -310,15 +310,8 @@ def base_losses(
     rows = evaluation_rows(eval_set, study.evaluation)
     evaluation_id = evaluation_fingerprint(rows, study)
     key = base_key(study, gpu, evaluation_id)
-    asked = rows.drop_duplicates("eval_id")
-
-    def encode(missing: pd.Series) -> list[Any]:
-        some = rows[rows["eval_id"].isin(missing)]
-        return encode_evaluation(some, gpu.tokenizer(study), study)
-
-    kept = cuts_fingerprint(Models.of(study, gpu), evaluation_id)
-    cuts = counted_once(asked["eval_id"], kept, encode, warehouse)
-    sources = asked["source"].to_numpy()
+    cuts = evaluation_cuts(rows, study, gpu, warehouse)
+    sources = rows.drop_duplicates("eval_id")["source"].to_numpy()
     most = study.evaluation.max_output_tokens
     remedy = "raise models.max_length" + (
         f" or evaluation.max_output_tokens ({most})" if most else ""
@@ -340,6 +333,23 @@ def base_losses(
         **cut.get("", {}),
     }
     return table(losses, metadata)
+
+
+def evaluation_cuts(
+    rows: pd.DataFrame, study: Study, gpu: GpuResource, warehouse: Warehouse
+) -> pd.DataFrame:
+    """What is cut of each instruction of the evaluation (see ``counted_once``), by its eval_id.
+
+    Args:
+        rows: those that are evaluated on (``evaluation_rows``).
+    """
+
+    def encode(missing: pd.Series) -> list[Any]:
+        some = rows[rows["eval_id"].isin(missing)]
+        return encode_evaluation(some, gpu.tokenizer(study), study)
+
+    key = cuts_fingerprint(Models.of(study, gpu), evaluation_fingerprint(rows, study))
+    return counted_once(rows["eval_id"].drop_duplicates(), key, encode, warehouse)
 
 
 def base_key(study: Study, gpu: GpuResource, evaluation_id: str) -> str:

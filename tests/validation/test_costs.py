@@ -1,0 +1,106 @@
+"""What selections cost: hand-worked, and from what a real study has recorded."""
+
+from collections import Counter
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from im_assets.scoring.registry import chosen
+from im_assets.validation.costs import (
+    Prices,
+    Reads,
+    break_even,
+    passes_of,
+    scoring_flop,
+    selection_costs,
+    trial_costs,
+)
+from im_resources.language_model.flops import Load, Shape, training_flops
+from im_resources.study import FinetuningSettings, load_study
+
+SHAPE = Shape({"layers.0.q_proj": (4, 4), "layers.0.down_proj": (8, 4)}, attention=4, head=40)
+
+
+def test_the_models_that_indicators_share_are_passed_once() -> None:
+    every = {i.name: i for i in chosen(load_study("demo").scoring)}
+    assert passes_of([every["len_out"], every["mtld"]]) == Counter()
+    assert passes_of([every[n] for n in ("ppl", "nat", "coh")]) == Counter(base=1)
+    assert passes_of([every["knn_6"], every["reward"]]) == Counter(embedding=1)
+    assert passes_of([every["len_out"]], embeds=True) == Counter(embedding=1)
+    assert passes_of(list(every.values())) == Counter(base=1, embedding=1)
+    assert scoring_flop(Counter(base=2, embedding=1), {"base": 10.0, "embedding": 3.0}) == 23
+    assert np.isnan(scoring_flop(Counter(reward=1), {"reward": np.nan}))
+
+
+def test_a_finetune_costs_what_its_own_examples_take() -> None:
+    settings = FinetuningSettings(epochs=2, lora_rank=2, target_modules=("q_proj",))
+    lengths = pd.DataFrame({"tokens": [10.0, 20.0, 5.0], "learned": [4.0, 5.0, 1.0]}, list("abc"))
+    members = pd.DataFrame({"arm": ["x", "x", "y"], "example_id": ["a", "b", "c"]})
+    adapters = pd.DataFrame({"arm": ["x", "y"], "tokens": [60, 10], "seconds": [3.0, 0.5]})
+    found = trial_costs(adapters, members, lengths, "arm", SHAPE, settings)
+    x = training_flops(SHAPE, Load.of_rows([10, 20], [4, 5]) * 2, settings)
+    y = training_flops(SHAPE, Load.of_rows([5], [1]) * 2, settings)
+    assert found["flop"].to_dict() == pytest.approx({"x": x, "y": y})
+    assert found["seconds"].to_dict() == {"x": 3.0, "y": 0.5}
+    own = FinetuningSettings(trainer="mine")
+    assert trial_costs(adapters, members, lengths, "arm", SHAPE, own)["flop"].isna().all()
+
+
+@given(
+    fixed=st.floats(0, 1e15),
+    training=st.floats(1, 1e12),
+    each=st.floats(1, 1e9),
+    share=st.floats(0, 2),
+)
+def test_from_the_break_even_size_on_mining_costs_less(
+    fixed: float, training: float, each: float, share: float
+) -> None:
+    scoring = each * share
+    size = break_even(fixed, training, each, scoring)
+    if size is None:
+        assert scoring >= each * (1 - 1e-12)
+        return
+    for pool in (size * 1.001, size * 0.999):
+        cheaper = fixed + pool * scoring + training < pool * each
+        assert cheaper == (pool > size)
+
+
+def test_each_arm_bears_what_it_needs() -> None:
+    runs = pd.DataFrame(
+        [("r0", "random", 2.0), ("r1", "random", 2.2), ("s0", "rule", 1.9), ("p0", "ppl", 2.1)],
+        columns=["arm", "strategy", "loss"],
+    ).assign(kind="strategy", size=8)
+    runs.loc[len(runs)] = ("n0", "random", 9.0, "noise", 8)
+    trials = pd.DataFrame({"flop": 100.0, "seconds": [1.0, 3.0, 2.0, 2.0]}, runs["arm"][:4])
+    prices = Prices(
+        pool=50,
+        each={"base": 250.0, "embedding": np.nan},
+        rule=4000.0,
+        rule_seconds=60.0,
+        full=500.0,
+    )
+    reads = {
+        "rule": Reads(Counter(base=1), rule=True, scores=True),
+        "ppl": Reads(Counter(base=2), scores=True),
+    }
+    found = selection_costs(runs, trials, reads, prices, 2.5).set_index("strategy")
+    assert list(found.index) == ["base", "random", "ppl", "rule"]
+    assert found["total_flop"].tolist() == [0, 100, 600, 4350]
+    assert found["loss"].tolist() == pytest.approx([2.5, 2.1, 2.1, 1.9])
+    assert found["training_seconds"].tolist() == [0, 2, 2, 2]
+    assert found["rule_seconds"].tolist() == [0, 0, 0, 60]
+    assert found.loc["random", "selection_seconds"] == 0
+    assert found["selection_seconds"].isna().tolist() == [False, False, True, True]
+    # Training costs 10 an example of the pool, scoring 5 by one pass: (4000 + 100) / 5.
+    assert found.loc["rule", "break_even_examples"] == pytest.approx(820)
+    assert found.loc["random", "break_even_examples"] == pytest.approx(10)
+    assert np.isnan(found.loc["ppl", "break_even_examples"])
+    assert "no less than training" in found.loc["ppl", "note"]
+    unknown = {"rule": Reads(Counter(embedding=1), rule=True, scores=True)}
+    row = selection_costs(runs, trials, unknown, prices, None).set_index("strategy").loc["rule"]
+    assert np.isnan(row["total_flop"])
+    assert np.isnan(row["break_even_examples"])
+    assert "the operations of embedding are not known" in row["note"]
