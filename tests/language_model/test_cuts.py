@@ -40,7 +40,7 @@ def row(tokenizer: Any, number: int, **changes: Any) -> dict[str, int]:
 
 def test_what_fits_loses_nothing(tokenizer: Any) -> None:
     tokens = len(tokenizer(" Hello.")["input_ids"]) + 1
-    prompt = len(tokenizer("Question: Say hello.\nAnswer:")["input_ids"])
+    prompt = len(tokenizer("Question: Hi?.\nAnswer:")["input_ids"])
     whole = {"instructions": 1, "responses": 1, "response_tokens": tokens}
     whole["tokens"] = prompt + tokens
     assert row(tokenizer, 0, max_length=64) == whole
