@@ -178,7 +178,8 @@ class Counting:
         Args:
             settled: nothing that they are drawn by will change in this run.
         """
-        sizes = {key: sizes_of(experiment, self.study)[key] for key in experiment.keys}
+        pool = len(self._ids(experiment.pool) or ())
+        sizes = {key: sizes_of(experiment, self.study, pool)[key] for key in experiment.keys}
         made_from = [name for name in experiment.made_from if self.warehouse.has_table(name)]
         if not settled or len(made_from) < len(experiment.made_from):
             return Sets(experiment, sizes)
@@ -296,10 +297,16 @@ class Sets:
         return list(dict.fromkeys(i for ids in self.sets.values() for i in ids))
 
 
-def sizes_of(experiment: Experiment, study: Study) -> dict[str, int]:
-    """How many examples each set of an experiment will hold, as the profile says."""
+def sizes_of(experiment: Experiment, study: Study, pool: int = 0) -> dict[str, int]:
+    """How many examples each set of an experiment will hold, as the profile says.
+
+    Args:
+        pool: examples of the pool that sets are chosen from, where one is all of it. A set of as
+            many tokens as another counts as as many examples.
+    """
     if experiment.name == "validation" and study.validation is not None:
-        return {key: arm.size for key, arm in arms_of(study.validation, study.selection).items()}
+        arms = arms_of(study.validation, study.selection)
+        return {key: arm.size or pool for key, arm in arms.items()}
     if experiment.name == "sizes":
         return {key: int(key.split("-")[1]) for key in experiment.keys}
     size = study.mixtures.size

@@ -17,6 +17,7 @@ from im_assets.rule.model import Rule
 from im_assets.rule.ready import set_size
 from im_assets.scoring.batch import Models
 from im_assets.scoring.cached import loader
+from im_assets.scoring.cuts import cuts_of
 from im_assets.scoring.embeddings import embeddings_of
 from im_assets.scoring.registry import Indicator, chosen, set_level
 from im_assets.selection.registry import strategy_of
@@ -49,6 +50,8 @@ class Pool:
             of which one half is an example's prompt and the other its response.
         evaluated: gives the ids (see cleaning.example_id) of what the evaluation set asks,
             instruction and input; read only when asked for.
+        tokens: gives how many tokens of each example are trained on, prompt and response as cut,
+            int64 [examples]; counted only when asked for.
     """
 
     examples: pd.DataFrame
@@ -61,6 +64,7 @@ class Pool:
     load: Callable[[list[str]], pd.DataFrame] | None = None
     embed: Callable[[list[str]], np.ndarray] | None = None
     evaluated: Callable[[], frozenset[str]] = frozenset
+    tokens: Callable[[], np.ndarray] | None = None
 
     def __len__(self) -> int:
         return len(self.examples)
@@ -106,7 +110,12 @@ class Pool:
             indicators=self.indicators.iloc[positions],
             embeddings=cache(lambda: self.vectors(positions)),
             some_embeddings=lambda some: self.vectors(positions[some]),
+            tokens=None if self.tokens is None else cache(lambda: self._tokens(positions)),
         )
+
+    def _tokens(self, positions: np.ndarray) -> np.ndarray:
+        assert self.tokens is not None
+        return self.tokens()[positions]
 
 
 def pool_of(name: str, drawing: Drawing) -> Pool:
@@ -139,6 +148,7 @@ def pool_of(name: str, drawing: Drawing) -> Pool:
             f"{name}_indicators lacks {lacking} of the pool's {len(ids)} examples; materialize "
             f"{name}_indicators again"
         )
+    load = None if "output" in dataset else loader(f"{name}_dataset", warehouse)
     everything = cache(lambda: embeddings_of(ids, models, warehouse))
 
     def some(positions: np.ndarray) -> np.ndarray:
@@ -154,10 +164,21 @@ def pool_of(name: str, drawing: Drawing) -> Pool:
         set_size=set_size(rule, study),
         set_level=frozenset(indicator.name for indicator in set_level(study.scoring)),
         some_embeddings=some,
-        load=None if "output" in dataset else loader(f"{name}_dataset", warehouse),
+        load=load,
         embed=lambda texts: np.asarray(models.embedder.embed(texts)),
         evaluated=lambda: evaluated_in(warehouse),
+        tokens=cache(lambda: tokens_of(dataset, load, models, warehouse)),
     )
+
+
+def tokens_of(
+    examples: pd.DataFrame,
+    load: Callable[[list[str]], pd.DataFrame] | None,
+    models: Models,
+    warehouse: Warehouse,
+) -> np.ndarray:
+    """Tokens of each example as it is trained on, int64 [examples] (see ``cuts_of``)."""
+    return cuts_of(examples, models, warehouse, load)["tokens"].to_numpy()
 
 
 def evaluated_in(warehouse: Warehouse) -> frozenset[str]:

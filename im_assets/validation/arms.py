@@ -6,6 +6,9 @@ not only what another seed does; `random` draws a new subset of the whole pool f
 kinds of finetunes give the scale: one subset repeated with other seeds (the noise of finetuning),
 at the centre, at the selection and where the rule's value is worst; and equal slices of the pool by
 the rule's value.
+
+References are what strategies are compared with beside random subsets of as many examples: random
+subsets of as many tokens, and all of the pool.
 """
 
 from collections.abc import Sequence
@@ -22,6 +25,8 @@ from im_assets.selection.selecting import SelectionError
 from im_resources.study import SelectionSettings, ValidationSettings
 
 RANDOM, RULE, WORST = "random", "rule", "worst"
+TOKENS, FULL_POOL, BASE = "tokens", "full_pool", "base"
+WHOLE = 0  # the size of what is no subset: all of the pool, and the base without a finetune
 Place = Literal["centre", "selection", "worst"]
 
 
@@ -29,11 +34,12 @@ Place = Literal["centre", "selection", "worst"]
 class Arm:
     """One finetune of the validation.
 
-    ``name`` is the strategy; of noise the one whose first subset is repeated, or `worst`. ``slice``
-    is the decile, 0 being the best by the rule (the lowest predicted log loss).
+    ``name`` is the strategy or reference; of noise the one whose first subset is repeated, or
+    `worst`. ``size`` is that of the selections that a reference is compared with, or 0 (`WHOLE`).
+    ``slice`` is the decile, 0 being the best by the rule (the lowest predicted log loss).
     """
 
-    kind: Literal["strategy", "noise", "decile"]
+    kind: Literal["strategy", "reference", "noise", "decile"]
     name: str
     size: int
     seed: int
@@ -58,11 +64,15 @@ def arms_of(settings: ValidationSettings, selection: SelectionSettings) -> dict[
                 Arm("strategy", name, size, seed)
                 for seed in range(seeds if name == RANDOM else settings.seeds)
             ]
+        if TOKENS in settings.references:
+            arms += [Arm("reference", TOKENS, size, seed) for seed in range(settings.seeds)]
         # The first finetune of the arm that is repeated is the first repeat.
         arms += [Arm("noise", RANDOM, size, s, place="centre") for s in repeats[1:]]
         if mine is not None:
             arms += [Arm("noise", mine, size, s, place="selection") for s in repeats[1:]]
         arms += [Arm("noise", WORST, size, s, place="worst") for s in repeats]
+    if FULL_POOL in settings.references:
+        arms += [Arm("reference", FULL_POOL, WHOLE, seed) for seed in repeats]
     arms += [
         Arm("decile", f"decile-{i + 1:02d}", settings.sizes[0], 0, i)
         for i in range(settings.deciles)
@@ -79,6 +89,20 @@ def selection_arm(settings: ValidationSettings, selection: SelectionSettings) ->
         if (arm.strategy, arm.options) == wanted and name != RANDOM
     ]
     return same[0] if same else RULE if RULE in settings.strategies else None
+
+
+def tokens_arm(settings: ValidationSettings, selection: SelectionSettings) -> str:
+    """The strategy whose tokens the reference `tokens` has.
+
+    Raises SelectionError when the profile names none, and none selects as `selection` does.
+    """
+    found = settings.tokens_of or selection_arm(settings, selection)
+    if found is None:
+        raise SelectionError(
+            "validation.references: tokens needs a strategy whose tokens are matched, and none of "
+            "validation.strategies selects as `selection` does; name one in validation.tokens_of"
+        )
+    return found
 
 
 @dataclass(frozen=True)
@@ -117,7 +141,8 @@ def members(
     settings: ValidationSettings,
     limits: SelectionSettings,
 ) -> np.ndarray:
-    """Positions in the pool of the examples that the arm is finetuned on, shape (size,).
+    """Positions in the pool of the examples that the arm is finetuned on, shape (size,); of
+    references as many as they hold.
 
     The profile's limits (quotas, near duplicates) hold for every strategy but ``random``.
 
@@ -128,6 +153,9 @@ def members(
     """
     if arm.kind == "decile":
         return _decile(arm, pool, settings.deciles)
+    if arm.name == FULL_POOL and arm.kind == "reference":
+        # By example_id, so that the order of the rows does not matter.
+        return pool.ranked(np.zeros(len(pool)))
     if arm.name == RANDOM:
         seed = 0 if arm.kind == "noise" else arm.seed
         return choose(settings.strategies[RANDOM], pool, arm.size, seed)
@@ -135,8 +163,30 @@ def members(
     if arm.place == "worst":
         worst = part.pool.ranked(-part.pool.rule.badness(part.pool.indicators))
         return part.positions[worst[: arm.size]]
-    chosen = choose(settings.strategies[arm.name], part.pool, arm.size, seed=0, limits=limits)
+    name = tokens_arm(settings, limits) if arm.kind == "reference" else arm.name
+    chosen = choose(settings.strategies[name], part.pool, arm.size, seed=0, limits=limits)
+    if arm.kind == "reference":
+        return part.positions[_as_many_tokens(part.pool, chosen, arm)]
     return part.positions[chosen]
+
+
+def _as_many_tokens(pool: Pool, chosen: np.ndarray, arm: Arm) -> np.ndarray:
+    """Random positions that together hold as many training tokens as the chosen ones, to within
+    half an example's: the last is taken where that comes nearer.
+
+    Raises SelectionError when the pool does not tell its tokens.
+    """
+    if pool.tokens is None:
+        raise SelectionError("validation.references: tokens needs a pool that counts its tokens")
+    tokens = pool.tokens()
+    wanted = tokens[chosen].sum()
+    ids = pool.examples["example_id"]
+    ranks = np.array([digest(arm.seed, f"{TOKENS}:{i}") for i in ids], dtype=str)
+    order = np.argsort(ranks, kind="stable")
+    # The chosen ones are of this pool, so all of it has enough.
+    held = np.concatenate([[0], np.cumsum(tokens[order])])
+    count = int(np.argmin(np.abs(held - wanted)))
+    return order[: max(1, count)]
 
 
 def _decile(arm: Arm, pool: Pool, slices: int) -> np.ndarray:

@@ -14,11 +14,11 @@ from im_assets.experiments.points import Parts
 from im_assets.rule.checks import drawn_by_this_rule_check
 from im_assets.rule.target import Target, target_measure
 from im_assets.validation import verdicts as method
-from im_assets.validation.arms import arms_of
+from im_assets.validation.arms import BASE, arms_of
 from im_assets.validation.cost_assets import selection_costs_asset
 from im_assets.validation.experiment import validation_experiment
 from im_assets.validation.figures import decile_figure, verdict_figure
-from im_assets.validation.instructions import instruction_groups, without_each
+from im_assets.validation.instructions import base_run, instruction_groups, without_each
 from im_assets.validation.noise import noise_floor as noise_of
 from im_resources.gpu import GpuResource
 from im_resources.study import Study, ValidationSettings
@@ -27,10 +27,10 @@ KINDS = {"python", "duckdb"}
 RULE_ID = ("text", "Fingerprint of the rule that the finetunes are about")
 RUN_COLUMNS = {
     "arm": ("text", "Partition key of the finetune"),
-    "kind": ("text", "strategy, noise (a subset again, with another seed) or decile"),
+    "kind": ("text", "strategy, reference, noise (a subset again, another seed) or decile"),
     "strategy": ("text", "Arm of the validation; of noise the one that is repeated, or worst"),
     "place": ("text", "Of noise: centre (random), selection, or worst by the rule"),
-    "size": ("bigint", "Examples finetuned on"),
+    "size": ("bigint", "Examples finetuned on; of the full pool and the base 0"),
     "seed": ("bigint", "Seed of the finetune, and of a random strategy's draw"),
     "slice": ("bigint", "Slice of the pool by the rule's value, from 0; of deciles only"),
     "predicted": ("double", "Mean of the rule's value over the examples finetuned on"),
@@ -51,11 +51,12 @@ NOISE_COLUMNS = {
 }
 VERDICT_COLUMNS = {
     "strategy": ("text", "Arm of the validation"),
-    "size": ("bigint", "Examples finetuned on"),
+    "size": ("bigint", "Examples finetuned on; of the full pool and the base 0"),
+    "against": ("text", "What it is compared with: random subsets, or another reference"),
     "finetunes": ("bigint", "Finetunes of this arm"),
 }
 DIFFERENCE_COLUMNS = {
-    "difference": ("double", "Mean less that of random subsets"),
+    "difference": ("double", "Mean less that of what it is compared with"),
     "difference_low": (
         "double",
         "Lower end of its interval for new finetunes and instructions, simultaneous over the table",
@@ -104,8 +105,12 @@ def definitions(study: Study) -> dg.Definitions:
     }
     reads = ("evaluation.weighting", "rule.target")
 
+    reads_of_base = target_measure(study).reads
+    base = f"base_{reads_of_base}" if reads_of_base != "verdicts" else None
+    with_base = [base] if BASE in settings.references and base is not None else []
+
     @dg.asset(
-        ins={name: dg.AssetIn(name) for name in Parts.names(experiment)},
+        ins={name: dg.AssetIn(name) for name in (*Parts.names(experiment), *with_base)},
         **presentation(
             "validation",
             KINDS,
@@ -128,11 +133,17 @@ def definitions(study: Study) -> dg.Definitions:
             runs["share_of"] = runs["arm"].map(counts)
         for other in others:
             runs[other.name] = runs["arm"].map(good.measured(other))
-        kept = without_each(good, measure, instruction_groups(good, measure))
+        groups = instruction_groups(good, measure)
+        kept = without_each(good, measure, groups)
         runs[f"{measure.name}_without"] = [kept.get(arm, ()) for arm in runs["arm"]]
         drawn = good.samples.groupby("arm")
         runs["predicted"] = runs["arm"].map(drawn[target.predicted_column].mean())
-        return table(runs.assign(rule_id=runs["arm"].map(drawn["rule_id"].first())))
+        runs["rule_id"] = runs["arm"].map(drawn["rule_id"].first())
+        if BASE in settings.references and len(runs):
+            rows = tables[base] if base is not None else pd.DataFrame()
+            found = base_run(rows, measure, groups)
+            runs = method.with_base(runs, *found, target)
+        return table(runs)
 
     @dg.asset(**presentation("validation", KINDS, NOISE_COLUMNS, code_version="2", reads=reads[1:]))
     def noise_floor(validation_runs: pd.DataFrame) -> dg.Output[pd.DataFrame]:
@@ -144,7 +155,7 @@ def definitions(study: Study) -> dg.Definitions:
         return table(noise, {"noise": preview(noise, rows=len(noise))})
 
     @dg.asset(
-        **presentation("validation", KINDS, verdict_columns, code_version="2", reads=reads[1:])
+        **presentation("validation", KINDS, verdict_columns, code_version="3", reads=reads[1:])
     )
     def selection_validation(validation_runs: pd.DataFrame) -> dg.Output[pd.DataFrame]:
         """Every strategy against random subsets of the same size: the difference with an interval

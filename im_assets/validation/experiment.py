@@ -9,7 +9,7 @@ from im_assets.experiments.measures import rows_read
 from im_assets.rule.target import Target
 from im_assets.selection.pool import pool_of
 from im_assets.selection.registry import contents_of
-from im_assets.validation.arms import arms_of, members, parts_of
+from im_assets.validation.arms import TOKENS, arms_of, members, parts_of
 from im_resources.study import Study, ValidationSettings
 
 SELECTED = {
@@ -20,6 +20,9 @@ SELECTED = {
 def validation_experiment(study: Study) -> Experiment:
     """The selections that are finetuned on to see whether they are worth it."""
     settings, pool = study.validation or ValidationSettings(), study.pools[0]
+    # What an example's tokens depend on, where sets are drawn by them.
+    by_tokens = TOKENS in settings.references
+    tokens = ("validation.tokens_of", "models.base", "models.prompt", "models.max_length")
     return Experiment(
         rows=rows_read(study),
         name="validation",
@@ -46,6 +49,7 @@ def validation_experiment(study: Study) -> Experiment:
             "selection.near_duplicate_similarity",
             "mixtures.size",
             "scoring.indicators",
+            *(tokens if by_tokens else ()),
         ),
         content=lambda study: (
             contents_of(*study.validation.strategies.values()) if study.validation else []

@@ -8,6 +8,7 @@ not hold for new ones. From the values without each group the verdict has its ja
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import pandas as pd
 
 from im_assets.common.digests import digest
 from im_assets.experiments.measures import Measure
@@ -28,6 +29,21 @@ def instruction_groups(parts: Parts, measure: Measure, groups: int = GROUPS) -> 
     if len(ids) < 2:
         return []
     return [list(ids[start::groups]) for start in range(min(groups, len(ids)))]
+
+
+def base_run(
+    rows: pd.DataFrame, measure: Measure, groups: Sequence[Sequence[str]]
+) -> tuple[float, list[float]]:
+    """The measure of the base model, and without each of the groups, [groups].
+
+    Args:
+        rows: of the base model, as the measure reads them; judged against itself, it wins as often
+            as it loses.
+    """
+    if measure.reads == "verdicts":
+        return 0.5, [0.5] * len(groups)
+    kept = [rows[~rows["eval_id"].isin(list(group))] for group in groups]
+    return measure.of(rows), [measure.of(part) for part in kept]
 
 
 def without_each(

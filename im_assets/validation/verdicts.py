@@ -19,7 +19,7 @@ from im_assets.common.numbers import finite
 from im_assets.experiments.experiment import some
 from im_assets.experiments.lineage import LineageError
 from im_assets.rule.target import PAPER, Target
-from im_assets.validation.arms import RANDOM, Arm
+from im_assets.validation.arms import BASE, RANDOM, WHOLE, Arm
 
 
 def validation_runs(
@@ -35,6 +35,21 @@ def validation_runs(
         ],
         columns=["arm", "kind", "strategy", "place", "size", "seed", "slice", target.measure],
     )
+
+
+def with_base(
+    runs: pd.DataFrame, value: float, without: list[float], target: Target = PAPER
+) -> pd.DataFrame:
+    """The runs and the base model as a reference that nothing was finetuned for.
+
+    Args:
+        value: its measure, and ``without`` each of the groups of instructions.
+    """
+    row = {"arm": BASE, "kind": "reference", "strategy": BASE, "size": WHOLE, "seed": 0, "slice": 0}
+    row |= {target.measure: value, f"{target.measure}_without": without}
+    row["rule_id"] = runs["rule_id"].iloc[0]
+    base = pd.DataFrame([row]).reindex(columns=runs.columns)
+    return pd.concat([runs, base], ignore_index=True)
 
 
 def require_all(runs: pd.DataFrame, arms: dict[str, Arm]) -> str:
@@ -59,68 +74,101 @@ def require_all(runs: pd.DataFrame, arms: dict[str, Arm]) -> str:
 
 
 def verdicts(runs: pd.DataFrame, target: Target = PAPER) -> pd.DataFrame:
-    """Each strategy against random subsets of the same size.
+    """Each strategy against random subsets of the same size, and against the other references.
 
     The variance of a difference has three parts: that of the strategy's finetunes (each on the
     selection from a part of the pool of its own), that of the random ones, and that over
     instructions. Each arm has its own, since a variance pooled over strategies calls those that
     vary more too often. Finetune and instruction together, which is in all three, counts more than
-    once: that makes an interval longer, never shorter.
+    once: that makes an interval longer, never shorter. Of the full pool only the seed of the
+    finetune varies, and of the base, which is not finetuned, nothing does.
 
     Args:
         runs: as ``validation_runs`` returns them, with ``<measure>_without``: the measure without
             each of some groups of instructions [groups] (see instructions).
 
     Returns:
-        One row a strategy and size, best first: strategy, size, finetunes, loss (mean), loss_low,
-        loss_high (95 %, over finetunes on these instructions), difference to random with
-        difference_low and difference_high (null: not known), finetune_sd and instruction_sd (the
-        difference's standard error from either), detectable (the smallest true difference that
-        the table would call with 80 % probability), noise_units (difference / standard deviation of
-        random arms), verdict: ``better``, ``worse``, ``not distinguishable``, or ``baseline``. The
+        One row a strategy, size and reference, and one a reference, best first: strategy, size,
+        against (``random``, ``tokens``, ``full_pool`` or ``base``; of a reference's own row null),
+        finetunes, loss (mean), loss_low, loss_high (95 %, over finetunes on these instructions),
+        difference to that reference with difference_low and difference_high (null: not known),
+        finetune_sd and instruction_sd (the difference's standard error from either), detectable
+        (the smallest true difference that the table would call with 80 % probability), noise_units
+        (difference / standard deviation of random arms), verdict: ``better``, ``worse``, ``not distinguishable``, or ``baseline``. The
         three columns of the loss are named after the target's measure, and hold it as it is
         measured, not on the scale that is regressed.
     """
     measure, without = target.measure, f"{target.measure}_without"
-    arms = runs[runs["kind"] == "strategy"]
-    compared = arms.loc[arms["strategy"] != RANDOM, ["size", "strategy"]].drop_duplicates()
+    compared = [
+        (arm, reference, random)
+        for arm, references, random in _compared(runs)
+        for reference in references
+    ]
     level = 1 - (1 - CONFIDENCE) / max(1, len(compared))
-    rows: list[dict[str, Any]] = []
-    for size, group in arms.groupby("size"):
-        base = group[group["strategy"] == RANDOM]
-        for name, arm in group.groupby("strategy", sort=False):
-            values = arm[measure].to_numpy(dtype=float)
-            own, mean = Component.of_mean(values), float(values.mean())
-            half = half_width([own])
-            row: dict[str, Any] = {"strategy": str(name), "size": int(str(size))}
-            row |= {"finetunes": len(values), measure: mean}
-            row |= {f"{measure}_low": finite(mean - half), f"{measure}_high": finite(mean + half)}
-            if name == RANDOM:
-                rows.append(row | {"verdict": "baseline"})
-                continue
-            random = base[measure].to_numpy(dtype=float)
-            gap, theirs = mean - float(random.mean()), Component.of_mean(random)
-            kept = [np.mean(np.stack(side[without].to_list()), axis=0) for side in (arm, base)]
-            parts = [own, theirs, jackknife(kept[0] - kept[1])]
-            half = half_width(parts, level)
-            row |= {"difference": gap, "difference_low": finite(gap - half)}
-            row |= {
-                "difference_high": finite(gap + half),
-                "finetune_sd": finite(float(np.sqrt(own.variance + theirs.variance))),
-                "instruction_sd": finite(float(np.sqrt(parts[2].variance))),
-                "detectable": finite(detectable(parts, level)),
-                "noise_units": gap / random.std(ddof=1),
-                "verdict": _verdict(gap - half, gap + half, target),
-            }
-            rows.append(row)
-    order = ["strategy", "size", "finetunes", measure, f"{measure}_low", f"{measure}_high"]
+    rows = [_row(arm, measure) | {"verdict": "baseline"} for arm in _references(runs)]
+    for arm, reference, random in compared:
+        finetunes = [arm, *([] if _name(reference) == BASE else [reference])]
+        means = [float(side[measure].mean()) for side in (arm, reference)]
+        gap = means[0] - means[1]
+        kept = [np.mean(np.stack(side[without].to_list()), axis=0) for side in (arm, reference)]
+        varying = [Component.of_mean(side[measure].to_numpy(dtype=float)) for side in finetunes]
+        parts = [*varying, jackknife(kept[0] - kept[1])]
+        half = half_width(parts, level)
+        differing = {
+            "against": _name(reference),
+            "difference": gap,
+            "difference_low": finite(gap - half),
+            "difference_high": finite(gap + half),
+            "finetune_sd": finite(float(np.sqrt(sum(part.variance for part in varying)))),
+            "instruction_sd": finite(float(np.sqrt(parts[-1].variance))),
+            "detectable": finite(detectable(parts, level)),
+            "noise_units": gap / random[measure].std(ddof=1),
+            "verdict": _verdict(gap - half, gap + half, target),
+        }
+        rows.append(_row(arm, measure) | differing)
+    order = ["strategy", "size", "against", "finetunes"]
+    order += [measure, f"{measure}_low", f"{measure}_high"]
     order += ["difference", "difference_low", "difference_high", "finetune_sd", "instruction_sd"]
     order += ["detectable", "noise_units", "verdict"]
     table = pd.DataFrame(rows).reindex(columns=order)
     # A column may hold nothing but nulls, where no interval is known: it is one of numbers anyway.
-    return table.astype(dict.fromkeys(order[3:-1], "float64")).sort_values(
+    return table.astype(dict.fromkeys(order[4:-1], "float64")).sort_values(
         ["size", measure], ascending=[True, target.direction == "lower"], ignore_index=True
     )
+
+
+def _references(runs: pd.DataFrame) -> list[pd.DataFrame]:
+    """The finetunes of each reference: of those of a size for each size, then the others."""
+    arms = runs[(runs["kind"] == "reference") | (runs["strategy"] == RANDOM)]
+    arms = arms[arms["kind"].isin(["strategy", "reference"])]
+    return [arm for _, arm in arms.groupby(["size", "strategy"], sort=False)]
+
+
+def _compared(
+    runs: pd.DataFrame,
+) -> list[tuple[pd.DataFrame, list[pd.DataFrame], pd.DataFrame]]:
+    """The finetunes of each strategy and size, those of each of its references, and the random
+    ones."""
+    found, references = [], _references(runs)
+    arms = runs[(runs["kind"] == "strategy") & (runs["strategy"] != RANDOM)]
+    for (size, _), arm in arms.groupby(["size", "strategy"], sort=False):
+        mine = [one for one in references if one["size"].iloc[0] in (size, WHOLE)]
+        random = next(one for one in mine if _name(one) == RANDOM)
+        found.append((arm, sorted(mine, key=lambda one: _name(one) != RANDOM), random))
+    return found
+
+
+def _row(arm: pd.DataFrame, measure: str) -> dict[str, Any]:
+    """What is told of the finetunes of one strategy and size alone."""
+    values = arm[measure].to_numpy(dtype=float)
+    mean, half = float(values.mean()), half_width([Component.of_mean(values)])
+    row: dict[str, Any] = {"strategy": _name(arm), "size": int(arm["size"].iloc[0])}
+    row |= {"finetunes": 0 if row["strategy"] == BASE else len(values), measure: mean}
+    return row | {f"{measure}_low": finite(mean - half), f"{measure}_high": finite(mean + half)}
+
+
+def _name(arm: pd.DataFrame) -> str:
+    return str(arm["strategy"].iloc[0])
 
 
 def deciles(

@@ -25,8 +25,13 @@ class UnivariateSettings(Settings):
     bootstrap: Positive = Field(1000, description="Resamples behind a correlation's interval")
 
 
+Reference = Literal["tokens", "full_pool", "base"]
+
+
 class ValidationSettings(Settings):
     """Which selections are finetuned on, to see whether they are better than random ones."""
+
+    ADDED: ClassVar[Mapping[str, Any]] = {"references": (), "tokens_of": None}
 
     strategies: dict[Name, StrategySettings] = Field(
         default_factory=lambda: {
@@ -57,6 +62,18 @@ class ValidationSettings(Settings):
         "the selection, and of the examples that the rule ranks worst",
     )
 
+    references: tuple[Reference, ...] = Field(
+        (),
+        description="What strategies are compared with beside random subsets of as many examples. "
+        "tokens: random subsets of as many training tokens; full_pool: all of the pool, finetuned "
+        "on noise_repeats times, which costs much; base: the model without finetuning",
+    )
+    tokens_of: Name | None = Field(
+        None,
+        description="Strategy whose tokens the reference `tokens` has; default: the one that "
+        "selects as `selection` does, else `rule`",
+    )
+
     @field_validator("strategies", mode="before")
     @classmethod
     def _short_form(cls, value: Any) -> Any:
@@ -80,8 +97,17 @@ class ValidationSettings(Settings):
         for name, arm in self.strategies.items():
             if re.fullmatch(r"noise(-.*)?|worst|size|decile-\d+", name):
                 raise ValueError(f"strategies.{name}: a name that the validation uses itself")
+            if name in self.references:
+                raise ValueError(f"strategies.{name}: a name of `references` that is asked for too")
             if arm.strategy == "random" and name != "random":
                 raise ValueError(f"strategies.{name}: there is one random arm, called `random`")
+        if self.tokens_of is not None and (
+            self.tokens_of not in self.strategies or self.tokens_of == "random"
+        ):
+            known = ", ".join(name for name in self.strategies if name != "random")
+            raise ValueError(f"tokens_of: {self.tokens_of!r} is no strategy that selects ({known})")
+        if len(set(self.references)) < len(self.references):
+            raise ValueError("references: each at most once")
         return self
 
 
