@@ -23,6 +23,9 @@ def content_version(*frames: pd.DataFrame) -> str:
     digest = hashlib.sha256()
     for frame in frames:
         digest.update(repr([str(column) for column in frame.columns]).encode())
+        # Lists have no hash of their own.
+        lists = [c for c in frame if len(frame) and isinstance(frame[c].iloc[0], list)]
+        frame = frame.assign(**{str(c): frame[c].map(repr) for c in lists}) if lists else frame
         digest.update(pd.util.hash_pandas_object(frame, index=False).to_numpy().tobytes())
     return digest.hexdigest()[:16]
 

@@ -39,7 +39,7 @@ COLUMNS: dict[str, Sequence[str]] = {
         "signal_to_noise", "signal_to_noise_low", "signal_to_noise_high",
     ),
     "selection_validation": (
-        "strategy", "size", "finetunes", "loss", "loss_low", "loss_high", "difference",
+        "strategy", "size", "against", "finetunes", "loss", "loss_low", "loss_high", "difference",
         "difference_low", "difference_high", "finetune_sd", "instruction_sd", "detectable",
         "noise_units", "verdict", "rule_id",
     ),

@@ -16,10 +16,10 @@ import pandas as pd
 
 from im_assets.rule.target import PAPER, Target
 from im_assets.scoring.registry import Indicator
+from im_assets.validation.arms import BASE, FULL_POOL
 from im_resources.language_model.flops import FlopsError, Load, Shape, training_flops
 from im_resources.study import FinetuningSettings
 
-BASE = "base"  # the row of the base model, which nothing was finetuned for
 COLUMNS = {
     "strategy": ("text", "Arm of the validation; base: the model without finetuning"),
     "size": ("bigint", "Examples finetuned on; 0 for the base"),
@@ -165,7 +165,7 @@ def selection_costs(
     base: float | None,
     target: Target = PAPER,
 ) -> pd.DataFrame:
-    """One row a strategy and size, and the base; in the order of total operations.
+    """One row a strategy, or reference, and size, and the base; in the order of total operations.
 
     Args:
         runs: as ``validation_runs`` returns them.
@@ -184,7 +184,7 @@ def selection_costs(
             "break_even_examples": None, "note": "not finetuned",
         }
     ]  # fmt: skip
-    arms = runs[runs["kind"] == "strategy"]
+    arms = runs[runs["kind"].isin(["strategy", "reference"]) & (runs["strategy"] != BASE)]
     for (name, size), arm in arms.groupby(["strategy", "size"], sort=False):
         read = reads.get(str(name), Reads())
         mine = trials.loc[arm["arm"]]
@@ -192,9 +192,11 @@ def selection_costs(
         rule = prices.rule if read.rule else 0.0
         training = float(mine["flop"].mean())
         per_scored, per_trained = scoring / prices.pool, prices.full / prices.pool
-        found = break_even(rule, training, per_trained, per_scored)
+        whole = name == FULL_POOL
+        found = None if whole else break_even(rule, training, per_trained, per_scored)
         row = {
-            "strategy": str(name), "size": int(size), "finetunes": len(arm),
+            "strategy": str(name), "size": prices.pool if whole else int(size),
+            "finetunes": len(arm),
             target.measure: float(arm[target.measure].mean()),
             "scoring_flop": scoring, "rule_flop": rule, "selection_flop": scoring + rule,
             "selection_seconds": None if read.scores or read.rule else 0.0,

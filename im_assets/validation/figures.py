@@ -11,6 +11,7 @@ from im_assets.common.charts.regression import regression_line
 from im_assets.common.charts.rows import Band, Row, rows_chart
 from im_assets.common.formatting import between, rows_of, shown
 from im_assets.rule.target import PAPER, Target
+from im_assets.validation.arms import BASE, RANDOM, WHOLE
 
 
 def verdict_figure(
@@ -26,8 +27,11 @@ def verdict_figure(
         verdicts: as ``verdicts`` returns it.
         runs: as ``validation_runs`` returns it: the single finetunes.
     """
-    sizes = sorted(map(int, verdicts["size"].unique()))
-    return panels_chart([_size(n, verdicts[verdicts["size"] == n], runs, target) for n in sizes], 1)
+    # A strategy stands in the table once for each reference.
+    once = verdicts[verdicts["against"].isna() | (verdicts["against"] == RANDOM)]
+    sizes = sorted(set(map(int, once["size"])) - {WHOLE})
+    panels = [_size(n, once[once["size"].isin([n, WHOLE])], runs, target) for n in sizes]
+    return panels_chart(panels, 1)
 
 
 def _size(size: int, part: pd.DataFrame, runs: pd.DataFrame | None, target: Target) -> Chart:
@@ -36,10 +40,10 @@ def _size(size: int, part: pd.DataFrame, runs: pd.DataFrame | None, target: Targ
     for r in rows_of(part.rename(columns=names)):
         singles: list[float] = []
         if runs is not None:
-            mine = (runs["kind"] == "strategy") & (runs["size"] == size)
+            mine = runs["kind"].isin(["strategy", "reference"]) & (runs["size"] == r.size)
             singles = runs.loc[mine & (runs["strategy"] == r.strategy), measure].tolist()
         base = r.verdict == "baseline"
-        if base and r.low is not None and r.high is not None:
+        if r.strategy == RANDOM and r.low is not None and r.high is not None:
             band = Band(r.low, r.high, "random")
         interval = between(r.low, r.high, "loss")
         text = f"{r.strategy}: {shown(r.mean, 'loss')} ({interval}), {r.verdict}"
@@ -84,7 +88,7 @@ def cost_figure(costs: pd.DataFrame, target: Target = PAPER) -> Chart:
         ]
         x, y = rows["total_flop"].tolist(), rows["mean"].tolist()
         series.append(Series(name, x, y, texts, cast(Look, look), labels=labels))
-    base = costs.loc[costs["size"] == 0, target.measure].dropna()
+    base = costs.loc[costs["strategy"] == BASE, target.measure].dropna()
     lines = [Reference(float(value), "base, not finetuned") for value in base]
     title = f"{target.measure_label.capitalize()} against what it cost"
     x_title = "operations of selection and training (FLOP)"

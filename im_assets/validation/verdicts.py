@@ -94,9 +94,9 @@ def verdicts(runs: pd.DataFrame, target: Target = PAPER) -> pd.DataFrame:
         difference to that reference with difference_low and difference_high (null: not known),
         finetune_sd and instruction_sd (the difference's standard error from either), detectable
         (the smallest true difference that the table would call with 80 % probability), noise_units
-        (difference / standard deviation of random arms), verdict: ``better``, ``worse``, ``not distinguishable``, or ``baseline``. The
-        three columns of the loss are named after the target's measure, and hold it as it is
-        measured, not on the scale that is regressed.
+        (difference / standard deviation of random arms), verdict: ``better``, ``worse``, ``not
+        distinguishable``, or ``baseline``. The three columns of the loss are named after the
+        target's measure, and hold it as it is measured, not on the scale that is regressed.
     """
     measure, without = target.measure, f"{target.measure}_without"
     compared = [

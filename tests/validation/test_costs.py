@@ -1,7 +1,10 @@
 """What selections cost: hand-worked, and from what a real study has recorded."""
 
+import json
 from collections import Counter
+from pathlib import Path
 
+import dagster as dg
 import numpy as np
 import pandas as pd
 import pytest
@@ -18,8 +21,9 @@ from im_assets.validation.costs import (
     selection_costs,
     trial_costs,
 )
-from im_resources.language_model.flops import Load, Shape, training_flops
+from im_resources.language_model.flops import Load, Shape, shape_of, training_flops
 from im_resources.study import FinetuningSettings, load_study
+from tests.study import Platform, write_profile
 
 SHAPE = Shape({"layers.0.q_proj": (4, 4), "layers.0.down_proj": (8, 4)}, attention=4, head=40)
 
@@ -104,3 +108,87 @@ def test_each_arm_bears_what_it_needs() -> None:
     assert np.isnan(row["total_flop"])
     assert np.isnan(row["break_even_examples"])
     assert "the operations of embedding are not known" in row["note"]
+
+
+# -- a real study ----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def platform(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path) -> Platform:
+    profile = write_profile(
+        tmp_path_factory.mktemp("costs"),
+        tiny_folder,
+        "costs",
+        mixtures={"seeds": 5, "size": 4},
+        finetuning={"epochs": 2},
+        rule={"bootstrap": 5, "permutations": 5},
+        validation={
+            "sizes": [4], "seeds": 2, "deciles": 0, "noise_repeats": 2, "random_seeds": 2,
+            "references": ["tokens", "full_pool", "base"],
+            "strategies": {
+                "random": "random", "rule": "rule", "stratified": "stratified",
+                "surprising": {"strategy": "lowest", "options": {"indicator": "ppl"}},
+            },
+        },
+    )  # fmt: skip
+    made = Platform(profile, dg.DagsterInstance.ephemeral())
+    made.run_all()
+    return made
+
+
+def test_what_was_computed_is_what_it_cost(platform: Platform) -> None:
+    study, costs = platform.study, platform.table("selection_costs").set_index("strategy")
+    shape = shape_of(study.models.base)
+    adapters = platform.table("selection_adapters").set_index("arm")
+    runs = platform.table("validation_runs")
+    for name, row in costs.drop(index="base").iterrows():
+        mine = runs[(runs["strategy"] == name) & runs["kind"].isin(["strategy", "reference"])]
+        trained = adapters.loc[mine["arm"]]
+        assert row["training_seconds"] == pytest.approx(trained["seconds"].mean())
+        # Every token goes through the layers forward and back; attention and the head add to it.
+        passes = 4 * shape.weights * trained["tokens"].mean()
+        assert passes < row["training_flop"] < 10 * passes
+        assert row["loss"] == pytest.approx(mine["loss"].mean())
+    assert costs.loc["full_pool", "size"] == 24
+    assert (costs.loc[["random", "stratified", "tokens", "full_pool"], "selection_flop"] == 0).all()
+    assert costs["rule_flop"].gt(0).to_dict() == {name: name == "rule" for name in costs.index}
+    mined = platform.table("finetuned_adapters")["seconds"].sum()
+    assert costs.loc["rule", "rule_seconds"] == pytest.approx(mined)
+    assert costs.loc["base", ["total_flop", "training_seconds"]].tolist() == [0, 0]
+    base = platform.table("base_losses")
+    assert costs.loc["base", "loss"] == pytest.approx(base["nll"].sum() / base["tokens"].sum())
+    # Perplexity is one pass over the pool, and a training several.
+    scoring = costs.loc["surprising", "scoring_flop"]
+    assert 0 < scoring < costs.loc["full_pool", "training_flop"] / study.finetuning.epochs
+
+
+def test_each_strategy_is_set_against_each_reference(platform: Platform) -> None:
+    verdicts = platform.table("selection_validation")
+    compared = verdicts[verdicts["verdict"] != "baseline"]
+    references = {"random", "tokens", "full_pool", "base"}
+    for name in ("rule", "surprising", "stratified"):
+        assert set(compared.loc[compared["strategy"] == name, "against"]) == references
+    assert set(verdicts.loc[verdicts["verdict"] == "baseline", "strategy"]) == references
+    means = verdicts.drop_duplicates("strategy").set_index("strategy")["loss"]
+    expected = compared["strategy"].map(means) - compared["against"].map(means)
+    assert compared["difference"].to_numpy() == pytest.approx(expected.to_numpy())
+
+
+def test_random_subsets_of_as_many_tokens_hold_as_many(platform: Platform) -> None:
+    members, adapters = platform.table("selection_samples"), platform.table("selection_adapters")
+    trained = adapters.set_index("arm")["tokens"] / platform.study.finetuning.epochs
+    for seed in ("seed-000", "seed-001"):
+        matched, selected = f"tokens-4-{seed}", f"rule-4-{seed}"
+        assert set(members.loc[members["arm"] == matched, "example_id"])
+        # No example of the pool has more than models.max_length tokens.
+        assert abs(trained[matched] - trained[selected]) <= platform.study.models.max_length / 2
+    assert (members["arm"] == "full_pool-0-seed-000").sum() == 24
+    assert adapters.set_index("arm").loc["full_pool-0-seed-001", "examples"] == 24
+
+
+def test_the_report_says_what_it_cost(platform: Platform) -> None:
+    report = json.loads((platform.study.folder / "report" / "report.json").read_text("utf-8"))
+    section = report["sections"]["costs"]
+    rows = {row["strategy"]: row for row in section["tables"]["costs"]["rows"]}
+    assert set(rows) >= {"base", "random", "rule", "tokens", "full_pool"}
+    assert any("costs" in text and "'rule' selects" in text for text in section["texts"])

@@ -89,7 +89,7 @@ def selected_arms(found: Gathered) -> pd.DataFrame:
         for name, arm in settings.strategies.items()
         if (arm.strategy, arm.options) == (mine.strategy, mine.options) and arm.strategy != "random"
     ]
-    arms = frame[frame["strategy"].isin(same)]
+    arms = frame[frame["strategy"].isin(same) & (frame["against"] == "random")]
     at_size = arms[arms["size"] == mine.size]
     return at_size if len(at_size) else arms
 

@@ -35,11 +35,21 @@ def section(found: Gathered) -> Section:
     return Section(KEY, TITLE, tuple(blocks))
 
 
+# What a strategy is compared with, in words.
+AGAINST = {
+    "random": "random subsets",
+    "tokens": "random subsets of as many tokens",
+    "full_pool": "the full pool",
+    "base": "the base without finetuning",
+}
+
+
 def verdict_sentence(row: pd.Series, target: Target) -> str:
     """One arm's result in words: as plain for a null result as for a win."""
     difference, units = plain(row["difference"]), plain(row["noise_units"])
-    words = {"better": "better than random", "worse": "worse than random"}
-    verdict = words.get(str(row["verdict"]), "not distinguishable from random")
+    other = AGAINST.get(str(row["against"]), str(row["against"]))
+    words = {"better": f"better than {other}", "worse": f"worse than {other}"}
+    verdict = words.get(str(row["verdict"]), f"not distinguishable from {other}")
     size, value = shown(row["size"], "int"), shown(row[target.measure], "loss")
     beginning = (
         f"With {size} examples that {row['strategy']!r} selects from one of {row['finetunes']} "
@@ -59,7 +69,8 @@ def verdict_sentence(row: pd.Series, target: Target) -> str:
         else "There are too few instructions for an interval"
     )
     return (
-        f"{beginning}, {shown(abs(difference), 'loss')} {side} random's{noise}. {holds}: {verdict}."
+        f"{beginning}, {shown(abs(difference), 'loss')} {side} that of {other}{noise}. "
+        f"{holds}: {verdict}."
         f"{seen_sentence(row)}"
     )
 
@@ -106,11 +117,12 @@ def _verdicts(found: Gathered, verdicts: pd.DataFrame) -> Table:
     columns = (
         Column("strategy", "Strategy", "text"),
         Column("size", "Examples", "int"),
+        Column("against", "Against", "text"),
         Column("finetunes", "Finetunes", "int"),
         _measure(found),
         Column(f"{measure}_low", "from", "loss", unit),
         Column(f"{measure}_high", "to", "loss", unit),
-        Column("difference", "Against random", "signed", unit),
+        Column("difference", "Difference", "signed", unit),
         Column("difference_low", "from", "signed", unit),
         Column("difference_high", "to", "signed", unit),
         Column("finetune_sd", "Its error from finetunes", "loss", unit),
