@@ -14,7 +14,7 @@ from im_assets.experiments.points import Parts
 from im_assets.rule.checks import drawn_by_this_rule_check
 from im_assets.rule.target import Target, target_measure
 from im_assets.validation import verdicts as method
-from im_assets.validation.arms import BASE, arms_of
+from im_assets.validation.arms import BASE, TOKENS, arms_of, tokens_arm
 from im_assets.validation.cost_assets import selection_costs_asset
 from im_assets.validation.experiment import validation_experiment
 from im_assets.validation.figures import decile_figure, verdict_figure
@@ -105,6 +105,9 @@ def definitions(study: Study) -> dg.Definitions:
     }
     reads = ("evaluation.weighting", "rule.target")
 
+    matched = None
+    if TOKENS in settings.references:
+        matched = tokens_arm(settings, study.selection)  # an error here, not hours into a run
     reads_of_base = target_measure(study).reads
     base = f"base_{reads_of_base}" if reads_of_base != "verdicts" else None
     with_base = [base] if BASE in settings.references and base is not None else []
@@ -162,7 +165,7 @@ def definitions(study: Study) -> dg.Definitions:
         for new subsets, finetunes and instructions, the smallest that could have been seen, and
         better, worse or not distinguishable."""
         rule_id = method.require_all(validation_runs, arms)
-        found = method.verdicts(validation_runs, target).assign(rule_id=rule_id)
+        found = method.verdicts(validation_runs, target, matched).assign(rule_id=rule_id)
         figure = verdict_figure(found, validation_runs, target)
         metadata: dict[str, Any] = {
             "rule": rule_id,

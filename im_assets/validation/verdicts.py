@@ -19,7 +19,7 @@ from im_assets.common.numbers import finite
 from im_assets.experiments.experiment import some
 from im_assets.experiments.lineage import LineageError
 from im_assets.rule.target import PAPER, Target
-from im_assets.validation.arms import BASE, RANDOM, WHOLE, Arm
+from im_assets.validation.arms import BASE, RANDOM, TOKENS, WHOLE, Arm
 
 
 def validation_runs(
@@ -73,7 +73,9 @@ def require_all(runs: pd.DataFrame, arms: dict[str, Arm]) -> str:
     return str(rules[0])
 
 
-def verdicts(runs: pd.DataFrame, target: Target = PAPER) -> pd.DataFrame:
+def verdicts(
+    runs: pd.DataFrame, target: Target = PAPER, tokens_of: str | None = None
+) -> pd.DataFrame:
     """Each strategy against random subsets of the same size, and against the other references.
 
     The variance of a difference has three parts: that of the strategy's finetunes (each on the
@@ -86,6 +88,8 @@ def verdicts(runs: pd.DataFrame, target: Target = PAPER) -> pd.DataFrame:
     Args:
         runs: as ``validation_runs`` returns them, with ``<measure>_without``: the measure without
             each of some groups of instructions [groups] (see instructions).
+        tokens_of: the strategy whose tokens the reference ``tokens`` has: no other is compared with
+            that.
 
     Returns:
         One row a strategy, size and reference, and one a reference, best first: strategy, size,
@@ -103,6 +107,7 @@ def verdicts(runs: pd.DataFrame, target: Target = PAPER) -> pd.DataFrame:
         (arm, reference, random)
         for arm, references, random in _compared(runs)
         for reference in references
+        if _name(reference) != TOKENS or _name(arm) == tokens_of
     ]
     level = 1 - (1 - CONFIDENCE) / max(1, len(compared))
     rows = [_row(arm, measure) | {"verdict": "baseline"} for arm in _references(runs)]

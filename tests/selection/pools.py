@@ -78,4 +78,5 @@ def reordered(pool: Pool, order: np.ndarray) -> Pool:
         set_size=pool.set_size,
         set_level=pool.set_level,
         embed=pool.embed,
+        tokens=None if pool.tokens is None else lambda: pool.tokens()[order],
     )

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from im_assets.selection.pool import Pool
 from im_assets.selection.selecting import SelectionError
-from im_assets.validation.arms import arms_of, members, parts_of, selection_arm
+from im_assets.validation.arms import arms_of, members, parts_of, selection_arm, tokens_arm
 from im_resources.study import SelectionSettings, StrategySettings, ValidationSettings
 from tests.selection.pools import reordered, small_pool
 
@@ -107,6 +107,48 @@ def test_random_gets_twice_the_seeds() -> None:
     ]
     assert sum(a.kind == "decile" for a in arms.values()) == 5
     assert len(arms) == 2 * (3 + 6 + 3 + 2 + 2 + 3) + 5
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 50), size=st.integers(1, 12), spread=st.integers(1, 200))
+def test_random_subsets_of_as_many_tokens_come_within_half_an_example(
+    seed: int, size: int, spread: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    ids = small_pool(60).examples["example_id"].tolist()
+    tokens = dict(zip(ids, rng.integers(5, 5 + spread, 60).tolist(), strict=True))
+    pool = small_pool(60, tokens=lambda: np.array([tokens[i] for i in ids]))
+    wanted = validation(references=("tokens",), tokens_of="long", sizes=(size,))
+    found = chosen(pool, wanted)
+    for number, part in enumerate(parts_of(pool, wanted)):
+        mine = found[f"tokens-{size}-seed-{number:03d}"]
+        assert mine <= set(part.pool.examples["example_id"])
+        budget = sum(tokens[i] for i in found[f"long-{size}-seed-{number:03d}"])
+        assert abs(sum(tokens[i] for i in mine) - budget) <= max(tokens.values()) / 2
+    order = rng.permutation(60)
+    assert chosen(reordered(pool, order), wanted) == found
+
+
+def test_the_full_pool_is_finetuned_on_as_often_as_noise_is_repeated() -> None:
+    pool, wanted = small_pool(30), validation(references=("full_pool", "base"))
+    found = chosen(pool, wanted)
+    whole = {key: ids for key, ids in found.items() if key.startswith("full_pool")}
+    assert list(whole) == [f"full_pool-0-seed-{i:03d}" for i in range(3)]
+    assert all(ids == set(pool.examples["example_id"]) for ids in whole.values())
+    assert not any(key.startswith("base") for key in found)
+
+
+def test_tokens_are_matched_to_what_the_profile_selects_by_or_names() -> None:
+    assert tokens_arm(validation(), SELECTION) == "rule"
+    assert tokens_arm(validation(tokens_of="long"), SELECTION) == "long"
+    others = {name: STRATEGIES[name] for name in ("random", "long")}
+    with pytest.raises(SelectionError, match=r"name one in validation\.tokens_of"):
+        tokens_arm(validation(strategies=others), SELECTION)
+    for wrong in ("random", "ruel"):
+        with pytest.raises(ValueError, match=f"tokens_of: '{wrong}' is no strategy"):
+            validation(tokens_of=wrong)
+    with pytest.raises(ValueError, match=r"strategies\.tokens: a name of `references`"):
+        validation(strategies={**STRATEGIES, "tokens": STRATEGIES["long"]}, references=("tokens",))
 
 
 def test_a_pool_too_small_for_disjoint_parts_says_what_to_lower() -> None:

@@ -59,6 +59,34 @@ def test_random_subsets_entered_as_strategies_are_hardly_ever_called() -> None:
     assert wrong <= at_most(0.05, rounds)
 
 
+def test_strategies_like_every_reference_are_hardly_ever_called() -> None:
+    """The full pool's finetunes vary by their seed alone, and the base does not vary."""
+    generator, rounds, wrong = np.random.Generator(np.random.PCG64(7)), 200, 0
+    for i in range(rounds):
+        kind, ratio = (NORMAL, HEAVY)[i % 2], RATIOS[i // 2 % 3]
+        likes = noise(generator, kind, 5, 40)  # what the instructions like of each arm
+        arms = {
+            ("strategy", "random", 64): subsets(generator, kind, ratio, 6),
+            ("strategy", "rule", 64): subsets(generator, kind, ratio, 3),
+            ("reference", "tokens", 64): subsets(generator, kind, ratio, 3),
+            ("reference", "full_pool", 0): ratio * noise(generator, kind, 3),
+            ("reference", "base", 0): np.zeros(1),
+        }
+        rows = []
+        for (arm, losses), liked in zip(arms.items(), likes, strict=True):
+            groups = liked.reshape(GROUPS, -1).mean(axis=1)
+            without = (groups.sum() - groups) / (GROUPS - 1)
+            rows += [
+                (*arm, seed, loss + liked.mean(), loss + without)
+                for seed, loss in enumerate(losses)
+            ]
+        columns = ["kind", "strategy", "size", "seed", "loss", "loss_without"]
+        found = verdicts(pd.DataFrame(rows, columns=columns), tokens_of="rule")
+        assert (found["verdict"] != "baseline").sum() == 4
+        wrong += bool(found["verdict"].isin(["better", "worse"]).any())
+    assert wrong <= at_most(0.05, rounds)
+
+
 def subsets(generator: np.random.Generator, kind: str, ratio: float, count: int) -> np.ndarray:
     """Losses of finetunes on a subset each: what the subset adds, and the finetune."""
     return noise(generator, kind, count) + ratio * noise(generator, kind, count)
