@@ -23,15 +23,8 @@ def content_version(*frames: pd.DataFrame) -> str:
     digest = hashlib.sha256()
     for frame in frames:
         digest.update(repr([str(column) for column in frame.columns]).encode())
-        hashed = pd.util.hash_pandas_object(_hashable(frame), index=False)
-        digest.update(hashed.to_numpy().tobytes())
+        digest.update(pd.util.hash_pandas_object(frame, index=False).to_numpy().tobytes())
     return digest.hexdigest()[:16]
-
-
-def _hashable(frame: pd.DataFrame) -> pd.DataFrame:
-    """The frame with lists, which have no hash, as texts."""
-    lists = [c for c in frame if len(frame) and isinstance(frame[c].iloc[0], list)]
-    return frame.assign(**{str(c): frame[c].map(repr) for c in lists}) if lists else frame
 
 
 def merged_version(parts: Iterable[object]) -> str:

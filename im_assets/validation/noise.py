@@ -37,7 +37,7 @@ def noise_floor(runs: pd.DataFrame, measures: Sequence[str]) -> pd.DataFrame:
     """
     rows: list[dict[str, Any]] = []
     for measure in measures:
-        for size, group in runs[runs["kind"] != "decile"].groupby("size"):
+        for size, group in runs[runs["kind"].isin(["strategy", "noise"])].groupby("size"):
             key = {"measure": measure, "size": int(str(size))}
             strategies = group[group["kind"] == "strategy"]
             for place in PLACES:
