@@ -33,7 +33,7 @@ def instruction_groups(parts: Parts, measure: Measure, groups: int = GROUPS) -> 
 
 def base_run(
     rows: pd.DataFrame, measure: Measure, groups: Sequence[Sequence[str]]
-) -> tuple[float, list[float]]:
+) -> tuple[float, tuple[float, ...]]:
     """The measure of the base model, and without each of the groups, [groups].
 
     Args:
@@ -41,9 +41,9 @@ def base_run(
             as it loses.
     """
     if measure.reads == "verdicts":
-        return 0.5, [0.5] * len(groups)
+        return 0.5, (0.5,) * len(groups)
     kept = [rows[~rows["eval_id"].isin(list(group))] for group in groups]
-    return measure.of(rows), [measure.of(part) for part in kept]
+    return measure.of(rows), tuple(measure.of(part) for part in kept)
 
 
 def without_each(

@@ -38,7 +38,7 @@ def validation_runs(
 
 
 def with_base(
-    runs: pd.DataFrame, value: float, without: list[float], target: Target = PAPER
+    runs: pd.DataFrame, value: float, without: tuple[float, ...], target: Target = PAPER
 ) -> pd.DataFrame:
     """The runs and the base model as a reference that nothing was finetuned for.
 
