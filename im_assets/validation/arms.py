@@ -172,7 +172,7 @@ def members(
 
 def _as_many_tokens(pool: Pool, chosen: np.ndarray, arm: Arm) -> np.ndarray:
     """Random positions that together hold as many training tokens as the chosen ones, to within
-    half an example's: the last is taken where that comes nearer.
+    half an example's: the last is taken where that comes nearer. At least one.
 
     Raises SelectionError when the pool does not tell its tokens.
     """

@@ -124,7 +124,9 @@ def test_random_subsets_of_as_many_tokens_come_within_half_an_example(
         mine = found[f"tokens-{size}-seed-{number:03d}"]
         assert mine <= set(part.pool.examples["example_id"])
         budget = sum(tokens[i] for i in found[f"long-{size}-seed-{number:03d}"])
-        assert abs(sum(tokens[i] for i in mine) - budget) <= max(tokens.values()) / 2
+        # One example there is in any case.
+        error = abs(sum(tokens[i] for i in mine) - budget)
+        assert error <= max(tokens.values()) / 2 or len(mine) == 1
     order = rng.permutation(60)
     assert chosen(reordered(pool, order), wanted) == found
 
