@@ -81,7 +81,7 @@ def verdicts(runs: pd.DataFrame, target: Target = PAPER) -> pd.DataFrame:
         three columns of the loss are named after the target's measure, and hold it as it is
         measured, not on the scale that is regressed.
     """
-    measure, without = target.measure, f"{target.measure}_without"
+    measure = target.measure
     arms = runs[runs["kind"] == "strategy"]
     compared = arms.loc[arms["strategy"] != RANDOM, ["size", "strategy"]].drop_duplicates()
     level = 1 - (1 - CONFIDENCE) / max(1, len(compared))
@@ -90,28 +90,12 @@ def verdicts(runs: pd.DataFrame, target: Target = PAPER) -> pd.DataFrame:
         base = group[group["strategy"] == RANDOM]
         for name, arm in group.groupby("strategy", sort=False):
             values = arm[measure].to_numpy(dtype=float)
-            own, mean = Component.of_mean(values), float(values.mean())
-            half = half_width([own])
+            mean, half = float(values.mean()), half_width([Component.of_mean(values)])
             row: dict[str, Any] = {"strategy": str(name), "size": int(str(size))}
             row |= {"finetunes": len(values), measure: mean}
             row |= {f"{measure}_low": finite(mean - half), f"{measure}_high": finite(mean + half)}
-            if name == RANDOM:
-                rows.append(row | {"verdict": "baseline"})
-                continue
-            random = base[measure].to_numpy(dtype=float)
-            gap, theirs = mean - float(random.mean()), Component.of_mean(random)
-            kept = [np.mean(np.stack(side[without].to_list()), axis=0) for side in (arm, base)]
-            parts = [own, theirs, jackknife(kept[0] - kept[1])]
-            half = half_width(parts, level)
-            row |= {"difference": gap, "difference_low": finite(gap - half)}
-            row |= {
-                "difference_high": finite(gap + half),
-                "finetune_sd": finite(float(np.sqrt(own.variance + theirs.variance))),
-                "instruction_sd": finite(float(np.sqrt(parts[2].variance))),
-                "detectable": finite(detectable(parts, level)),
-                "noise_units": gap / random.std(ddof=1),
-                "verdict": _verdict(gap - half, gap + half, target),
-            }
+            compare = name != RANDOM
+            row |= _compared(arm, base, target, level) if compare else {"verdict": "baseline"}
             rows.append(row)
     order = ["strategy", "size", "finetunes", measure, f"{measure}_low", f"{measure}_high"]
     order += ["difference", "difference_low", "difference_high", "finetune_sd", "instruction_sd"]
@@ -121,6 +105,32 @@ def verdicts(runs: pd.DataFrame, target: Target = PAPER) -> pd.DataFrame:
     return table.astype(dict.fromkeys(order[3:-1], "float64")).sort_values(
         ["size", measure], ascending=[True, target.direction == "lower"], ignore_index=True
     )
+
+
+def _compared(
+    arm: pd.DataFrame, base: pd.DataFrame, target: Target, level: float
+) -> dict[str, float | str | None]:
+    """The difference of an arm's finetunes to random ones, with its interval at ``level``."""
+    sides = [side[target.measure].to_numpy(dtype=float) for side in (arm, base)]
+    # [groups] each: the mean over finetunes without each group of instructions.
+    kept = [
+        np.mean(np.stack(side[f"{target.measure}_without"].to_list()), axis=0)
+        for side in (arm, base)
+    ]
+    own, theirs = map(Component.of_mean, sides)
+    instructions = jackknife(kept[0] - kept[1])
+    gap = float(sides[0].mean() - sides[1].mean())
+    half = half_width([own, theirs, instructions], level)
+    return {
+        "difference": gap,
+        "difference_low": finite(gap - half),
+        "difference_high": finite(gap + half),
+        "finetune_sd": finite(float(np.sqrt(own.variance + theirs.variance))),
+        "instruction_sd": finite(float(np.sqrt(instructions.variance))),
+        "detectable": finite(detectable([own, theirs, instructions], level)),
+        "noise_units": gap / sides[1].std(ddof=1),
+        "verdict": _verdict(gap - half, gap + half, target),
+    }
 
 
 def deciles(
