@@ -15,7 +15,7 @@ import pandas as pd
 from im_assets.common.numbers import numeric
 from im_assets.common.tracking import tracked
 from im_assets.rule.model import Step
-from im_assets.rule.regression import COLLINEAR, EXACT, independent_columns
+from im_assets.rule.regression import COLLINEAR, EXACT, distinct_columns
 from im_assets.rule.stepwise import Selected, indicator_limit, stepwise
 from im_assets.rule.subsets import search_subsets
 from im_assets.rule.target import PAPER
@@ -64,7 +64,7 @@ def choose(mixtures: Points, settings: RuleSettings) -> Selected:
     if settings.choose == "stepwise":
         return _stepwise(mixtures.names, mixtures.x, mixtures.y, settings)
     frame = pd.DataFrame(mixtures.x, columns=list(mixtures.names))
-    columns, dropped = independent_columns(frame, mixtures.names)
+    columns, dropped = distinct_columns(frame, mixtures.names)
     x = frame[list(columns)].to_numpy()
     rows = len(mixtures)
     limit = indicator_limit(rows, settings.max_indicators)
