@@ -21,7 +21,7 @@ COLUMNS = {
     "low": ("double", "Lower end of its interval or spread; permutation: of what shuffles reach"),
     "high": ("double", "Upper end"),
     "p": ("double", "p-value of the test"),
-    "same_sign": ("double", "Share of the resamples in which the coefficient has this sign"),
+    "same_sign": ("double", "Share of this sign, of the resamples that choose it"),
     "leverage": ("double", "Weight of the mixture's own value in its fitted one"),
     "cooks_distance": ("double", "How far the fit moves without the mixture"),
     "gain": ("double", "Spearman of chosen mixtures less that of as many random ones"),
