@@ -28,6 +28,8 @@ COLUMNS = {
     "gain_low": ("double", "Lower end of the gain's interval"),
     "gain_high": ("double", "Upper end"),
     "replaces": ("double", "Random mixtures that rank as well; at least or at most, at the ends"),
+    "goal": ("double", "What is aimed at: the verdict says whether it is reached"),
+    "noise_sds": ("double", "The value in standard deviations of the noise"),
     "verdict": ("text", "What the numbers say, in one of the section's words; null: no question"),
     "note": ("text", "The same as a sentence"),
 }

@@ -15,6 +15,7 @@ DOUBT = 0.05  # a p below it: an assumption of least squares is in doubt
 FEWEST = 4  # mixtures for a rank correlation, and for a fit
 FEWEST_FOR_CURVE = 12
 WORTH = 0.05  # a gain in Spearman below this is not worth finetuning twice as many mixtures
+SURE = 0.95  # of the models that the mixtures allow gain as much, to say yes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -268,11 +269,13 @@ class CurvePoint(Finding):
 @dataclass(frozen=True, kw_only=True)
 class CurveVerdict(Finding):
     """``value``: what going from ``mixtures`` to ``x``, twice as many, is expected to add to
-    Spearman; None of too few mixtures. ``spearman`` is that of the curve's last point."""
+    Spearman; None of too few mixtures. ``worth``: share of the models behind it that gain `WORTH`.
+    ``spearman`` is that of the curve's last point."""
 
     section: ClassVar[str] = "learning_curve"
     item: str = "verdict"
     mixtures: int
+    worth: float = 0.0
     fitted_on: int | None = None
     spearman: float | None = None
     spearman_low: float | None = None
@@ -282,7 +285,7 @@ class CurveVerdict(Finding):
     def verdict(self) -> Literal["yes", "no", "cannot_tell"]:
         if self.low is None or self.high is None:
             return "cannot_tell"
-        if self.low >= WORTH:
+        if self.worth >= SURE:
             return "yes"
         # Where nothing is ranked yet, no gain would only mean that nothing will be.
         return "no" if self.high < WORTH and not self._ranks_nothing else "cannot_tell"
@@ -303,8 +306,7 @@ class CurveVerdict(Finding):
             answer = {
                 "no": "No: twice as many mixtures would hardly rank better "
                 f"(by less than {WORTH}).",
-                "yes": "Yes: twice as many mixtures would raise the Spearman, by "
-                f"{WORTH} or more.",
+                "yes": f"Yes: twice as many mixtures would raise the Spearman, by {WORTH} or more.",
                 "cannot_tell": "Cannot tell: these mixtures allow a gain worth having, and none.",
             }[self.verdict]
         words = (

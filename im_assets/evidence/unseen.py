@@ -10,7 +10,14 @@ import numpy as np
 from im_assets.common.correlation import correlation
 from im_assets.common.tracking import tracked
 from im_assets.evidence.findings import Finding, generator, interval
-from im_assets.evidence.kinds import FEWEST, CurvePoint, CurveVerdict, LeftOut, SourceLeftOut
+from im_assets.evidence.kinds import (
+    FEWEST,
+    WORTH,
+    CurvePoint,
+    CurveVerdict,
+    LeftOut,
+    SourceLeftOut,
+)
 from im_assets.evidence.more_mixtures import Gain, expected_gain
 from im_assets.rule.choosing import Points, predictions, selections
 from im_resources.study import RuleSettings
@@ -149,6 +156,7 @@ def verdict(
         value=None if gain is None else gain.value,
         low=None if gain is None else gain.low,
         high=None if gain is None else gain.high,
+        worth=0.0 if gain is None else float(np.mean(gain.models >= WORTH)),
         mixtures=mixtures,
         fitted_on=fitted_on,
         spearman=rho,
