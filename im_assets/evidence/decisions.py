@@ -24,7 +24,7 @@ from im_resources.study import RuleSettings
 FEWEST = 4  # trials: of three, one order in six is right by chance
 BEYOND = 2.0  # a difference counts as more than noise from so many of its standard deviations
 RESAMPLES = 1000
-WIDER = {"decision_accuracy": 1.3, "regret": 1.3, "optimism": 2.5}
+WIDER = {"decision_accuracy": 1.3, "regret": 2.0, "optimism": 2.5}
 Reached = Literal["reached", "missed", "open"]
 
 

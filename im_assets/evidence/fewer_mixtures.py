@@ -19,9 +19,7 @@ from im_assets.mixtures.design import d_optimal, principal_directions
 from im_assets.rule.choosing import Points
 from im_resources.study import RuleSettings
 
-SHARE = (
-    0.9  # of the indicators' variance that the directions explain, where the sources are unknown
-)
+SHARE = 0.9  # of the indicators' variance in the directions, where the sources are not known
 SMALLEST = 6  # fewer mixtures have no rule worth the name
 SIZES = 5
 

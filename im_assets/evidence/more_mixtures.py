@@ -173,8 +173,8 @@ def _spearman(
     centred: np.ndarray,
     settings: RuleSettings,
 ) -> np.ndarray:
-    """Spearman on new mixtures of a rule of each study with targets ``y`` (studies, mixtures), shape
-    (studies,); 0 of a rule without slope. For normal variables it is 6/pi arcsin(r/2) (Pearson
+    """Spearman on new mixtures of the rule of each study with targets ``y`` (studies, mixtures),
+    shape (studies,); 0 of a rule without slope. For normal variables it is 6/pi arcsin(r/2) (Pearson
     1907)."""
     names = tuple(str(i) for i in range(x.shape[1]))
     points = Points(tuple(str(i) for i in range(len(x))), names, x, y[0])

@@ -30,7 +30,7 @@ def section(found: Gathered) -> Section:
     rows["measure"] = rows["measure"].str.replace("_", " ")
     text = (
         f"The rule of the study {found.study.transfer.study!r}, applied to this study's mixtures. "
-        "Where the ranks agree, a smaller model can do the finetuning: of two sets it then knows the "
-        "better one (decision accuracy), and its best is nearly the best (regret)."
+        "Where the ranks agree, a smaller model can do the finetuning: of two sets it then knows "
+        "the better one (decision accuracy), and its best is nearly the best (regret)."
     )
     return Section(KEY, TITLE, (Text(text), Table.of("transfer", "Agreement", columns, rows)))
