@@ -10,6 +10,7 @@ from im_assets.common.presentation import markdown, presentation, preview, table
 from im_assets.common.versions import content_version
 from im_assets.evidence.evidence import rule_findings
 from im_assets.evidence.figures import (
+    decision_figure,
     design_figure,
     inclusion_figure,
     learning_curve_figure,
@@ -35,7 +36,11 @@ RULE_ID = {"rule_id": ("text", "Fingerprint of the rule that the evidence is abo
 
 @dg.asset(
     **presentation(
-        "evidence", {"python", "duckdb", "statsmodels"}, COLUMNS | RULE_ID, reads=("rule",)
+        "evidence",
+        {"python", "duckdb", "statsmodels"},
+        COLUMNS | RULE_ID,
+        code_version="2",
+        reads=("rule",),
     )
 )
 def rule_evidence(
@@ -44,8 +49,8 @@ def rule_evidence(
     study: dg.ResourceParam[Study],
 ) -> dg.Output[pd.DataFrame]:
     """How far the rule can be believed: bootstrap, permutation, leave-one-source-out, diagnostics,
-    learning curve and the value of chosen mixtures. Of a fitted rule; a published one was fitted
-    elsewhere."""
+    learning curve, the value of chosen mixtures, and decisions beside those of rivals. Of a fitted
+    rule; a published one was fitted elsewhere."""
     rule = load_rule(quality_rule)
     if rule.points_id not in ("", content_version(indicator_table)):
         raise LineageError(
@@ -56,7 +61,8 @@ def rule_evidence(
         dict(zip(keys_of(indicator_table), indicator_table[column], strict=True))
         for column in ("largest_source", "experiment")
     )
-    findings = rule_findings(indicator_table, sources, rule, study.rule, experiments)
+    drawn_from = len(study.data.candidates) if study.rule.points == ("mixtures",) else None
+    findings = rule_findings(indicator_table, sources, rule, study.rule, experiments, drawn_from)
     shown = {"rule": rule.id, "summary": dg.MetadataValue.md(summary(findings))}
     return table(findings.assign(rule_id=rule.id), shown | _figures(findings, rule.predicts))
 
@@ -78,6 +84,12 @@ def summary(findings: pd.DataFrame) -> str:
         ends = f" ({pooled.low:.2f} to {pooled.high:.2f})" if pd.notna(pooled.low) else ""
         lines.append(f"Spearman on sources left out: {pooled.value:.2f}{ends}")
     lines.append(f"more mixtures? {verdict.note}")
+    right = next(r for r in rows["decision_accuracy"] if r.item == "rule")
+    if pd.notna(right.value):
+        lines.append(
+            f"pairs ordered rightly: {right.value:.0%} ({right.low:.0%} to {right.high:.0%}; goal "
+            f"{right.goal:.0%}: {right.verdict})"
+        )
     if collinear := [r.item for r in rows["vif"] if r.verdict == "collinear"]:
         lines.append(f"collinear indicators: {', '.join(collinear)}")
     lines += [f"{r.item}: {r.note}" for r in rows["diagnostics"] if r.note]
@@ -91,6 +103,7 @@ def _figures(findings: pd.DataFrame, target: Target) -> dict[str, Any]:
         "permutation null": permutation_figure(findings, target.plural),
         "left-out sources": left_out_figure(findings, target.measure_label),
         "chosen mixtures": design_figure(findings),
+        "decisions": decision_figure(findings),
         "residuals": residual_figure(findings, target.label),
     }
     return {name: png_markdown(f, name) for name, f in made.items() if f is not None}

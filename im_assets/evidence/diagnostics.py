@@ -14,7 +14,13 @@ from im_assets.evidence.kinds import (
 )
 from im_assets.rule.choosing import Points
 from im_assets.rule.model import Rule
-from im_assets.rule.regression import independent_columns, inflation_factors, least_squares
+from im_assets.rule.regression import (
+    COLLINEAR,
+    Dropped,
+    distinct_columns,
+    inflation_factors,
+    least_squares,
+)
 
 
 def residual_diagnostics(mixtures: Points, rule: Rule) -> list[Finding]:
@@ -57,19 +63,23 @@ def residual_diagnostics(mixtures: Points, rule: Rule) -> list[Finding]:
 def collinearity(mixtures: Points) -> list[Finding]:
     """Section ``vif``: each candidate's variance inflation factor among all candidates.
 
-    Above 10 an indicator is called collinear (Marquardt 1970; O'Brien 2007,
+    A copy of another is left out; of an exact combination every member is called one, whichever
+    came first. Above 10 an indicator is called collinear (Marquardt 1970; O'Brien 2007,
     doi:10.1007/s11135-006-9018-6, on why that is a warning and no more).
     """
     frame = pd.DataFrame(mixtures.x, columns=list(mixtures.names))
-    kept, dropped = independent_columns(frame, mixtures.names)
+    kept, dropped = distinct_columns(frame, mixtures.names)
     factors: dict[str, float] = {}
-    if len(mixtures) > len(kept) + 1:
-        columns = np.column_stack([*kept.values()]) if kept else np.empty((len(mixtures), 0))
-        factors = dict(zip(kept, inflation_factors(columns), strict=True))
+    x = np.column_stack([*kept.values()]) if kept else np.empty((len(mixtures), 0))
+    # Of as many independent columns as this each fits all others, whatever they are.
+    if np.linalg.matrix_rank(x, tol=COLLINEAR) < len(mixtures) - 1:
+        factors = dict(zip(kept, inflation_factors(x), strict=True))
+    among = [name for name, factor in factors.items() if np.isinf(factor)]
+    dropped |= {n: Dropped("combination", tuple(o for o in among if o != n)) for n in among}
     return [
         Inflation(
             item=name,
-            value=factors.get(name),
+            value=None if name in dropped else factors.get(name),
             dropped=dropped.get(name),
             mixtures=len(mixtures),
             fitted=len(kept),

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import pandas as pd
 
+from im_assets.evidence.deciding import decision_findings, noise_of
 from im_assets.evidence.diagnostics import collinearity, residual_diagnostics
 from im_assets.evidence.fewer_mixtures import design_value
 from im_assets.evidence.findings import Finding, findings_table
@@ -21,6 +22,7 @@ def rule_findings(
     rule: Rule,
     settings: RuleSettings,
     experiment_of: Mapping[str, str] | None = None,
+    sources: int | None = None,
 ) -> pd.DataFrame:
     """The evidence about a fitted rule; columns as in `findings.COLUMNS`. The same input gives the
     same table.
@@ -30,6 +32,7 @@ def rule_findings(
         source_of: the largest source of each seed's mixture.
         experiment_of: the experiment of each seed, where the rule was fitted on points of several;
             of one there is nothing to leave out.
+        sources: how many the mixtures are drawn from, for the section ``design``.
 
     Raises ValueError for a rule that was not fitted, a table that it was not fitted on, or a seed
     whose source or experiment is not given.
@@ -53,7 +56,10 @@ def rule_findings(
             *residual_diagnostics(mixtures, rule),
             *collinearity(mixtures),
             *learning_curve(mixtures, settings),
-            *design_value(mixtures, settings.confidence),
+            *design_value(mixtures, settings, sources),
+            *decision_findings(
+                mixtures, table, rule, settings, noise_of(table, mixtures.y, rule.loo_rmse)
+            ),
         ]
     )
 

@@ -1,8 +1,10 @@
 """How many random mixtures a D-optimal choice replaces, on mixtures that are measured already.
 
-Of every random split (the learning curve's) the test set stays the same; the rule is fitted on k of
-the other mixtures, chosen for information or at random. Neither choice sees a loss. The rule is
-least squares on the indicators' principal directions, so that nothing else is chosen either.
+Of every random split (the learning curve's) the test set stays the same; the study's own rule is
+chosen and fitted on k of the other mixtures, which were chosen for information or at random. Neither
+choice sees a loss. Mixtures are chosen in as many directions as `seed_design` chooses them in: those
+of a mixture of S sources differ in S - 1. It knows these directions from the sources' means; here
+they are the first principal directions of the indicators that the mixtures came to have.
 """
 
 from typing import Literal
@@ -12,29 +14,37 @@ import numpy as np
 from im_assets.common.tracking import tracked
 from im_assets.evidence.findings import Finding, interval
 from im_assets.evidence.kinds import ChosenMixtures, RandomMixtures
-from im_assets.evidence.unseen import corrected_mean, row_spearman, splits
+from im_assets.evidence.unseen import corrected_mean, split_spearman, splits
 from im_assets.mixtures.design import d_optimal, principal_directions
-from im_assets.rule.choosing import Points, predictions
+from im_assets.rule.choosing import Points
+from im_resources.study import RuleSettings
 
-SHARE = 0.9  # of the indicators' variance that the directions have to explain
-MOST_DIRECTIONS = 4
+SHARE = 0.9  # of the indicators' variance in the directions, where the sources are not known
+SMALLEST = 6  # fewer mixtures have no rule worth the name
 SIZES = 5
 
 
-def design_value(mixtures: Points, confidence: float) -> list[Finding]:
+def design_value(
+    mixtures: Points, settings: RuleSettings, sources: int | None = None
+) -> list[Finding]:
     """Section ``design``: x mixtures fitted on, value mean Spearman on the test sets, low and high
     the spread over splits; items ``d_optimal`` and ``random``, whose largest size is all that a
-    split leaves, where there is nothing to choose. Empty where no learning curve is possible."""
+    split leaves, where there is nothing to choose. Empty where no learning curve is possible.
+
+    Args:
+        sources: how many the mixtures are drawn from; None where they are points of other kinds.
+    """
     orders, fitted = splits(len(mixtures))
     if not fitted:
         return []
-    vectors = principal_directions(mixtures.x, SHARE, MOST_DIRECTIONS)
-    pool, least = fitted[-1], vectors.shape[1] + 2
+    pool, confidence = fitted[-1], settings.confidence
+    most = max(1, pool // 2) if sources is None else max(1, min(sources - 1, pool // 2))
+    share = SHARE if sources is None else 1.0
+    vectors = principal_directions(mixtures.x, share, most)
+    least = max(SMALLEST, vectors.shape[1] + 2)
     sizes = sorted({round(s) for s in np.linspace(min(least, pool), pool, SIZES)})
-    names = tuple(str(i) for i in range(vectors.shape[1]))
-    scores = Points(mixtures.seeds, names, vectors, mixtures.y)
     tests = orders[:, pool:]
-    random = np.array([_spearman(scores, orders[:, :k], tests) for k in sizes])
+    random = np.array([_spearman(mixtures, orders[:, :k], tests, settings) for k in sizes])
     found: list[Finding] = []
     for i, size in enumerate(sizes[:-1]):
         rows = [
@@ -43,7 +53,7 @@ def design_value(mixtures: Points, confidence: float) -> list[Finding]:
                 tracked(orders, f"choosing {size} mixtures", "splits", len(orders))
             )
         ]
-        best = _spearman(scores, np.array(rows), tests)
+        best = _spearman(mixtures, np.array(rows), tests, settings)
         gain, gain_low, gain_high = corrected_mean(
             best - random[i], tests.shape[1] / pool, confidence
         )
@@ -68,13 +78,13 @@ def design_value(mixtures: Points, confidence: float) -> list[Finding]:
     return found
 
 
-def _spearman(scores: Points, rows: np.ndarray, tests: np.ndarray) -> np.ndarray:
-    """Spearman on each split's test set of a rule fitted on ``rows`` (splits, mixtures)."""
-    weights = np.zeros((len(rows), len(scores)), dtype=int)
+def _spearman(
+    mixtures: Points, rows: np.ndarray, tests: np.ndarray, settings: RuleSettings
+) -> np.ndarray:
+    """Spearman on each split's test set of the study's rule from ``rows`` (splits, mixtures)."""
+    weights = np.zeros((len(rows), len(mixtures)), dtype=int)
     np.put_along_axis(weights, rows, 1, axis=1)
-    masks = np.ones((len(rows), len(scores.names)), dtype=bool)
-    predicted, _ = predictions(scores, weights, masks)
-    return row_spearman(scores.y[tests], np.take_along_axis(predicted, tests, axis=1))
+    return split_spearman(mixtures, weights, tests, settings)
 
 
 def _equal(

@@ -4,7 +4,7 @@ import pandas as pd
 
 from im_assets.common.charts.look import Chart
 from im_assets.common.charts.points import Reference, Series, points_chart
-from im_assets.common.charts.rows import Row, rows_chart
+from im_assets.common.charts.rows import Band, Row, rows_chart
 from im_assets.common.formatting import between, rows_of, shown
 
 POOLED = "all sources together"
@@ -100,6 +100,23 @@ def design_figure(findings: pd.DataFrame) -> Chart | None:
     title = "Choosing mixtures for what they tell"
     label = "Spearman on the others"
     return points_chart(series, "mixtures finetuned", label, title, x_scale="whole")
+
+
+def decision_figure(findings: pd.DataFrame) -> Chart | None:
+    """How many pairs of trials the rule orders rightly, and its rivals, beside the goal."""
+    rows = rows_of(_section(findings, "decision_accuracy").dropna(subset=["value"]))
+    if not rows:
+        return None
+    drawn = [
+        Row(r.item, r.value, r.low, r.high,
+            f"{r.item}: {shown(r.value, 'percent')} of {shown(r.x, 'int')} pairs "
+            f"({between(r.low, r.high, 'percent')})", 0 if r.item == "rule" else 2)
+        for r in rows
+    ]  # fmt: skip
+    goal = rows[0].goal
+    band = Band(goal, 1.0, f"goal: {goal:.0%} or more")
+    title = "Of two trials, is the better one known? (0.5: a coin)"
+    return rows_chart(drawn, "share of pairs ordered rightly", title, band=band)
 
 
 def residual_figure(findings: pd.DataFrame, target: str = "log loss") -> Chart | None:

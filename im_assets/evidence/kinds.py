@@ -15,6 +15,7 @@ DOUBT = 0.05  # a p below it: an assumption of least squares is in doubt
 FEWEST = 4  # mixtures for a rank correlation, and for a fit
 FEWEST_FOR_CURVE = 12
 WORTH = 0.05  # a gain in Spearman below this is not worth finetuning twice as many mixtures
+SURE = 0.95  # of the models that the mixtures allow gain as much, to say yes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,15 +36,21 @@ class Inclusion(Finding):
 
 @dataclass(frozen=True, kw_only=True)
 class ResampledCoefficient(Finding):
-    """``value``: the rule's estimate; low and high its percentile interval over resamples."""
+    """``value``: the rule's estimate; low and high its percentile interval over the resamples that
+    choose the indicator, so many as are ``chosen``, and ``same_sign`` the share of these in which
+    it has the rule's sign. How often it is chosen at all is `Inclusion`."""
 
     section: ClassVar[str] = "coefficient"
-    same_sign: float
+    chosen: int
+    same_sign: float | None
 
     @property
     def note(self) -> str:
+        if not self.chosen:
+            return "no resample chooses it"
         return (
-            f"of the same sign in {self.same_sign:.0%} of the resamples; 0 where it is not chosen"
+            f"of the {self.chosen} resamples that choose it (inclusion), {self.same_sign:.0%} have "
+            "this sign; the interval is theirs as well"
         )
 
 
@@ -261,12 +268,14 @@ class CurvePoint(Finding):
 
 @dataclass(frozen=True, kw_only=True)
 class CurveVerdict(Finding):
-    """``value``: what going from ``mixtures`` to ``x``, twice as many, would add to Spearman, by
-    the curve a - b/m; None of too few mixtures. ``spearman`` is that of the curve's last point."""
+    """``value``: what going from ``mixtures`` to ``x``, twice as many, is expected to add to
+    Spearman; None of too few mixtures. ``worth``: share of the models behind it that gain `WORTH`.
+    ``spearman`` is that of the curve's last point."""
 
     section: ClassVar[str] = "learning_curve"
     item: str = "verdict"
     mixtures: int
+    worth: float = 0.0
     fitted_on: int | None = None
     spearman: float | None = None
     spearman_low: float | None = None
@@ -274,38 +283,42 @@ class CurveVerdict(Finding):
 
     @property
     def verdict(self) -> Literal["yes", "no", "cannot_tell"]:
-        if self.value is None or self.low is None or self.high is None or self._ranks_nothing:
+        if self.low is None or self.high is None:
             return "cannot_tell"
-        if self.high < WORTH:
-            return "no"
-        return "yes" if self.low > 0 and self.value >= WORTH else "cannot_tell"
+        if self.worth >= SURE:
+            return "yes"
+        # Where nothing is ranked yet, no gain would only mean that nothing will be.
+        return "no" if self.high < WORTH and not self._ranks_nothing else "cannot_tell"
 
     @property
     def note(self) -> str:
-        if self.value is None:
+        if self.spearman is None:
             return (
                 f"Cannot tell: {self.mixtures} mixtures are too few for a learning curve "
                 f"({FEWEST_FOR_CURVE} are needed)."
             )
-        if self._ranks_nothing:
+        if self.verdict != "yes" and self._ranks_nothing:
             answer = (
                 "Cannot tell: these mixtures do not show that the rule ranks unseen ones at all, "
-                "so the curve says nothing about more of them."
+                "and so not what more of them would do."
             )
         else:
             answer = {
                 "no": "No: twice as many mixtures would hardly rank better "
                 f"(by less than {WORTH}).",
-                "yes": "Yes: twice as many mixtures are expected to raise the Spearman by "
-                f"{self.value:.2f}.",
-                "cannot_tell": "Cannot tell: the curve is too uncertain to say what more mixtures "
-                "would add.",
+                "yes": f"Yes: twice as many mixtures would raise the Spearman, by {WORTH} or more.",
+                "cannot_tell": "Cannot tell: these mixtures allow a gain worth having, and none.",
             }[self.verdict]
-        return (
+        words = (
             f"{answer} Spearman on unseen mixtures is {self.spearman:.2f} "
-            f"({self.spearman_low:.2f} to {self.spearman_high:.2f}) from {self.fitted_on} mixtures;"
-            f" from {self.mixtures} to {2 * self.mixtures} a curve a - b/m gives a change of "
-            f"{self.value:+.2f} ({self.low:+.2f} to {self.high:+.2f})."
+            f"({self.spearman_low:.2f} to {self.spearman_high:.2f}) from {self.fitted_on} mixtures"
+        )
+        if self.value is None:
+            few = f"{self.mixtures} mixtures leave nothing to judge the indicators' strength by"
+            return f"{words}; {few}."
+        return (
+            f"{words}; from {self.mixtures} to {2 * self.mixtures} it is expected to change by "
+            f"{self.value:+.2f} ({self.low:+.2f} to {self.high:+.2f}) if a straight line holds."
         )
 
     @property

@@ -16,7 +16,8 @@ from im_resources.study import RuleSettings
 
 def bootstrap(mixtures: Points, rule: Rule, settings: RuleSettings) -> list[Finding]:
     """Sections ``inclusion`` (how often each indicator is chosen, with Wilson's interval) and
-    ``coefficient`` (percentile interval of each term; 0 where a resample leaves it out).
+    ``coefficient`` (percentile interval and sign of each term, of the resamples that choose it:
+    whether it belongs in the rule is the other section's question).
 
     Efron 1979; for the frequency of selection Sauerbrei and Schumacher 1992 (doi:10.1002/
     sim.4780111607). A resample holds about 63 % of the mixtures, so frequencies are a little low.
@@ -39,11 +40,17 @@ def bootstrap(mixtures: Points, rule: Rule, settings: RuleSettings) -> list[Find
     for i, name in enumerate(mixtures.names):
         if name not in estimates:
             continue
-        low, high = interval(slopes[:, i], settings.confidence)
-        same = float(np.mean(slopes[:, i] * estimates[name] > 0))
+        there = slopes[masks[:, i], i]
+        low, high = interval(there, settings.confidence)
+        same = float(np.mean(there * estimates[name] > 0)) if len(there) else None
         found.append(
             ResampledCoefficient(
-                item=name, value=estimates[name], low=low, high=high, same_sign=same
+                item=name,
+                value=estimates[name],
+                low=low,
+                high=high,
+                chosen=len(there),
+                same_sign=same,
             )
         )
     return found

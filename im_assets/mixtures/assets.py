@@ -76,7 +76,9 @@ def seed_design(
     study: dg.ResourceParam[Study],
 ) -> dg.Output[pd.DataFrame]:
     """The most informative mixture seeds (D-optimal) among the first `mixtures.candidate_seeds`, as
-    many as the study has. A proposal: paste it into the profile to finetune on these instead.
+    many as the study has. A proposal: paste it into the profile to finetune on these instead. How
+    many random seeds they replace is at most what the metadata say: so many if the rule needs every
+    direction in which mixtures can differ.
 
     Sources of which nothing is scored yet take the mean of all, with a warning."""
     sizes = candidate_datasets["source"].value_counts()
@@ -108,7 +110,8 @@ def seed_design(
             ),
             "candidate seeds": len(proposal),
             "directions in which the mixtures differ": vectors.shape[1],
-            "random seeds with the same information": worth,
+            # The determinant of X'X counts all directions alike; a rule needs some of them.
+            "random seeds with the same information, at most": worth,
             "scored examples by source": dg.MetadataValue.json(
                 {s: f"{int(scored_of.get(s, 0))} of {n}" for s, n in sorted(held.items())}
             ),

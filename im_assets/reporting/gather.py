@@ -27,7 +27,7 @@ COLUMNS: dict[str, Sequence[str]] = {
     "measure_agreement": ("measure", "spearman", "low", "high", "n", "verdict", "note"),
     "rule_evidence": (
         "section", "item", "x", "value", "low", "high", "p", "same_sign", "leverage",
-        "cooks_distance", "verdict", "note", "rule_id",
+        "cooks_distance", "goal", "noise_sds", "verdict", "note", "rule_id",
     ),
     "univariate_bins": ("indicator", "bin", "examples", "mean", "loss", "log_loss"),
     "univariate_study": (
@@ -56,7 +56,9 @@ COLUMNS: dict[str, Sequence[str]] = {
         "eval_id", "seed", "order_1", "order_2", "outcome", "judge", "problem", "rule_id",
     ),
     "size_search": ("method", "trial", "size", "search_loss", "report_loss", "chosen", "rule_id"),
-    "proxy_transfer": ("item", "value", "low", "high", "n", "note"),
+    "proxy_transfer": (
+        "item", "measure", "value", "low", "high", "n", "goal", "verdict", "note",
+    ),
 }  # fmt: skip
 SELECTION = ("rank", "example_id", "instruction", "input", "output", "category",
              "predicted_log_loss", "rule_id")  # fmt: skip

@@ -67,6 +67,8 @@ COLUMNS = {
     "bic": ("double", "Bayesian information criterion"),
     "residual_std_error": ("double", "Residual standard error, in log loss"),
     "loo_spearman": ("double", "Spearman, mixtures left out, selection redone; null: undefined"),
+    "loo_spearman_low": ("double", "Lower end of its interval over mixtures"),
+    "loo_spearman_high": ("double", "Upper end"),
     "loo_spearman_fixed": ("double", "The same with the indicators kept: flatters the rule"),
     "loo_rmse": ("double", "Root mean squared error on mixtures left out, in log loss"),
     "formula": ("text", "The rule as a formula"),
@@ -162,7 +164,7 @@ def measured_asset(study: Study) -> dg.AssetsDefinition:
         "rule",
         {"python", "duckdb", "statsmodels"},
         COLUMNS,
-        code_version="4",
+        code_version="5",
         reads=(*FITTING, "scoring.indicators"),
     )
 )
@@ -255,6 +257,8 @@ def _numbers(rule: Rule, table: pd.DataFrame) -> dict[str, Any]:
         "f_p": rule.f_p,
         "spearman_in_sample": in_sample,
         "loo_spearman": rule.loo_spearman,
+        "loo_spearman_low": rule.loo_spearman_low,
+        "loo_spearman_high": rule.loo_spearman_high,
         "loo_spearman_fixed": rule.loo_spearman_fixed,
         "loo_rmse": rule.loo_rmse,
     }

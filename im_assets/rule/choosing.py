@@ -15,7 +15,7 @@ import pandas as pd
 from im_assets.common.numbers import numeric
 from im_assets.common.tracking import tracked
 from im_assets.rule.model import Step
-from im_assets.rule.regression import COLLINEAR, EXACT, independent_columns
+from im_assets.rule.regression import COLLINEAR, EXACT, distinct_columns
 from im_assets.rule.stepwise import Selected, indicator_limit, stepwise
 from im_assets.rule.subsets import search_subsets
 from im_assets.rule.target import PAPER
@@ -64,7 +64,7 @@ def choose(mixtures: Points, settings: RuleSettings) -> Selected:
     if settings.choose == "stepwise":
         return _stepwise(mixtures.names, mixtures.x, mixtures.y, settings)
     frame = pd.DataFrame(mixtures.x, columns=list(mixtures.names))
-    columns, dropped = independent_columns(frame, mixtures.names)
+    columns, dropped = distinct_columns(frame, mixtures.names)
     x = frame[list(columns)].to_numpy()
     rows = len(mixtures)
     limit = indicator_limit(rows, settings.max_indicators)
@@ -127,17 +127,18 @@ def selections(
 
 
 def weighted_fits(
-    mixtures: Points, weights: np.ndarray, masks: np.ndarray
+    mixtures: Points, weights: np.ndarray, masks: np.ndarray, y: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Least squares of each version on its indicators: constants (versions,), and slopes
-    (versions, indicators), 0 where an indicator is not in.
+    (versions, indicators), 0 where an indicator is not in. ``y`` as in `selections`.
 
     An indicator that does not vary in a version gets no slope; dependent ones share theirs.
     """
-    x, y = mixtures.x, mixtures.y
+    x = mixtures.x
+    targets = np.broadcast_to(mixtures.y if y is None else y, (len(weights), len(mixtures)))
     slopes = np.zeros((len(weights), x.shape[1]))
     constants = np.empty(len(weights))
-    for version, (weight, mask) in enumerate(zip(weights, masks, strict=True)):
+    for version, (weight, mask, y) in enumerate(zip(weights, masks, targets, strict=True)):
         root = np.sqrt(weight.astype(float))[:, None]
         centre, level = (
             np.average(x[:, mask], axis=0, weights=weight),

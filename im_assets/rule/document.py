@@ -33,6 +33,8 @@ RULE_NUMBERS = [
     "bic",
     "residual_std_error",
     "loo_spearman",
+    "loo_spearman_low",
+    "loo_spearman_high",
     "loo_spearman_fixed",
     "loo_rmse",
 ]

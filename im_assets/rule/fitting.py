@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from im_assets.common.correlation import correlation
 from im_assets.common.numbers import finite
 from im_assets.rule.choosing import Points, choose, left_out
 from im_assets.rule.model import CONSTANT, Caution, Coefficient, Rule
@@ -23,6 +24,10 @@ __all__ = ["Rule", "fit_rule", "rank_correlation"]
 
 FEW_ROWS = 10  # observations per candidate, the usual minimum (Harrell, Regression Modeling, 4.4)
 HIGH_VIF = 10.0
+# Of 95 % intervals so much wider than the bootstrap's, 84 to 98 % hold the rule's rank correlation
+# with new mixtures, on simulated studies of 16 to 64; of the bootstrap's, 75 to 95 %.
+WIDER = 1.3
+ALMOST_ONE = 1 - 1e-6
 
 
 def fit_rule(
@@ -59,6 +64,7 @@ def fit_rule(
         for name, row, vif in zip((CONSTANT, *chosen), statistics, vifs, strict=True)
     ]
     honest, sloped = left_out(mixtures, settings)
+    low, high = rank_interval(y, honest, sloped, settings.confidence) if chosen else (None, None)
     fixed, fixed_sloped = left_out(mixtures, settings, chosen)
     return Rule(
         source="fitted",
@@ -82,6 +88,8 @@ def fit_rule(
         # Folds may find slopes where the whole table does not; a rank correlation beside a rule
         # that ranks nothing would mislead, so it is left undefined.
         loo_spearman=rank_correlation(y, honest, sloped) if chosen else None,
+        loo_spearman_low=low,
+        loo_spearman_high=high,
         loo_spearman_fixed=rank_correlation(y, fixed, fixed_sloped) if chosen else None,
         loo_rmse=finite(np.sqrt(np.mean((y - honest) ** 2))),
         loo_folds_without_slope=int((~sloped).sum()),
@@ -108,6 +116,27 @@ def rank_correlation(
     if np.ptp(actual) == 0 or np.ptp(predicted) == 0:
         return None
     return finite(spearmanr(actual, predicted).statistic)
+
+
+def rank_interval(
+    actual: np.ndarray, predicted: np.ndarray, sloped: np.ndarray, confidence: float
+) -> tuple[float | None, float | None]:
+    """The interval of `rank_correlation` with left-out predictions, shape (rows,); None where it
+    has none.
+
+    The bootstrap over mixtures (BCa) keeps the predictions, though other mixtures would have led to
+    another rule. So its ends are taken further off, on the scale of Fisher's z.
+    """
+    if len(actual) < 4 or rank_correlation(actual, predicted, sloped) is None:
+        return None, None
+    ranked = np.where(sloped, predicted, actual.mean())
+    found = correlation(ranked, actual, "spearman", confidence=confidence, seed=6)
+    if found.value is None or found.low is None or found.high is None:
+        return None, None
+    ends = np.arctanh(np.clip([found.low, found.value, found.high], -ALMOST_ONE, ALMOST_ONE))
+    low, value, high = ends
+    wider = np.tanh([value - WIDER * (value - low), value + WIDER * (high - value)])
+    return float(wider[0]), float(wider[1])
 
 
 def _require_rows(rows: int, candidates: int, settings: RuleSettings) -> None:

@@ -152,6 +152,9 @@ class Rule(Record):
     bic: Number | None = None
     residual_std_error: Number | None = None
     loo_spearman: Number | None = None
+    # Not in documents from before it had an interval.
+    loo_spearman_low: Number | None = None
+    loo_spearman_high: Number | None = None
     loo_spearman_fixed: Number | None = None
     loo_rmse: Number | None = None
     loo_folds_without_slope: int | None = None

@@ -14,14 +14,15 @@ COLLINEAR = 1e-7
 # Variation below this share is rounding; fitting it would select noise.
 EXACT = 1e-12
 
-Uselessness = Literal["constant", "combination", "few_mixtures"]
+Uselessness = Literal["constant", "copy", "combination", "few_mixtures"]
 
 
 class Dropped(NamedTuple):
-    """Why a column adds nothing: it is constant, or a linear combination ``of`` these columns.
+    """Why a column adds nothing: it is constant, a ``copy`` of one column up to scale and shift, or
+    a linear ``combination`` ``of`` several.
 
-    ``few_mixtures``: over so few ``rows`` as there are, these columns and the constant already fit
-    anything, so that nothing is said of the column itself.
+    ``few_mixtures``: the ``rows`` are so few that they cannot tell all columns apart, which says
+    nothing of the column itself.
     """
 
     kind: Uselessness
@@ -35,10 +36,12 @@ class Dropped(NamedTuple):
             return "constant over the mixtures"
         if self.kind == "few_mixtures":
             return (
-                f"too few mixtures: {self.rows} tell at most {len(self.of)} indicators apart, and "
-                f"there were {', '.join(self.of)} before it; more "
-                "mixtures may tell it too (mixtures.seeds)"
+                f"too few mixtures: {self.rows} cannot tell this many indicators apart, and it is "
+                "the least correlated with what is predicted; more mixtures may tell it too "
+                "(mixtures.seeds)"
             )
+        if self.kind == "copy":
+            return f"a copy of {self.of[0]} up to scale and shift"
         return f"an exact linear combination of {', '.join(self.of)}"
 
 
@@ -82,17 +85,18 @@ def is_constant(values: np.ndarray) -> bool:
     return bool(np.ptp(values) <= EXACT * np.abs(values).max())
 
 
-def independent_columns(
+def distinct_columns(
     table: pd.DataFrame, names: Sequence[str]
 ) -> tuple[dict[str, np.ndarray], dict[str, Dropped]]:
-    """Standardised columns (mean 0, norm 1), and ``{name: reason}`` of those that add nothing.
+    """Standardised columns (mean 0, norm 1), and ``{name: reason}`` of constants and copies.
 
-    A column is compared with those before it, so of two copies the first is kept. Raises ValueError
-    for values that are missing or not finite.
+    Of two columns that are equal up to scale and shift the first is kept. Whether a column is a
+    combination of several depends on which of them are in a model, and is asked there
+    (`unexplained`): an answer here would depend on the columns' order. Raises ValueError for values
+    that are missing or not finite.
     """
     kept: dict[str, np.ndarray] = {}
     dropped: dict[str, Dropped] = {}
-    basis = np.empty((len(table), 0))
     for name, raw in zip(names, numeric(table, names).T, strict=True):
         if is_constant(raw):
             dropped[name] = Dropped("constant")
@@ -100,27 +104,39 @@ def independent_columns(
         x = raw / np.abs(raw).max()  # first to size 1, so that no square overflows
         x = x - x.mean()
         x = x / np.linalg.norm(x)
-        rest = x - basis @ (basis.T @ x)
-        rest = rest - basis @ (basis.T @ rest)  # twice: the first pass leaves rounding behind
-        if np.linalg.norm(rest) <= COLLINEAR:
-            few = len(kept) >= len(table) - 1  # so many independent columns fit any other
-            dropped[name] = (
-                Dropped("few_mixtures", tuple(kept), len(table))
-                if few
-                else Dropped("combination", tuple(kept))
-            )
-            continue
-        kept[name] = x
-        basis = np.column_stack([basis, rest / np.linalg.norm(rest)])
+        same = (other for other, z in kept.items() if np.linalg.norm(x - z * (z @ x)) <= COLLINEAR)
+        if (of := next(same, None)) is not None:
+            dropped[name] = Dropped("copy", (of,))
+        else:
+            kept[name] = x
     return kept, dropped
 
 
-def inflation_factors(x: np.ndarray) -> np.ndarray:
-    """Variance inflation factor of each column of ``x`` (rows, k): 1 / (1 - R2 on the others).
+def unexplained(x: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """The norm of what the columns of ``others`` (rows, k) leave of each of ``x`` (rows, columns),
+    shape (columns,); both centred and of norm 1, ``others`` dependent or not.
 
-    They are the diagonal of the inverse correlation matrix.
+    Up to `COLLINEAR` a column is a linear combination of the others and a constant.
     """
-    if x.shape[1] == 0:
-        return np.empty(0)
-    correlation = np.atleast_2d(np.corrcoef(x, rowvar=False))
-    return np.diag(np.linalg.inv(correlation))
+    if not others.shape[1]:
+        return np.linalg.norm(x, axis=0)
+    u, s, _ = np.linalg.svd(others, full_matrices=False)
+    basis = u[:, s > COLLINEAR * s[0]]
+    rest = x - basis @ (basis.T @ x)
+    rest = rest - basis @ (basis.T @ rest)  # twice: the first pass leaves rounding behind
+    return np.linalg.norm(rest, axis=0)
+
+
+def unexplained_by_rest(x: np.ndarray) -> np.ndarray:
+    """`unexplained` of each column of ``x`` (rows, k) by all the others, shape (k,)."""
+    columns = range(x.shape[1])
+    return np.array([unexplained(x[:, [i]], np.delete(x, i, axis=1))[0] for i in columns])
+
+
+def inflation_factors(x: np.ndarray) -> np.ndarray:
+    """Variance inflation factor of each column of ``x`` (rows, k): 1 / (1 - R2 on the others); inf
+    of a combination of these."""
+    z = x - x.mean(axis=0)
+    rest = unexplained_by_rest(z / np.linalg.norm(z, axis=0))
+    with np.errstate(divide="ignore"):
+        return 1 / np.where(rest > COLLINEAR, rest, 0.0) ** 2

@@ -15,11 +15,14 @@ import pandas as pd
 from im_assets.common.numbers import finite, numeric
 from im_assets.rule.model import Step
 from im_assets.rule.regression import (
+    COLLINEAR,
     EXACT,
     Dropped,
-    independent_columns,
+    distinct_columns,
     is_constant,
     least_squares,
+    unexplained,
+    unexplained_by_rest,
 )
 
 Criterion = Literal["p_value", "aic", "bic"]
@@ -56,23 +59,22 @@ def stepwise(
 
     ``forward`` and ``both`` start from the constant, ``backward`` from all candidates. With
     ``p_value`` the best candidate enters below ``p_enter`` and the worst member leaves above
-    ``p_remove``; with ``aic`` or ``bic`` the move that lowers it most is made. Constant and exactly
-    collinear columns are dropped first.
+    ``p_remove``; with ``aic`` or ``bic`` the move that lowers it most is made. Constants and copies
+    are dropped first. A column that is a combination of the model's does not enter it, and a
+    backward search starts from columns that can be told apart (`_start`). The order of the
+    candidates settles exact ties and nothing else.
 
-    Raises ValueError for missing or non-finite values, fewer than three rows, or a backward start
-    with more columns than the rows allow.
+    Raises ValueError for missing or non-finite values, or fewer than three rows.
     """
     y, rows = numeric(table, [target])[:, 0], len(table)
     if rows < 3:
         raise ValueError(f"stepwise selection needs at least 3 rows, found {rows}")
-    columns, dropped = independent_columns(table, candidates)
+    columns, dropped = distinct_columns(table, candidates)
     if is_constant(y):
         columns = {}  # nothing to explain: every p-value would be one of rounding
-    if direction == "backward" and len(columns) > rows - 2:
-        raise ValueError(
-            f"a backward search starts from all {len(columns)} indicators and needs at least "
-            f"{len(columns) + 2} rows, found {rows}: use forward or both"
-        )
+    if direction == "backward":
+        dropped |= _start(columns, y)
+        columns = {name: column for name, column in columns.items() if name not in dropped}
     limit = indicator_limit(rows, max_indicators)
     search = _Search(y, columns, criterion, direction, p_enter, p_remove, limit)
     model = tuple(columns) if direction == "backward" else ()
@@ -87,6 +89,33 @@ def stepwise(
         path.append(search.describe(step, model))
         visited.add(model)
     return Selected(model, tuple(path), dropped)
+
+
+def _start(columns: dict[str, np.ndarray], y: np.ndarray) -> dict[str, Dropped]:
+    """What a backward search cannot start with: while columns depend on one another, or leave no
+    degree of freedom, the one of these with the least correlation with ``y`` goes.
+
+    Sure independence screening (Fan and Lv 2008, doi:10.1111/j.1467-9868.2008.00674.x): unlike
+    keeping the first columns, it does not depend on their order.
+    """
+    left, dropped = dict(columns), {}
+    strength = {name: _digits(abs(float(column @ y))) for name, column in columns.items()}
+    rows = len(y)
+    while left:
+        many = len(left) > rows - 2
+        names, x = list(left), np.column_stack([*left.values()])
+        rest = np.zeros(len(left)) if many else unexplained_by_rest(x)
+        dependent = [name for name, r in zip(names, rest, strict=True) if r <= COLLINEAR]
+        if not dependent:
+            break
+        # Of equals the last: the first candidate stays, as everywhere.
+        weakest = min(reversed(dependent), key=lambda name: strength[name])
+        others = tuple(name for name in dependent if name != weakest)
+        del left[weakest]
+        dropped[weakest] = (
+            Dropped("few_mixtures", others, rows) if many else Dropped("combination", others)
+        )
+    return dropped
 
 
 def indicator_limit(rows: int, max_indicators: int | None) -> int:
@@ -174,10 +203,17 @@ class _Search:
         if 1 - self.fit(model).r2 < EXACT:
             return []  # fitted exactly: what is left is rounding
         order = list(self.columns)
+        outside = [name for name in order if name not in model]
+        if not outside:
+            return []
+        inside, new = (
+            np.array([self.columns[n] for n in names]).reshape(len(names), len(self.y)).T
+            for names in (model, outside)
+        )
         return [
             self._move("enter", name, tuple(sorted((*model, name), key=order.index)))
-            for name in order
-            if name not in model
+            for name, rest in zip(outside, unexplained(new, inside), strict=True)
+            if rest > COLLINEAR
         ]
 
     def _move(self, action: Literal["enter", "remove"], name: str, larger: Model) -> _Move:

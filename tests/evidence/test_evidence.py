@@ -10,7 +10,13 @@ from im_assets.evidence.diagnostics import residual_diagnostics
 from im_assets.evidence.evidence import rule_findings
 from im_assets.evidence.fewer_mixtures import design_value
 from im_assets.evidence.findings import COLUMNS, Finding, findings_table
-from im_assets.evidence.kinds import ChosenMixtures, RandomMixtures
+from im_assets.evidence.kinds import (
+    ChosenMixtures,
+    CurveVerdict,
+    RandomMixtures,
+    ResampledCoefficient,
+)
+from im_assets.evidence.more_mixtures import Gain
 from im_assets.evidence.resampling import bootstrap, permutation
 from im_assets.evidence.unseen import (
     learning_curve,
@@ -64,7 +70,8 @@ def test_the_table_has_every_section_and_is_the_same_twice(choose: str) -> None:
     assert list(first.columns) == list(COLUMNS)
     assert set(first["section"]) == {
         "inclusion", "coefficient", "permutation", "leave_one_source_out", "diagnostics", "vif",
-        "residuals", "learning_curve", "design",
+        "residuals", "learning_curve", "design", "decision_accuracy",
+        "decision_accuracy_beyond_noise", "regret", "optimism",
     }  # fmt: skip
     assert list(first.loc[first["section"] == "inclusion", "item"]) == NAMES
     rows = first[first["section"] == "residuals"]
@@ -93,6 +100,21 @@ def test_what_has_an_effect_is_chosen_more_often() -> None:
         assert number(f.low) <= number(f.value) <= number(f.high)
     # Wilson's interval of 40 of 40 (Wilson 1927): n / (n + z^2) to 1.
     assert number(found["x0"].low) == pytest.approx(40 / (40 + 1.959964**2))
+
+
+def test_the_sign_is_that_of_the_resamples_that_choose_the_indicator() -> None:
+    # A weak indicator with a sure sign: many resamples leave it out, and none turns it round.
+    table = random_study(rows=40, slopes=(1.0, 0.12), noise=0.3, seed=3)
+    names, settings = ["x0", "x1"], RuleSettings(bootstrap=100)
+    found = bootstrap(Points.of(table, names), fit_rule(table, names, settings), settings)
+    often = number(by_item(found, "inclusion")["x1"].value)
+    weak = by_item(found, "coefficient")["x1"]
+    assert isinstance(weak, ResampledCoefficient)
+    assert 0.3 < often < 1
+    assert weak.chosen == round(often * 100)
+    assert weak.same_sign == 1
+    assert number(weak.low) > 0  # the interval as well: no zeros of those that leave it out
+    assert f"of the {weak.chosen} resamples that choose it" in weak.note
 
 
 def test_the_coefficient_s_interval_covers_as_often_as_it_says() -> None:
@@ -252,33 +274,32 @@ def test_the_learning_curve_rises_where_there_is_a_signal() -> None:
     assert "11 mixtures are too few" in short[0].note
 
 
-def curves(start: float, slope: float, spread: float) -> np.ndarray:
-    """Curves start - slope / m at 10, 20, 40 mixtures that differ in level by ``spread``."""
-    level = start + spread * np.random.default_rng(0).normal(size=60)
-    return level[:, None] - slope / np.array([10, 20, 40])
+def test_the_verdict_claims_no_more_than_the_gain_holds() -> None:
+    last = 0.8 + 0.05 * np.random.default_rng(0).normal(size=60)
 
+    def said(low: float, high: float, level: np.ndarray = last) -> CurveVerdict:
+        models = np.linspace(low, high, 41)
+        return verdict(level, 30, 10, 40, 0.95, Gain(float(models.mean()), low, high, models))
 
-def test_the_verdict_claims_no_more_than_the_curves_hold() -> None:
-    sizes = [10, 20, 40]
-    flat = verdict(curves(0.9, 0.1, 0.02), sizes, 10, 50, 0.95)
-    assert flat.verdict == "no"
+    flat, steep, unsure = said(0.0, 0.03), said(0.06, 0.2), said(0.02, 0.2)
+    assert [v.verdict for v in (flat, steep, unsure)] == ["no", "yes", "cannot_tell"]
     assert flat.note.startswith("No: ")
-    steep = verdict(curves(0.9, 8.0, 0.02), sizes, 10, 50, 0.95)
-    assert steep.verdict == "yes"
-    assert steep.note.startswith("Yes: twice as many mixtures are expected to raise")
-    assert steep.value == pytest.approx(8 / 50 - 8 / 100)  # of a - b/m from 50 to 100
-    assert steep.x == 100
-    wild = curves(0.9, 4.0, 0.02) + 0.3 * np.random.default_rng(1).normal(size=(60, 3))
-    unsure = verdict(wild, sizes, 10, 50, 0.95)
-    assert unsure.verdict == "cannot_tell"
-    assert unsure.note.startswith("Cannot tell: the curve is too")
-    none = verdict(curves(0.0, 0.0, 0.4), sizes, 10, 50, 0.95)
+    assert steep.note.startswith("Yes: twice as many mixtures would raise the Spearman")
+    assert unsure.note.startswith("Cannot tell: these mixtures allow")
+    assert steep.x == 80
+    # Where nothing is ranked, no gain is no answer; a gain is one.
+    nothing = last - 0.8
+    none = said(0.0, 0.03, nothing)
     assert none.verdict == "cannot_tell"
     assert none.note.startswith("Cannot tell: these mixtures do not show")
+    assert said(0.06, 0.2, nothing).verdict == "yes"
+    unknown = verdict(last, 30, 10, 40, 0.95, None)
+    assert unknown.verdict == "cannot_tell"
+    assert "leave nothing to judge" in unknown.note
     # More splits of the same mixtures are no more mixtures: the interval hardly narrows.
-    many = verdict(np.tile(wild, (20, 1)), sizes, 10, 50, 0.95)
-    few = verdict(wild, sizes, 10, 50, 0.95)
-    assert number(many.high) - number(many.low) > 0.9 * (number(few.high) - number(few.low))
+    many = verdict(np.tile(last, 20), 30, 10, 40, 0.95, None)
+    widths = [number(v.spearman_high) - number(v.spearman_low) for v in (many, unknown)]
+    assert widths[0] > 0.9 * widths[1]
 
 
 def test_row_spearman_is_spearman_with_ties_and_0_for_a_constant() -> None:
@@ -314,7 +335,7 @@ def test_chosen_mixtures_replace_more_random_ones_where_a_few_are_extreme() -> N
         table.loc[~far, name] *= 0.2
     noise = np.random.default_rng(0).normal(size=60)
     table["log_loss"] = 0.5 * table["x0"] - 0.3 * table["x1"] + 0.1 * noise
-    found = design_value(Points.of(table, ["x0", "x1"]), 0.95)
+    found = design_value(Points.of(table, ["x0", "x1"]), QUICK)
     chosen = {f.x: f for f in found if f.item == "d_optimal"}
     random = {f.x: f for f in found if f.item == "random"}
     assert set(random) - set(chosen) == {max(k or 0 for k in random)}
@@ -325,4 +346,4 @@ def test_chosen_mixtures_replace_more_random_ones_where_a_few_are_extreme() -> N
     assert isinstance(best, ChosenMixtures)
     assert best.gain == pytest.approx(number(best.value) - number(random[smallest].value))
     assert smallest < best.replaces <= max(k or 0 for k in random)
-    assert design_value(Points.of(STACKLOSS[:11], ["air"]), 0.95) == []
+    assert design_value(Points.of(STACKLOSS[:11], ["air"]), QUICK) == []

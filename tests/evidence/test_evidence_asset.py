@@ -14,6 +14,7 @@ from im_assets.common.presentation import markdown
 from im_assets.evidence.assets import rule_evidence
 from im_assets.evidence.evidence import rule_findings
 from im_assets.evidence.figures import (
+    decision_figure,
     design_figure,
     inclusion_figure,
     learning_curve_figure,
@@ -62,7 +63,7 @@ def test_the_asset_stores_the_findings_and_shows_them(tmp_path: Path) -> None:
     rule = fit_rule(TABLE, NAMES, study.rule)
     result = materialize(rule, study, path)
     stored = Warehouse(path).read_table("rule_evidence")
-    expected = rule_findings(TABLE, SOURCES, rule, study.rule)
+    expected = rule_findings(TABLE, SOURCES, rule, study.rule, sources=len(study.data.candidates))
     assert list(stored.columns) == [*COLUMNS, "rule_id"]
     assert set(stored["rule_id"]) == {rule.id}
     pd.testing.assert_frame_equal(stored[list(COLUMNS)], expected, check_dtype=False)
@@ -72,6 +73,7 @@ def test_the_asset_stores_the_findings_and_shows_them(tmp_path: Path) -> None:
     verdict = expected.loc[expected["item"] == "verdict", "note"].item()
     assert markdown(f"more mixtures? {verdict}") in text
     assert "- Spearman on sources left out" in text
+    assert "- pairs ordered rightly" in text
     for name in ("learning curve", "inclusion frequencies", "permutation null"):
         data = str(event.metadata[name].value).partition("base64,")[2].rstrip(")")
         image = Image.open(io.BytesIO(base64.b64decode(data, validate=True)))
@@ -81,6 +83,7 @@ def test_the_asset_stores_the_findings_and_shows_them(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "figure",
     [
+        decision_figure,
         design_figure,
         inclusion_figure,
         learning_curve_figure,

@@ -137,11 +137,19 @@ def test_collinear_indicators_are_named() -> None:
     assert (found["forces"].verdict, found["forces"].note) == ("ok", "")
     few = collinearity(Points.of(LONGLEY[:6], LONGLEY_NAMES))
     assert {f.value for f in few} == {None}
-    assert few[0].verdict == "undefined"  # and the last adds nothing to five columns of six rows
-    assert few[-1].verdict == "few_mixtures"
-    copy = random_study().assign(copy=lambda t: 2 * t.x0)
-    [first, second] = collinearity(Points.of(copy, ["x0", "copy"]))
-    assert first.value == pytest.approx(1)
-    assert second.value is None
-    assert second.verdict == "combination"
-    assert second.note == "an exact linear combination of x0"
+    assert {f.verdict for f in few} == {"undefined"}  # whichever came first
+    table = random_study().assign(copy=lambda t: 2 * t.x0, mix=lambda t: t.x1 + t.x2)
+    for names in (["x0", "copy"], ["copy", "x0"]):
+        [first, second] = collinearity(Points.of(table, names))
+        assert first.value == pytest.approx(1)
+        assert second.value is None
+        assert second.verdict == "copy"
+        assert second.note == f"a copy of {names[0]} up to scale and shift"
+    alone = collinearity(Points.of(table, ["x0", "x1", "x2"]))[0].value
+    for names in (["x0", "x1", "x2", "mix"], ["mix", "x2", "x0", "x1"]):
+        found = {f.item: f for f in collinearity(Points.of(table, names))}
+        assert {n: f.verdict for n, f in found.items()} == {
+            "x0": "ok", "x1": "combination", "x2": "combination", "mix": "combination",
+        }  # fmt: skip
+        assert found["x0"].value == pytest.approx(alone)
+    assert found["x1"].note == "an exact linear combination of mix, x2"

@@ -6,6 +6,7 @@ from im_assets.common.formatting import shown
 from im_assets.reporting.blocks import Fact, Facts, Section, Text
 from im_assets.reporting.gather import Gathered
 from im_assets.reporting.sections import cuts
+from im_assets.reporting.sections.rule import left_out_interval
 from im_assets.reporting.sections.validation import verdict_sentence
 from im_assets.rule.model import Rule
 from im_assets.selection.composition import concentration
@@ -52,7 +53,8 @@ def rule_sentence(found: Gathered) -> str:
     if rank is None:
         tail = f"how well it ranks {sets} that it has not seen is not defined"
     else:
-        tail = f"it ranks {sets} that it has not seen {how_well(rank)}"
+        ends = left_out_interval(rule)
+        tail = f"it ranks {sets} that it has not seen {how_well(rank, ends)}"
     better = f"{target.direction} {target.measure_label}"
     evidence = found.evidence("permutation")
     chance = (evidence.loc[evidence["item"] == "r2", "verdict"] == "chance").any()
@@ -69,13 +71,14 @@ def preference(rule: Rule) -> str:
     return " and ".join(filter(None, parts))
 
 
-def how_well(rank: float) -> str:
-    """A rank correlation on unseen sets in words, with its number."""
+def how_well(rank: float, interval: str = "") -> str:
+    """A rank correlation on unseen sets in words, with its number and its interval in brackets."""
     how = (
         "well" if rank >= 0.7 else "fairly" if rank >= 0.4
         else "weakly" if rank > 0.15 else "no better than chance"
     )  # fmt: skip
-    return f"{how} (Spearman {shown(rank, 'two')})"
+    ends = f", {interval.strip('()')}" if interval else ""
+    return f"{how} (Spearman {shown(rank, 'two')}{ends})"
 
 
 def selected_arms(found: Gathered) -> pd.DataFrame:
@@ -132,7 +135,13 @@ def _numbers(found: Gathered) -> tuple[Facts, ...]:
     if rule is not None and rule.source == "fitted":
         facts += [
             Fact("mixtures", f"{_sets(found)} finetuned", rule.n, "int"),
-            Fact("loo_spearman", "Spearman on mixtures left out", rule.loo_spearman, "two"),
+            Fact(
+                "loo_spearman",
+                "Spearman on mixtures left out",
+                rule.loo_spearman,
+                "two",
+                left_out_interval(rule),
+            ),
             Fact("r2", "R² of the rule", rule.r2, "two"),
         ]
     if len(arms):

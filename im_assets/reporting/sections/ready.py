@@ -108,7 +108,11 @@ def _origin(rule: Rule, study: Study) -> str:
     by = f" by the study {rule.fitted_by}" if rule.fitted_by else ""
     size = f" of {rule.set_size:,} examples" if rule.set_size else ""
     rank = rule.loo_spearman
-    how = f", whose unseen mixtures it ranked {how_well(rank)}," if rank is not None else ""
+    how = (
+        f", whose unseen mixtures it ranked {how_well(rank, rule_section.left_out_interval(rule))},"
+        if rank is not None
+        else ""
+    )
     return f"The rule fitted{by} on {rule.n} mixtures{size}{how}"
 
 

@@ -17,15 +17,20 @@ def section(found: Gathered) -> Section:
         return not_made(KEY, TITLE, "proxy_transfer")
     columns = (
         Column("item", "Agreement", "text"),
-        Column("value", "Value", "two"),
-        Column("low", "from", "two"),
-        Column("high", "to", "two"),
+        Column("measure", "By", "text"),
+        Column("value", "Value"),
+        Column("low", "from"),
+        Column("high", "to"),
         Column("n", "Mixtures", "int"),
+        Column("goal", "Goal"),
+        Column("verdict", "Verdict", "text"),
         Column("note", "Meaning", "text"),
     )
     rows = table.fillna({"note": ""})
+    rows["measure"] = rows["measure"].str.replace("_", " ")
     text = (
         f"The rule of the study {found.study.transfer.study!r}, applied to this study's mixtures. "
-        "Where the ranks agree, a smaller model can do the finetuning."
+        "Where the ranks agree, a smaller model can do the finetuning: of two sets it then knows "
+        "the better one (decision accuracy), and its best is nearly the best (regret)."
     )
     return Section(KEY, TITLE, (Text(text), Table.of("transfer", "Agreement", columns, rows)))
