@@ -55,7 +55,7 @@ def draw(keys: Sequence[str], drawing: Drawing) -> Iterator[tuple[str, pd.DataFr
     study = drawing.study
     settings = study.validation or ValidationSettings()
     arms, pool = arms_of(settings), pool_of(study.pools[0], drawing)
-    predicted = pool.rule.predict(pool.indicators)
+    predicted = pool.rule.predict_examples(pool.indicators)
     for key in keys:
         places = members(arms[key], pool, settings, study.selection)
         chosen = pool.examples.iloc[places][["example_id"]].copy()
