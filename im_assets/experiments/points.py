@@ -1,7 +1,8 @@
 """Points: every measured trial is one, of mean indicators and losses.
 
 A set's indicators are means over its members of scores made once an example, on the scale of
-`rule.transform`, and properties of the set (KNN-i) on that scale. The rule is a regression on points, of whichever experiments the profile names.
+`rule.transform`, and properties of the set (KNN-i) on that scale. The rule is a regression on
+points, of whichever experiments the profile names.
 """
 
 from collections.abc import Collection, Mapping, Sequence

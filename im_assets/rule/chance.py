@@ -43,8 +43,8 @@ def told(chance: Chance, rows: int | None, values: str = "losses") -> str:
     """
     return (
         f"shuffled {values} too often give a rule that does as well on mixtures left out "
-        f"(p = {chance.loo_r2.p:.2g} of {chance.shuffles} shuffles, {rows} mixtures; up to {CHANCE} "
-        "counts as beyond chance)"
+        f"(p = {chance.loo_r2.p:.2g} of {chance.shuffles} shuffles, {rows} mixtures; up to "
+        f"{CHANCE} counts as beyond chance)"
     )
 
 

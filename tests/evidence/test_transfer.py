@@ -32,7 +32,7 @@ def test_agreement_is_spearman_with_an_interval() -> None:
     found = transfer(RULE, SMALL, large, 0.95).set_index("item")
     assert [found.index.name, *found.columns] == list(COLUMNS)
     pairs = {
-        "rule_on_larger_model": RULE.predict(large),
+        "rule_on_larger_model": RULE.predict_points(large),
         "losses_on_common_sets": SMALL["log_loss"][:12],
     }
     for item, values in pairs.items():

@@ -150,7 +150,7 @@ def tables(study: Study) -> Mapping[str, pd.DataFrame]:
     rng = generator(4)
     values = pd.DataFrame({n: rng.normal(CENTRES[n], SPREADS[n], len(examples)) for n in NAMES})
     ranked = pd.concat([examples, values], axis=1)
-    ranked["predicted_log_loss"] = rule.predict(ranked)
+    ranked["predicted_log_loss"] = rule.predict_examples(ranked)
     ranked.loc[0, "predicted_log_loss"] = 0.0  # the hostile one is the best
     ranked = ranked.sort_values("predicted_log_loss", ignore_index=True)
     ranked.insert(0, "rank", range(1, len(ranked) + 1))

@@ -21,6 +21,7 @@ from im_assets.rule.document import load_rule, read_rule
 from im_assets.rule.figures import coefficient_figure, fit_figure, indicator_figure
 from im_assets.rule.fitting import fit_rule
 from im_assets.rule.published import published_rule
+from im_assets.rule.ready import transform_of
 from im_assets.rule.target import Target
 from im_resources.gpu import GpuResource
 from im_resources.study import RuleSettings, Study
@@ -49,7 +50,10 @@ def materialize(table: pd.DataFrame, study: Study) -> dg.ExecuteInProcessResult:
     @dg.asset
     def indicator_table() -> pd.DataFrame:
         return table.assign(settings_id=training_settings_id(study)).assign(
-            trial_id="trial-" + table["partition"], base_id="base", evaluation_id="evaluation"
+            transform=transform_of(study),
+            trial_id="trial-" + table["partition"],
+            base_id="base",
+            evaluation_id="evaluation",
         )
 
     @dg.asset
@@ -248,7 +252,7 @@ def test_the_fit_is_drawn_of_every_mixture_against_the_rules_target() -> None:
     chart = fit_figure(rule, table)
     data = chart["datasets"]
     assert [p["x"] for p in data["predicted"]] == table["win_rate"].tolist()
-    assert [p["y"] for p in data["predicted"]] == pytest.approx(rule.predict(table).tolist())
+    assert [p["y"] for p in data["predicted"]] == pytest.approx(rule.predict_points(table).tolist())
     assert len(data["predicted_without_it"]) == len(table)
     drawn = svg(chart, 328, "alt")
     assert "actual win rate" in drawn
