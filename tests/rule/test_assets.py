@@ -50,7 +50,7 @@ def materialize(table: pd.DataFrame, study: Study) -> dg.ExecuteInProcessResult:
     @dg.asset
     def indicator_table() -> pd.DataFrame:
         return table.assign(settings_id=training_settings_id(study)).assign(
-            transform=transform_of(study),
+            transform=table.get("transform", transform_of(study)),
             trial_id="trial-" + table["partition"],
             base_id="base",
             evaluation_id="evaluation",
@@ -95,7 +95,8 @@ def test_the_asset_writes_the_rule_as_table_document_and_metadata() -> None:
     assert rule.trials == tuple("trial-" + table["partition"])  # which the next test leaves out
     nothing = {"points_id": "", "values_id": "", "trials": (), "made_with": ""}
     bare = rule.model_copy(update=nothing)
-    assert bare == fit_rule(table, NAMES, study.rule)
+    assert bare == fit_rule(table.assign(transform="log"), NAMES, study.rule)
+    assert rule.winsorize
     document = json.loads((study.folder / "quality_rule.json").read_text())  # for other tools
     assert {c["name"] for c in document["rule"]["coefficients"]} == set(rule.indicators)
     [event] = result.asset_materializations_for_node("quality_rule")
@@ -176,8 +177,13 @@ def failure(result: dg.ExecuteInProcessResult) -> str:
         ),
         (lambda t: t.assign(experiment="univariate"), "lacks 24 of 24 mixtures"),
         (lambda t: pd.concat([t, t[:1]]), "mixtures repeated: seed-000"),
+        (
+            lambda t: t.assign(transform="none"),
+            "holds indicators on the scale none, and the rule's is log (rule.transform); "
+            "materialize indicator_table again",
+        ),
     ],
-    ids=["missing", "of another experiment", "repeated"],
+    ids=["missing", "of another experiment", "repeated", "on another scale"],
 )
 def test_a_rule_on_other_points_than_the_studys_is_not_fitted(
     break_it: Callable[[pd.DataFrame], pd.DataFrame], words: str

@@ -262,7 +262,15 @@ def test_the_set_level_indicator_is_the_mean_over_the_mixtures_own_neighbours(
     for seed, value in zip(found["partition"], found["knn_2"], strict=True):
         own = members.loc[members["seed"] == seed, "example_id"]
         expected = nearest_neighbour(np.stack([vectors[i] for i in own]), 2).mean()
-        assert value == pytest.approx(expected, abs=1e-6)
+        assert value == pytest.approx(signed_log(expected), abs=1e-6)  # of the set's own value
+
+
+def event_schema(result: dg.ExecuteInProcessResult) -> list[dg.TableColumn]:
+    """The columns that the table says it has."""
+    [event] = result.asset_materializations_for_node("indicator_table")
+    schema = event.metadata["dagster/column_schema"].value
+    assert isinstance(schema, dg.TableSchema)
+    return list(schema.columns)
 
 
 @pytest.mark.parametrize("weighting", ["token", "instruction"])
@@ -280,14 +288,16 @@ def test_the_asset(
     table = warehouse.read_table("indicator_table")
     indicators = [*plain, "knn_2"]
     keys = ["experiment", "partition", "n_examples", "largest_source"]
-    assert list(table.columns) == [*keys, *indicators, *LOSSES, "values_id", *PARENTS]
+    assert list(table.columns) == [
+        *keys, *indicators, "transform", *LOSSES, "values_id", *PARENTS
+    ]  # fmt: skip
+    described = {c.name: c.description for c in event_schema(result) if c.name in indicators}
+    assert all("ln(1 + |v|)" in str(text) for text in described.values())
     expected = by_pandas(tables, [*plain], weighting)
     shared = [*keys, *plain, *LOSSES, *PARENTS]
     assert_same(table[shared], expected[shared])
     [event] = result.asset_materializations_for_node("indicator_table")
-    schema = event.metadata["dagster/column_schema"].value
-    assert isinstance(schema, dg.TableSchema)
-    assert [column.name for column in schema.columns] == list(table.columns)
+    assert [column.name for column in event_schema(result)] == list(table.columns)
     assert event.metadata["points"].value == 5
     assert event.metadata["by experiment"].value == {"mixtures": 5}
     assert event.metadata["lowest loss"].value == pytest.approx(expected["loss"].min())

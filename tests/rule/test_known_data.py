@@ -26,7 +26,12 @@ from tests.rule.data import (
 STACKLOSS_NAMES = ["air", "water", "acid"]
 KNOWN = [(STACKLOSS, STACKLOSS_NAMES), (SWISS, SWISS_NAMES), (LONGLEY, LONGLEY_NAMES)]
 KEEP_ALL = RuleSettings(
-    choose="stepwise", direction="backward", p_enter=0.999, p_remove=0.999, max_indicators=6
+    choose="stepwise",
+    direction="backward",
+    p_enter=0.999,
+    p_remove=0.999,
+    max_indicators=6,
+    permutations=19,
 )
 
 
