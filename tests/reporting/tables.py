@@ -64,7 +64,7 @@ def mixtures(seeds: int = 24) -> pd.DataFrame:
     x.insert(1, "partition", [f"seed-{i:03d}" for i in range(seeds)])
     x.insert(2, "n_examples", 100)
     loss = np.exp(log_loss)
-    x = x.assign(base_id="base", evaluation_id="evaluation")
+    x = x.assign(base_id="base", evaluation_id="evaluation", transform="none")
     return x.assign(token_loss=loss, instruction_loss=loss * 1.01, loss=loss, log_loss=log_loss)
 
 
@@ -85,8 +85,10 @@ def univariate() -> tuple[pd.DataFrame, pd.DataFrame]:
         for k in range(8):
             mean = CENTRES[name] + SPREADS[name] * (7 - 2 * k)
             log_loss = 0.85 + SLOPES[name] * (mean - CENTRES[name]) + rng.normal(0, 0.004)
-            rows.append((name, k, 100, mean, float(np.exp(log_loss)), log_loss))
-    bins = pd.DataFrame(rows, columns=["indicator", "bin", "examples", "mean", "loss", "log_loss"])
+            rows.append((name, k, 100, mean, mean, float(np.exp(log_loss)), log_loss))
+    bins = pd.DataFrame(
+        rows, columns=["indicator", "bin", "examples", "mean", "scaled_mean", "loss", "log_loss"]
+    )
     return bins, univariate_correlations(bins, resamples=100)
 
 
@@ -176,6 +178,7 @@ def tables(study: Study) -> Mapping[str, pd.DataFrame]:
         "eval_set": pd.DataFrame({"eval_id": ["e0", "e0", "e1"], "instruction": "Ask"}),
         "dolly_dataset": examples,
         "dolly_scores": scores,
+        "dolly_indicators": values.assign(example_id=examples["example_id"]),
         "dolly_selection": ranked.drop(columns="source").head(20),
         "indicator_table": table,
         "base_losses": pd.DataFrame(
