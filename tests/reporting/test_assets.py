@@ -101,9 +101,10 @@ def test_of_a_rule_of_chance_nothing_is_said_but_that(tmp_path: Path) -> None:
     report = make_report(found, True, {})
     first, second = (b.text for b in report.section("answer").blocks[:2] if isinstance(b, Text))
     assert first.startswith(
-        "Which instruction data is worth finetuning on? From 24 finetuned mixtures, the study found "
-        "no rule beyond chance: shuffled losses too often give a rule that does as well on mixtures "
-        "left out (p = 0.34 of 20 shuffles, 24 mixtures; up to 0.05 counts as beyond chance)."
+        "Which instruction data is worth finetuning on? From 24 finetuned mixtures, the study "
+        "found no rule beyond chance: shuffled losses too often give a rule that does as well on "
+        "mixtures left out (p = 0.34 of 20 shuffles, 24 mixtures; up to 0.05 counts as beyond "
+        "chance)."
     )
     assert "higher" not in first
     assert "Nothing is selected: the strategy rule ranks by the study's rule" in second
