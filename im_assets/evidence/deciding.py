@@ -96,16 +96,17 @@ def of_rule(mixtures: Points, table: pd.DataFrame, rule: Rule, settings: RuleSet
         "rule",
         ranked(without, sloped, mixtures.y, rule.predicts.sign),
         mixtures.y - without,
-        mixtures.y - rule.predict(table),
+        mixtures.y - rule.predict_points(table),
     )
 
 
 def _published(mixtures: Points, table: pd.DataFrame, rule: Rule) -> list[Predictor]:
-    if rule.predicts != PAPER:
+    # They read indicators as they are, and of a set on another scale nobody knows these.
+    if rule.predicts != PAPER or rule.transform != "none":
         return []
     rules = (published_rule("published_v1"), published_rule("published_v2"))
     return [
-        Predictor(r.source, "published", r.predict(table))
+        Predictor(r.source, "published", r.predict_points(table))
         for r in rules
         if set(r.indicators) <= set(mixtures.names)
     ]

@@ -174,8 +174,8 @@ def _spearman(
     settings: RuleSettings,
 ) -> np.ndarray:
     """Spearman on new mixtures of the rule of each study with targets ``y`` (studies, mixtures),
-    shape (studies,); 0 of a rule without slope. For normal variables it is 6/pi arcsin(r/2) (Pearson
-    1907)."""
+    shape (studies,); 0 of a rule without slope. For normal variables it is 6/pi arcsin(r/2)
+    (Pearson 1907)."""
     names = tuple(str(i) for i in range(x.shape[1]))
     points = Points(tuple(str(i) for i in range(len(x))), names, x, y[0])
     weights = np.ones((1, len(x)), dtype=int)

@@ -29,8 +29,9 @@ class Strategy:
     ``choose(pool, size, seed, **options)`` gives the positions of ``size`` examples of the pool,
     best first; the same examples whatever the order of the pool's rows. ``needs`` names the
     indicators that it reads whatever its options are, and ``embeds`` says whether it reads the
-    examples' embeddings. ``content`` gives a hash of the files that its options name, which is part
-    of what is drawn; None: it reads none.
+    examples' embeddings; ``by_rule`` says that it ranks by the study's own rule, so that its
+    selection is worth no more than that (see chance). ``content`` gives a hash of the files that
+    its options name, which is part of what is drawn; None: it reads none.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Strategy:
     needs: tuple[str, ...] = ()
     content: Content | None = None
     embeds: bool = False
+    by_rule: bool = False
 
 
 STRATEGIES = Registry[Strategy](
@@ -51,6 +53,7 @@ def strategy(
     needs: tuple[str, ...] = (),
     content: Content | None = None,
     embeds: bool = False,
+    by_rule: bool = False,
 ) -> Callable[[Choose], Choose]:
     """Register the decorated function as the strategy ``name`` (see Strategy).
 
@@ -58,7 +61,8 @@ def strategy(
     """
 
     def register(choose: Choose) -> Choose:
-        STRATEGIES.add(name, Strategy(name, choose, needs, content, embeds), choose)
+        found = Strategy(name, choose, needs, content, embeds, by_rule)
+        STRATEGIES.add(name, found, choose)
         return choose
 
     return register

@@ -137,13 +137,12 @@ def reads_of(settings: StrategySettings, study: Study, rule: Rule) -> Reads:
     if is_plugin(settings):
         note = "a plugin's strategy is taken to read every indicator"
         return Reads(passes_of(list(every.values()), True), False, True, note)
-    by_rule = settings.strategy in ("rule", "set_aware")
-    names = {*strategy.needs, *(rule.indicators if by_rule else ())}
+    names = {*strategy.needs, *(rule.indicators if strategy.by_rule else ())}
     names |= {str(options["indicator"])} if "indicator" in options else set()
     limited = study.selection.near_duplicate_similarity is not None
     embeds = strategy.embeds or (limited and settings.strategy != "random")
     read = [every[name] for name in sorted(names) if name in every]
-    return Reads(passes_of(read, embeds), by_rule, bool(read or embeds))
+    return Reads(passes_of(read, embeds), strategy.by_rule, bool(read or embeds))
 
 
 class Counting:

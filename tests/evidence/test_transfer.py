@@ -37,7 +37,7 @@ def test_agreement_is_spearman_with_an_interval() -> None:
     assert list(whole.columns) == list(COLUMNS)
     found = ranks(whole)
     pairs = {
-        "rule_on_larger_model": RULE.predict(large),
+        "rule_on_larger_model": RULE.predict_points(large),
         "losses_on_common_sets": SMALL["log_loss"][:12],
     }
     for item, values in pairs.items():
