@@ -147,7 +147,9 @@ def _slopes(
     seen = basis.T @ target / np.sqrt(n)  # least squares on directions of variance 1
     prior, error = explained / len(seen), (1 - explained) / n
     kept = (prior / (prior + error))[:, None]
-    drawn = kept * seen + np.sqrt(kept * error[:, None]) * rng.normal(size=(len(prior), len(seen)))
+    # Drawn over mixtures, which do not turn with the columns' order as the directions do.
+    luck = rng.normal(size=(len(prior), n)) @ basis
+    drawn = kept * seen + np.sqrt(kept * error[:, None]) * luck
     size = np.linalg.norm(drawn, axis=1, keepdims=True)
     drawn = np.divide(drawn, size, out=np.zeros_like(drawn), where=size > 0)
     slopes = np.zeros((len(prior), x.shape[1]))
@@ -174,8 +176,8 @@ def _spearman(
     settings: RuleSettings,
 ) -> np.ndarray:
     """Spearman on new mixtures of the rule of each study with targets ``y`` (studies, mixtures),
-    shape (studies,); 0 of a rule without slope. For normal variables it is 6/pi arcsin(r/2) (Pearson
-    1907)."""
+    shape (studies,); 0 of a rule without slope. For normal variables it is 6/pi arcsin(r/2)
+    (Pearson 1907)."""
     names = tuple(str(i) for i in range(x.shape[1]))
     points = Points(tuple(str(i) for i in range(len(x))), names, x, y[0])
     weights = np.ones((1, len(x)), dtype=int)
