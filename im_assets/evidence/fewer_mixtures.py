@@ -1,11 +1,10 @@
 """How many random mixtures a D-optimal choice replaces, on mixtures that are measured already.
 
 Of every random split (the learning curve's) the test set stays the same; the study's own rule is
-chosen and fitted on k of the other mixtures, which were chosen for information or at random.
-Neither choice sees a loss. Mixtures are chosen in as many directions as `seed_design` chooses them
-in: those of a mixture of S sources differ in S - 1. It knows these directions from the sources'
-means; here they are the first principal directions of the indicators that the mixtures came to
-have.
+chosen and fitted on k of the other mixtures, taken for information or at random. Neither choice
+sees a loss. They are taken in as many directions as `seed_design` takes them in: mixtures of S
+sources differ in S - 1. It knows these directions from the sources' means; here they are the first
+principal directions of the indicators that the mixtures came to have.
 """
 
 from typing import Literal

@@ -147,7 +147,9 @@ def _slopes(
     seen = basis.T @ target / np.sqrt(n)  # least squares on directions of variance 1
     prior, error = explained / len(seen), (1 - explained) / n
     kept = (prior / (prior + error))[:, None]
-    drawn = kept * seen + np.sqrt(kept * error[:, None]) * rng.normal(size=(len(prior), len(seen)))
+    # Drawn over mixtures, which do not turn with the columns' order as the directions do.
+    luck = rng.normal(size=(len(prior), n)) @ basis
+    drawn = kept * seen + np.sqrt(kept * error[:, None]) * luck
     size = np.linalg.norm(drawn, axis=1, keepdims=True)
     drawn = np.divide(drawn, size, out=np.zeros_like(drawn), where=size > 0)
     slopes = np.zeros((len(prior), x.shape[1]))

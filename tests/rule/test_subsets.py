@@ -158,3 +158,25 @@ def test_versions_of_different_sizes_are_refused() -> None:
     weights[0, 0] = 0
     with pytest.raises(ValueError, match="different sizes"):
         selections(mixtures, weights, RuleSettings())
+
+
+@given(seed=st.integers(0, 2**32 - 1), rows=st.integers(6, 14))
+@settings(max_examples=40, deadline=None)
+def test_the_order_of_columns_and_rows_changes_nothing(seed: int, rows: int) -> None:
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(rows, 9))
+    x[:, 8] = 2 - x[:, 0]  # a copy: which of the two is named is the order's
+    y = x[:, 0] + 0.6 * x[:, 1] + 0.3 * rng.normal(size=rows)
+
+    def chosen(columns: np.ndarray, places: np.ndarray) -> set[str]:
+        names = tuple(f"x{i % 8}{'c' if i == 8 else ''}" for i in columns)
+        seeds = tuple(map(str, range(rows)))
+        mixtures = Points(seeds, names, x[places][:, columns], y[places])
+        whole = choose(mixtures, RuleSettings()).chosen
+        [mask] = selections(mixtures, np.ones((1, rows), dtype=int), RuleSettings())
+        assert mixtures.mask(whole).tolist() == mask.tolist()
+        return {name[:2] for name in whole}
+
+    first = chosen(np.arange(9), np.arange(rows))
+    assert chosen(rng.permutation(9), np.arange(rows)) == first
+    assert chosen(np.arange(9), rng.permutation(rows)) == first
