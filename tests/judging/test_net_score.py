@@ -1,9 +1,11 @@
 """The net score: one interval for new finetunes and new instructions, and a verdict by it."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -13,7 +15,7 @@ SWAPPED = {"win": "lose", "lose": "win", "tie": "tie", None: None}
 TURNED = {"better": "worse", "worse": "better"}
 
 
-def judged(*pairs: list[str | None]) -> pd.DataFrame:
+def judged(*pairs: Sequence[str | None]) -> pd.DataFrame:
     """The outcomes of each pair of finetunes, over the same instructions."""
     rows = [
         (seed, f"e{i}", outcome)
@@ -23,7 +25,7 @@ def judged(*pairs: list[str | None]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["seed", "eval_id", "outcome"])
 
 
-def scored(*pairs: list[str | None]) -> NetScore:
+def scored(*pairs: Sequence[str | None]) -> NetScore:
     found = net_score(judged(*pairs))
     assert found is not None
     return found
@@ -95,14 +97,15 @@ def test_what_was_not_judged_is_left_out() -> None:
 OUTCOME = st.sampled_from(["win", "tie", "lose", None])
 
 
-@given(st.lists(st.lists(OUTCOME, min_size=3, max_size=12), min_size=1, max_size=4), st.randoms())
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.lists(OUTCOME, min_size=3, max_size=12), min_size=1, max_size=4))
 def test_order_does_not_matter_and_swapping_the_arms_turns_the_sign(
-    pairs: list[list[str | None]], random: object
+    pairs: list[list[str | None]],
 ) -> None:
     table = judged(*pairs)
     found = net_score(table)
     mixed = net_score(table.sample(frac=1, random_state=1))
-    swapped = net_score(table.assign(outcome=[SWAPPED[o] for o in table["outcome"]]))
+    swapped = net_score(table.assign(outcome=table["outcome"].map(SWAPPED)))
     if found is None:
         assert mixed is swapped is None
         return
@@ -121,7 +124,7 @@ def test_order_does_not_matter_and_swapping_the_arms_turns_the_sign(
 @pytest.mark.parametrize("finetune", [0.0, 0.3, 1.0, 3.0])
 def test_between_equal_arms_a_preference_is_rare(pairs: int, finetune: float) -> None:
     """What a finetune adds to its pair, times what instruction and chance add to an answer."""
-    generator, rounds, wrong = np.random.Generator(np.random.PCG64(14)), 160, 0
+    generator, rounds, wrong = np.random.Generator(np.random.PCG64(14)), 96, 0
     for i in range(rounds):
         heavy = i % 2
 
@@ -140,8 +143,8 @@ def test_between_equal_arms_a_preference_is_rare(pairs: int, finetune: float) ->
 
 def test_a_clear_preference_is_found() -> None:
     generator, found = np.random.Generator(np.random.PCG64(15)), 0
-    for _ in range(50):
+    for _ in range(30):
         quality = 0.9 + 0.2 * generator.standard_normal((4, 1)) + generator.standard_normal((4, 80))
         outcomes = np.select([quality > 0.3, quality < -0.3], ["win", "lose"], "tie")
         found += scored(*outcomes.tolist()).verdict == "better"
-    assert found >= 40
+    assert found >= 24

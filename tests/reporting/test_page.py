@@ -222,3 +222,23 @@ def test_an_empty_warehouse_gives_a_page_that_says_what_to_materialize(tmp_path:
     assert "materialize quality_rule" in page.by_id("rule").text
     assert "materialize selection_validation" in page.by_id("validation").text
     assert "No rule has been fitted yet" in page.by_id("answer").text
+
+
+def test_a_verdict_says_what_was_measured_and_what_could_have_been_seen(
+    page: Page, numbers: Any
+) -> None:
+    section = numbers["sections"]["validation"]
+    for row in section["tables"]["verdicts"]["rows"]:
+        if row["verdict"] == "baseline":
+            continue
+        [text] = [t for t in section["texts"] if f"that '{row['strategy']}' selects" in t]
+        assert "selects from one of 3 parts of the pool" in text
+        assert "interval for new subsets, finetunes and instructions is" in text
+        assert f"A true difference of {row['detectable']:.4f} would" in text
+        assert text in page.by_id("validation").text
+
+
+def test_the_judge_s_sentence_follows_its_one_interval(numbers: Any) -> None:
+    texts = numbers["sections"]["judge"]["texts"]
+    [answer] = [t for t in texts if "Over 20 instructions and 2 pairs of finetunes" in t]
+    assert "for new finetunes and instructions); no preference can be told" in answer

@@ -12,7 +12,7 @@ RANDOM, RULE = [1.60, 1.50, 1.70, 1.65], [1.41, 1.45]
 
 def runs(arms: dict[str, list[float]], **noise: tuple[str, list[float]]) -> pd.DataFrame:
     """Finetunes of the arms; ``noise`` names a place, what is repeated there, and its losses."""
-    rows = [
+    rows: list[tuple[object, ...]] = [
         ("strategy", name, None, 64, seed, loss)
         for name, losses in arms.items()
         for seed, loss in enumerate(losses)
@@ -72,7 +72,7 @@ def test_the_interval_of_the_signal_covers_the_truth() -> None:
             for mean, (name, n) in zip(means, sizes.items(), strict=True)
         }
         row = noise_floor(runs(arms), ["loss"]).set_index("source").loc["strategies"]
-        hits += row["signal_to_noise_low"] <= 2 <= row["signal_to_noise_high"]
+        hits += bool(row["signal_to_noise_low"] <= 2 <= row["signal_to_noise_high"])
     assert stats.binom.ppf(0.001, rounds, 0.95) <= hits <= stats.binom.ppf(0.999, rounds, 0.95)
 
 

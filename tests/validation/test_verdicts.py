@@ -33,7 +33,7 @@ RULE, RANDOM = [1.50, 1.47, 1.52], [1.60, 1.55, 1.63, 1.58]
 
 
 def row_of(table: pd.DataFrame, strategy: str = "rule") -> pd.Series:
-    return table.set_index("strategy").loc[strategy]
+    return table[table["strategy"] == strategy].iloc[0]
 
 
 def test_the_interval_of_a_difference_by_hand() -> None:

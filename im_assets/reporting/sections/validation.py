@@ -82,7 +82,7 @@ def seen_sentence(row: pd.Series) -> str:
         return ""
     return (
         f" A true difference of {shown(smallest, 'loss')} would have been called in four of five "
-        "such tables; most smaller ones could not have been seen."
+        "such tables, a smaller one less often."
     )
 
 
@@ -135,7 +135,7 @@ def _verdicts(found: Gathered, verdicts: pd.DataFrame) -> Table:
 
 
 PLACES = {
-    "centre": "random subset",
+    "centre": "the centre (random)",
     "selection": "the selection",
     "worst": "worst by the rule",
 }
