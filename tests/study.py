@@ -99,9 +99,10 @@ def write_profile(folder: Path, model: Path, name: str = "tiny", **blocks: Any) 
                 "ppl": "perplexity",
             },
         },
-        "rule": {"bootstrap": 10, "permutations": 10, "choose": "stepwise", "p_enter": 0.9,
+        "rule": {"bootstrap": 10, "permutations": 19, "choose": "stepwise", "p_enter": 0.9,
                  "p_remove": 0.95, "max_indicators": 2},
-        "selection": {"size": 6},
+        # A rule of eight finetunes of random weights is one of chance, and is used all the same.
+        "selection": {"size": 6, "when_chance": "select"},
     }  # fmt: skip
     for block, value in blocks.items():
         old = profile.get(block)

@@ -55,7 +55,8 @@ def write_small_demo(home: Path) -> Path:
     profile["models"]["max_length"] = 40
     profile["data"]["unseen"] |= {"limit": UNSEEN, "take": "first"}
     profile["rule"] = {"max_indicators": 2, "p_enter": 0.1, "p_remove": 0.2}
-    profile["selection"] = {"size": 40}
+    # A rule of so few mixtures may be one of chance, and is used all the same.
+    profile["selection"] = {"size": 40, "when_chance": "select"}
     profile["univariate"] = {"indicators": ["len_out"], "bins": 4, "size": 4}
     profile["validation"] |= {"sizes": [4], "seeds": 2, "random_seeds": 2}
     profile["judge"] = {"backend": "local", "instructions": 2, "answer_tokens": 8}

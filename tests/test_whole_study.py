@@ -76,7 +76,7 @@ def test_each_pool_is_selected_from_into_its_own_file(platform: Platform) -> Non
         assert selection["predicted_log_loss"].is_monotonic_increasing
         scores = platform.table(f"{pool}_scores")
         wide = scores.pivot(index="example_id", columns="indicator", values="value")
-        best = sorted(zip(rule.predict(wide), wide.index, strict=True))[:size]
+        best = sorted(zip(rule.predict_examples(wide), wide.index, strict=True))[:size]
         assert selection["example_id"].tolist() == [example for _, example in best]
         path = platform.study.folder / f"{pool}_selection.jsonl"
         lines = path.read_text(encoding="utf-8").splitlines()

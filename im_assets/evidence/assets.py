@@ -66,12 +66,12 @@ def summary(findings: pd.DataFrame) -> str:
     rows: dict[str, list[Any]] = {
         str(name): list(part.itertuples()) for name, part in findings.groupby("section")
     }
-    fit = next(r for r in rows["permutation"] if r.item == "r2")
+    fit = next(r for r in rows["permutation"] if r.item == "loo_r2")
     often = sorted(rows["inclusion"], key=lambda r: -r.value)
     pooled = next(r for r in rows["leave_one_source_out"] if r.item == "all")
     verdict = next(r for r in rows["learning_curve"] if r.item == "verdict")
     lines = [
-        f"R² {fit.value:.2f}: {fit.note}",
+        f"R² on mixtures left out {fit.value:.2f}: {fit.note}",
         "chosen in resamples: " + ", ".join(f"{r.item} {r.value:.0%}" for r in often),
     ]
     if pd.notna(pooled.value):

@@ -7,8 +7,8 @@ import pandas as pd
 from im_assets.evidence.diagnostics import collinearity, residual_diagnostics
 from im_assets.evidence.fewer_mixtures import design_value
 from im_assets.evidence.findings import Finding, findings_table
-from im_assets.evidence.kinds import ExperimentLeftOut
-from im_assets.evidence.resampling import bootstrap, permutation
+from im_assets.evidence.kinds import ExperimentLeftOut, Permutation
+from im_assets.evidence.resampling import bootstrap
 from im_assets.evidence.unseen import learning_curve, leave_one_group_out
 from im_assets.rule.choosing import Points
 from im_assets.rule.model import Rule
@@ -47,7 +47,7 @@ def rule_findings(
     return findings_table(
         [
             *bootstrap(mixtures, rule, settings),
-            *permutation(mixtures, settings),
+            *_against_chance(rule),
             *leave_one_group_out(mixtures, source_of, settings),
             *_without_experiments(mixtures, experiment_of, settings),
             *residual_diagnostics(mixtures, rule),
@@ -56,6 +56,22 @@ def rule_findings(
             *design_value(mixtures, settings.confidence),
         ]
     )
+
+
+def _against_chance(rule: Rule) -> list[Finding]:
+    """Section ``permutation``: the test that was made when the rule was fitted."""
+    if rule.chance is None:
+        raise ValueError(
+            f"the rule {rule.id} does not say what chance alone comes to: it was fitted by an "
+            "earlier version; materialize quality_rule again"
+        )
+    shuffles = rule.chance.shuffles
+    return [
+        Permutation(
+            item=item, value=fit.value, low=fit.low, high=fit.high, p=fit.p, shuffles=shuffles
+        )
+        for item, fit in (("r2", rule.chance.r2), ("loo_r2", rule.chance.loo_r2))
+    ]
 
 
 def _without_experiments(

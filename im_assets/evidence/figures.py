@@ -65,7 +65,7 @@ def permutation_figure(findings: pd.DataFrame, values: str = "losses") -> Chart 
             f"{between(r.low, r.high, 'two')} with shuffled {values}", 1)
         for r in rows_of(rows)
     ]  # fmt: skip
-    p = next((r.p for r in rows_of(rows) if r.item == "r2"), None)
+    p = next((r.p for r in rows_of(rows) if r.item == "loo_r2"), None)
     title = f"Does chance alone fit as well? (p = {shown(p, 'p')})"
     return rows_chart(drawn, f"dot: this study · line: shuffled {values}, 5 to 95 %", title)
 

@@ -8,9 +8,9 @@ from typing import ClassVar, Literal
 
 from im_assets.evidence.findings import Finding
 from im_assets.rule.fitting import HIGH_VIF
+from im_assets.rule.model import CHANCE
 from im_assets.rule.regression import Dropped, Uselessness
 
-CHANCE = 0.05  # a p above it: shuffled losses often fit as well
 DOUBT = 0.05  # a p below it: an assumption of least squares is in doubt
 FEWEST = 4  # mixtures for a rank correlation, and for a fit
 FEWEST_FOR_CURVE = 12

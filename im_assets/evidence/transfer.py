@@ -12,6 +12,7 @@ from im_assets.common.correlation import correlation
 from im_assets.common.numbers import numeric
 from im_assets.rule.model import Rule
 from im_assets.rule.target import plural
+from im_assets.rule.transform import scale_of
 
 COLUMNS = {
     "item": ("text", "What is compared"),
@@ -38,14 +39,20 @@ def transfer(
         rule: the small study's, which says what is compared.
         small, large: the studies' indicator tables (set_id, indicators, the rule's target).
 
-    Raises ValueError when the larger study lacks an indicator of the rule or its target, or a table
-    was written before sets had fingerprints.
+    Raises ValueError when the larger study lacks an indicator of the rule or its target, has its
+    points on another scale, or a table was written before sets had fingerprints.
     """
     if "set_id" not in small:
         raise ValueError("the smaller study's indicator_table has no set_id: materialize it again")
+    if (scale := scale_of(large)) != rule.transform:
+        raise ValueError(
+            f"the smaller study's rule reads indicators on the scale {rule.transform}, and this "
+            f"study's points are on {scale}: set rule.transform alike in both, and materialize "
+            "indicator_table and quality_rule again"
+        )
     target = rule.predicts
     column, values = target.column, plural(target.label)
-    predicted, actual = rule.predict(large), numeric(large, [column])[:, 0]
+    predicted, actual = rule.predict_points(large), numeric(large, [column])[:, 0]
     note = (
         f"the smaller model's rule against the larger one's measured {values}"
         if rule.indicators

@@ -1,7 +1,8 @@
 """Points: every measured trial is one, of mean indicators and losses.
 
-A set's indicators are means over its members of scores made once an example, and properties of the
-set (KNN-i). The rule is a regression on points, of whichever experiments the profile names.
+A set's indicators are means over its members of scores made once an example, on the scale of
+`rule.transform`, and properties of the set (KNN-i) on that scale. The rule is a regression on
+points, of whichever experiments the profile names.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -24,7 +25,10 @@ from im_assets.experiments.measures import (
     measures_of,
     rows_read,
 )
+from im_assets.rule.ready import transform_of
 from im_assets.rule.target import Target
+from im_assets.rule.transform import COLUMN as TRANSFORM
+from im_assets.rule.transform import Transform, transformed
 from im_assets.scoring.batch import Models
 from im_assets.scoring.embeddings import embeddings_of
 from im_assets.scoring.registry import Indicator
@@ -147,10 +151,14 @@ class Parts:
 
 
 def values_fingerprint(indicators: Sequence[Indicator], study: Study, models: Models) -> str:
-    """What a point's values depend on beside its trial: indicators, weighting and measures."""
+    """What a point's values depend on beside its trial: indicators and their scale, weighting and
+    measures."""
     versions = sorted((i.name, i.fingerprint(models)) for i in indicators)
     measures = sorted((m.name, m.version) for m in measures_of(study))
-    return fingerprint("values", versions, study.evaluation.weighting, measures)
+    transform = transform_of(study)
+    # Values as they are have the fingerprint that they had before there was another scale.
+    scale = [] if transform == "none" else [transform]
+    return fingerprint("values", versions, study.evaluation.weighting, measures, *scale)
 
 
 def instructions_id_of(study: Study, eval_set: pd.DataFrame) -> str | None:
@@ -174,24 +182,27 @@ def points_of(
             warehouse too, under the names of their assets.
 
     Returns:
-        experiment, partition, n_examples, largest_source, the indicators, token_loss,
-        instruction_loss, loss (as evaluation.weighting says), log_loss, the study's other measures,
-        the rule's target, and the fingerprints.
+        experiment, partition, n_examples, largest_source, the indicators, their ``transform``,
+        token_loss, instruction_loss, loss (as evaluation.weighting says), log_loss, the study's
+        other measures, the rule's target, and the fingerprints.
 
     Raises LineageError when a member lacks a score, or has one of another version of the indicator.
     """
     column, samples = parts.experiment.column, parts.samples
     weighting = study.evaluation.weighting
     if samples.empty:
-        return pd.DataFrame(columns=[*KEYS, *(i.name for i in indicators)])
+        return pd.DataFrame(columns=[*KEYS, *(i.name for i in indicators), TRANSFORM])
     sizes = samples.groupby(column).size()
-    values = _means(parts, indicators, models, warehouse)
+    transform = transform_of(study)
+    values = _means(parts, indicators, models, warehouse, transform)
     for indicator in indicators:
         if indicator.backend.scope != "example":
-            values[indicator.name] = _of_sets(parts, indicator, models, warehouse)
+            found = _of_sets(parts, indicator, models, warehouse)
+            values[indicator.name] = pd.Series(transformed(found, transform), found.index)
     table = pd.DataFrame({"n_examples": sizes, "largest_source": _largest_source(parts)})
     table.insert(0, "experiment", parts.experiment.name)
     table = table.join(values[[i.name for i in indicators]])
+    table[TRANSFORM] = transform
     for name in ("token", "instruction"):
         table[f"{name}_loss"] = pd.Series(overall_by(parts.losses, column, name))
     table["loss"] = table[f"{weighting}_loss"]
@@ -218,12 +229,17 @@ def points_of(
 
 
 def _means(
-    parts: Parts, indicators: Sequence[Indicator], models: Models, warehouse: Warehouse
+    parts: Parts,
+    indicators: Sequence[Indicator],
+    models: Models,
+    warehouse: Warehouse,
+    transform: Transform,
 ) -> pd.DataFrame:
     """Mean over each set's members of every indicator that an example has (set_indicators.sql)."""
     experiment = parts.experiment
     long = warehouse.query(
-        "set_indicators.sql", {"samples": experiment.samples, "scores": experiment.scores}
+        "set_indicators.sql",
+        {"samples": experiment.samples, "scores": experiment.scores, "transform": transform},
     )
     members = parts.samples.groupby(experiment.column)["set_id"].agg(["first", "size"])
     found = pd.DataFrame(index=members.index)

@@ -13,7 +13,9 @@ from im_assets.common.versions import content_version
 from im_assets.rule.document import load_rule
 from im_assets.rule.model import Rule
 from im_assets.rule.target import Target, target_measure
+from im_assets.selection.chance import refusal
 from im_assets.selection.composition import Composition, compositions
+from im_assets.selection.reach import reach
 from im_resources.study import Study, fingerprint
 from im_resources.warehouse import Warehouse
 
@@ -23,13 +25,14 @@ COLUMNS: dict[str, Sequence[str]] = {
     "quality_rule": ("term", "rule_id", "document"),
     "indicator_table": (
         "experiment", "partition", "n_examples", "loss", "log_loss", "base_id", "evaluation_id",
+        "transform",
     ),
     "measure_agreement": ("measure", "spearman", "low", "high", "n", "verdict", "note"),
     "rule_evidence": (
         "section", "item", "x", "value", "low", "high", "p", "same_sign", "leverage",
         "cooks_distance", "verdict", "note", "rule_id",
     ),
-    "univariate_bins": ("indicator", "bin", "examples", "mean", "loss", "log_loss"),
+    "univariate_bins": ("indicator", "bin", "examples", "mean", "scaled_mean", "loss", "log_loss"),
     "univariate_study": (
         "indicator", "bins", "pearson", "pearson_low", "pearson_high", "spearman",
         "spearman_low", "spearman_high", "paper_sign", "agrees", "note",
@@ -79,6 +82,7 @@ class PoolTables:
     selection: pd.DataFrame | None = field(default=None, repr=False)
     means: pd.DataFrame | None = field(default=None, repr=False)
     compositions: tuple[Composition, ...] = ()
+    reach: pd.DataFrame | None = field(default=None, repr=False)
     worst: pd.DataFrame | None = field(default=None, repr=False)
 
 
@@ -101,6 +105,11 @@ class Gathered:
     def rule(self) -> Rule | None:
         frame = self.get("quality_rule")
         return None if frame is None else load_rule(frame)
+
+    @property
+    def refused(self) -> str:
+        """Why nothing is selected by the rule, in a sentence; '' where something is."""
+        return "" if self.rule is None else refusal(self.study.selection, self.rule)
 
     @property
     def mixtures(self) -> pd.DataFrame | None:
@@ -240,8 +249,21 @@ def _pool(found: Gathered, pool: str, warehouse: Warehouse, with_rows: bool) -> 
     if selected is not None and warehouse.has_table(scores):
         names = {"scores": scores, "selection": selection}
         means = warehouse.query("report_selected_means.sql", names)
+    covered = None if selected is None else _reach(found, pool, selected, warehouse)
     worst = _worst_of_pool(found, pool, warehouse) if with_rows else None
-    return PoolTables(examples, selected, means, tuple(composed), worst)
+    return PoolTables(examples, selected, means, tuple(composed), covered, worst)
+
+
+def _reach(
+    found: Gathered, pool: str, selected: pd.DataFrame, warehouse: Warehouse
+) -> pd.DataFrame | None:
+    """How far the selection lies outside of what the rule was fitted on; None where the indicators
+    are not there, or the selection is of another rule."""
+    name, rule = f"{pool}_indicators", found.rule
+    if rule is None or not warehouse.has_table(name) or found.of_earlier_rule(selected):
+        return None
+    _columns(warehouse, name, rule.indicators, name)
+    return reach(rule, warehouse.read_table(name, rule.indicators), selected)
 
 
 def _of_points(cuts: pd.DataFrame, points: pd.DataFrame) -> pd.DataFrame:
@@ -280,7 +302,10 @@ def _worst_of_pool(
     if not set(rule.indicators) <= set(wide.columns):
         return None
     wide = wide.dropna(subset=list(rule.indicators))
-    values = {rule.predicts.predicted_column: rule.predict(wide), "badness": rule.badness(wide)}
+    values = {
+        rule.predicts.predicted_column: rule.predict_examples(wide),
+        "badness": rule.badness(wide),
+    }
     ranked = wide.assign(**values).reset_index()
     ranked = ranked.sort_values(["badness", "example_id"], ignore_index=True)
     ranked = ranked.assign(rank=ranked.index + 1).iloc[::-1].head(count)

@@ -27,11 +27,12 @@ from im_assets.rule.points import (
     MEASURED,
     point_experiments,
     require_points,
+    require_scale,
     selections_measured,
     still_valid,
 )
 from im_assets.rule.provenance import provenance
-from im_assets.rule.ready import applied_rule, ready_rule
+from im_assets.rule.ready import applied_rule, ready_rule, transform_of
 from im_assets.rule.ready_assets import applied_as_fitted, ready_rule_asset
 from im_assets.rule.target import Target
 from im_assets.scoring.batch import Models
@@ -46,23 +47,27 @@ MEASURING = ("evaluation.weighting", "evaluation.measures", "rule.target")
 FITTING = (
     "rule.source", "rule.target", "rule.choose", "rule.criterion", "rule.direction", "rule.p_enter",
     "rule.p_remove", "rule.max_indicators", "rule.confidence", "rule.standard_errors",
+    "rule.transform", "rule.winsorize", "rule.permutations",
 )  # fmt: skip
 
 COLUMNS = {
     "term": ("text", "constant, or an indicator in the rule"),
-    "estimate": ("double", "Coefficient: log loss per unit of the indicator"),
-    "std_error": ("double", "Standard error; null for a published rule, as all that follows"),
-    "t": ("double", "estimate / std_error"),
-    "p": ("double", "Two-sided p-value; optimistic after a selection"),
-    "ci_low": ("double", "Lower end of the confidence interval"),
-    "ci_high": ("double", "Upper end of the confidence interval"),
+    "estimate": ("double", "Coefficient: log loss per unit of the indicator on the rule's scale"),
+    "std_error": (
+        "double",
+        "Standard error; it ignores that the indicators were chosen by the "
+        "same losses, and is too small; null for a published rule, as all that follows",
+    ),
+    "ci_low": ("double", "Lower end of the confidence interval, which ignores the choice too"),
+    "ci_high": ("double", "Upper end"),
     "vif": ("double", "Variance inflation factor; null for the constant"),
+    "low": ("double", "Least value of the indicator over the points, on the rule's scale"),
+    "high": ("double", "Highest value over the points"),
     "source": ("text", "fitted (here, or by another study), published_v1 or published_v2"),
     "n": ("bigint", "Mixtures that the rule was fitted on"),
     "r2": ("double", "Share of the variance of log loss explained"),
     "adj_r2": ("double", "r2, adjusted for the number of indicators"),
-    "f": ("double", "F statistic of the whole rule; null without indicators"),
-    "f_p": ("double", "p-value of f"),
+    "f": ("double", "F statistic of the whole rule; no test, since its indicators were chosen"),
     "aic": ("double", "Akaike's information criterion"),
     "bic": ("double", "Bayesian information criterion"),
     "residual_std_error": ("double", "Residual standard error, in log loss"),
@@ -88,8 +93,15 @@ def points_asset(study: Study) -> dg.AssetsDefinition:
         **presentation(
             "rule",
             {"sql", "duckdb"},
-            code_version="2",
-            reads=("rule.points", *MEASURING, "scoring.indicators", "models"),
+            code_version="3",
+            reads=(
+                "rule.points",
+                "rule.source",
+                "rule.transform",
+                *MEASURING,
+                "scoring.indicators",
+                "models",
+            ),
         ),
     )
     def indicator_table(
@@ -98,10 +110,10 @@ def points_asset(study: Study) -> dg.AssetsDefinition:
         warehouse: dg.ResourceParam[Warehouse],
         **tables: pd.DataFrame,
     ) -> Iterator[dg.Output[pd.DataFrame] | dg.AssetCheckResult]:
-        """One row a point, a measured trial: the mean of every indicator over its set's members,
-        KNN over the set as such, the evaluation loss and its logarithm, and what else is measured.
-        Only trials whose set, finetune and losses belong together; the check of the same name tells
-        of the others."""
+        """One row a point, a measured trial: the mean of every indicator over its set's members on
+        the scale of `rule.transform`, KNN over the set as such, the evaluation loss and its
+        logarithm, and what else is measured. Only trials whose set, finetune and losses belong
+        together; the check of the same name tells of the others."""
         indicators, models = chosen(study.scoring), Models.of(study, gpu)
         found = []
         for experiment in experiments:
@@ -110,7 +122,12 @@ def points_asset(study: Study) -> dg.AssetsDefinition:
             found.append(points_of(good, indicators, study, models, warehouse))
         found += [still_valid(tables[name], study, gpu, tables["eval_set"]) for name in earlier]
         points = pd.concat([p for p in found if len(p)] or found[:1], ignore_index=True)
-        schema = [dg.TableColumn(str(c), str(t)) for c, t in points.dtypes.items()]
+        schema = [
+            dg.TableColumn(
+                str(c), str(t), _scale_words(study) if c in study.scoring.indicators else None
+            )
+            for c, t in points.dtypes.items()
+        ]
         target = Target.of(study)
         values = points[target.measure] if len(points) else pd.Series(dtype="float64")
         counts = points["experiment"].value_counts()
@@ -162,7 +179,7 @@ def measured_asset(study: Study) -> dg.AssetsDefinition:
         "rule",
         {"python", "duckdb", "statsmodels"},
         COLUMNS,
-        code_version="4",
+        code_version="5",
         reads=(*FITTING, "scoring.indicators"),
     )
 )
@@ -198,6 +215,7 @@ def quality_rule(
             }
         )
     else:
+        require_scale(indicator_table, study)
         rule = applied_rule(study, models)
     for warning in rule.warnings:
         context.log.warning(warning.note)
@@ -238,9 +256,16 @@ def definitions(study: Study) -> dg.Definitions:
     )
 
 
+def _scale_words(study: Study) -> str:
+    """What stands in a column of an indicator."""
+    if transform_of(study) == "none":
+        return "Mean over the set's examples, or the set's own"
+    return "Mean over the set's examples of sign(v) ln(1 + |v|), or that of the set's own value"
+
+
 def _numbers(rule: Rule, table: pd.DataFrame) -> dict[str, Any]:
     """The numbers that the UI plots over time; None (shown as null) where one is undefined."""
-    predicted = rule.predict(table)
+    predicted = rule.predict_points(table)
     actual = table[rule.predicts.column].to_numpy(dtype=float)
     in_sample = rank_correlation(actual, predicted)
     return {
@@ -252,7 +277,8 @@ def _numbers(rule: Rule, table: pd.DataFrame) -> dict[str, Any]:
         "r2": rule.r2,
         "adjusted_r2": rule.adj_r2,
         "f": rule.f,
-        "f_p": rule.f_p,
+        "chance_p": rule.chance and rule.chance.loo_r2.p,
+        "beyond chance": rule.beyond_chance,
         "spearman_in_sample": in_sample,
         "loo_spearman": rule.loo_spearman,
         "loo_spearman_fixed": rule.loo_spearman_fixed,
@@ -264,7 +290,7 @@ def _views(rule: Rule, table: pd.DataFrame, indicators: list[str]) -> dict[str, 
     terms = pd.DataFrame([c.model_dump() for c in (rule.constant, *rule.coefficients)])
     views: dict[str, Any] = {"coefficients": preview(terms, rows=len(terms))}
     if rule.path:
-        path = pd.DataFrame([s.model_dump() for s in rule.path])
+        path = pd.DataFrame([s.model_dump(exclude={"p"}) for s in rule.path])
         views["path"] = preview(path, rows=len(path))
     if rule.warnings:
         views["warnings"] = dg.MetadataValue.md(

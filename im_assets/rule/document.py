@@ -19,16 +19,15 @@ from im_assets.rule.model import Coefficient, Rule
 RULE_FILE = "quality_rule.json"  # in the folder of each study
 FORMAT = "instruction-mining/rule"
 # 1 held its warnings as sentences, without their kind; 2 did not say with which indicators and
-# models it was fitted.
-VERSION = 3
-READABLE = (1, 2, 3)
+# models it was fitted; 3 read every indicator as it is, and had a t and p of each term.
+VERSION = 4
+READABLE = (1, 2, 3, 4)
 
 TERM_NUMBERS = [f for f in Coefficient.model_fields if f != "name"]
 RULE_NUMBERS = [
     "r2",
     "adj_r2",
     "f",
-    "f_p",
     "aic",
     "bic",
     "residual_std_error",
@@ -62,10 +61,30 @@ def from_json(text: str) -> Rule:
             f"{', '.join(map(str, READABLE))}"
         )
     try:
-        return Rule.model_validate(document.get("rule"))
+        rule = document.get("rule")
+        return Rule.model_validate(_without_tests(rule) if document["version"] < 4 else rule)
     except ValidationError as error:
         faults = (f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()[:5])
         raise ValueError(f"a damaged rule document: {'; '.join(faults)}") from error
+
+
+def _without_tests(rule: Any) -> Any:
+    """The rule without the t and p of its terms and of its whole, which documents had before
+    version 4: after a choice by the same losses they are no tests."""
+    if not isinstance(rule, dict):
+        return rule
+
+    def term(found: Any) -> Any:
+        if not isinstance(found, dict):
+            return found
+        return {key: value for key, value in found.items() if key not in ("t", "p")}
+
+    kept = {key: value for key, value in rule.items() if key != "f_p"}
+    if "constant" in kept:
+        kept["constant"] = term(kept["constant"])
+    if isinstance(kept.get("coefficients"), list):
+        kept["coefficients"] = list(map(term, kept["coefficients"]))
+    return kept
 
 
 def _refuse(constant: str) -> Any:

@@ -17,6 +17,7 @@ from im_assets.rule.choosing import keys_of
 from im_assets.rule.fitting import rank_correlation
 from im_assets.rule.model import Rule
 from im_assets.rule.target import PAPER, Target
+from im_assets.rule.transform import scale_of, scaled
 
 
 def predictions(rule: Rule, table: pd.DataFrame) -> pd.DataFrame:
@@ -29,7 +30,7 @@ def predictions(rule: Rule, table: pd.DataFrame) -> pd.DataFrame:
     keys = keys_of(table)
     actual = numeric(table, [rule.predicts.column])[:, 0]
     rows = pd.DataFrame({"partition": keys, "actual": actual})
-    rows["fitted"] = rule.predict(table)
+    rows["fitted"] = rule.predict_points(table)
     rows["left_out"] = keys.map(dict(rule.loo_predictions)).astype(float)
     return rows
 
@@ -48,7 +49,8 @@ def fit_figure(rule: Rule, table: pd.DataFrame) -> Chart:
         return Series(name, *values, texts, 2 if look else 0)
 
     ends = [rows["actual"].min(), rows["actual"].max()]
-    numbers = [f"n = {len(table)}"]
+    numbers = ["not beyond chance"] if rule.beyond_chance is False else []
+    numbers.append(f"n = {len(table)}")
     if rule.r2 is not None:
         numbers.append(f"R² = {rule.r2:.2f}")
     if rule.loo_spearman is not None:
@@ -80,11 +82,12 @@ def coefficient_figure(rule: Rule, table: pd.DataFrame) -> Chart | None:
         effect = term.estimate * spread
         text = f"{term.name}: {shown(effect)} ({between(low, high)})"
         rows.append(Row(term.name, effect, low, high, text))
+    doubt = ", of a rule not beyond chance" if rule.beyond_chance is False else ""
     level = f", {rule.confidence:.0%} intervals" if rule.confidence else ""
     return rows_chart(
         rows,
         f"change of {rule.predicts.label} ({rule.predicts.better_side} is better)",
-        f"Effect of one standard deviation{level}",
+        f"Effect of one standard deviation{level}{doubt}",
         zero=True,
     )
 
@@ -100,7 +103,7 @@ def indicator_figure(
     ρ is the rank correlation over the mixtures.
     """
     y = numeric(table, [target.column])[:, 0]
-    names = keys_of(table)
+    names, scale = keys_of(table), scale_of(table)
     panels = []
     for name in indicators:
         x = numeric(table, [name])[:, 0]
@@ -110,6 +113,8 @@ def indicator_figure(
             for seed, a, b in zip(names, x, y, strict=True)
         ]
         points = Series("", x.tolist(), y.tolist(), texts, 0 if name in chosen else 2)
-        label = f"mean {name}" + ("" if rho is None else f" (ρ = {shown(rho, 'two')})")
+        label = f"mean {scaled(name, scale)}" + (
+            "" if rho is None else f" (ρ = {shown(rho, 'two')})"
+        )
         panels.append(points_chart([points], label, target.label, name, height=150))
     return panels_chart(panels, 3)

@@ -12,11 +12,13 @@ import numpy as np
 import pandas as pd
 
 from im_assets.common.numbers import finite
+from im_assets.rule.chance import permutation_test, told
 from im_assets.rule.choosing import Points, choose, left_out
-from im_assets.rule.model import CONSTANT, Caution, Coefficient, Rule
+from im_assets.rule.model import CHANCE, CONSTANT, Caution, Chance, Coefficient, Rule
 from im_assets.rule.regression import inflation_factors, least_squares, term_statistics
 from im_assets.rule.stepwise import Selected, indicator_limit
 from im_assets.rule.target import PAPER, Target
+from im_assets.rule.transform import scale_of
 from im_resources.study import RuleSettings
 
 __all__ = ["Rule", "fit_rule", "rank_correlation"]
@@ -35,7 +37,8 @@ def fit_rule(
 
     Args:
         table: the target's column (``log_loss``), one column an indicator, and optionally ``seed``
-            (unique; names the rows of ``loo_predictions``, default: the index).
+            (unique; names the rows of ``loo_predictions``, default: the index), and ``transform``,
+            the scale that the indicators are on (default: as they are).
         indicators: the candidate columns, in the order that settles ties.
         target: what the rule predicts.
 
@@ -52,12 +55,14 @@ def fit_rule(
     with np.errstate(divide="ignore", invalid="ignore"):  # an exact fit leaves no residual
         ols = least_squares(y, x)
         statistics = term_statistics(y, x, settings.standard_errors, settings.confidence)
-        f, f_p = (ols.fvalue, ols.f_pvalue) if chosen else (np.nan, np.nan)
+        f = ols.fvalue if chosen else np.nan
     vifs = [None, *(finite(v) for v in inflation_factors(x))]
+    covered = [None, *(tuple(map(float, (c.min(), c.max()))) for c in x.T)]
     terms = [
-        _coefficient(name, row, vif)
-        for name, row, vif in zip((CONSTANT, *chosen), statistics, vifs, strict=True)
+        _coefficient(name, row, vif, ends)
+        for name, row, vif, ends in zip((CONSTANT, *chosen), statistics, vifs, covered, strict=True)
     ]
+    chance = permutation_test(mixtures, settings)
     honest, sloped = left_out(mixtures, settings)
     fixed, fixed_sloped = left_out(mixtures, settings, chosen)
     return Rule(
@@ -71,11 +76,13 @@ def fit_rule(
         choose=settings.choose,
         standard_errors=settings.standard_errors,
         n=len(table),
+        transform=scale_of(table),
+        winsorize=settings.winsorize,
+        chance=chance,
         confidence=settings.confidence,
         r2=finite(ols.rsquared) if chosen else 0.0,
         adj_r2=finite(ols.rsquared_adj) if chosen else 0.0,
         f=finite(f),
-        f_p=finite(f_p),
         aic=finite(ols.aic),
         bic=finite(ols.bic),
         residual_std_error=finite(np.sqrt(ols.mse_resid)),
@@ -88,7 +95,10 @@ def fit_rule(
         loo_predictions=dict(zip(mixtures.seeds, map(float, honest), strict=True)),
         candidates=tuple(indicators),
         path=selected.path,
-        warnings=tuple(_warnings(len(table), len(indicators), selected, terms[1:], sloped, target)),
+        warnings=(
+            *_by_chance(chance, len(table), terms[1:], target),
+            *_warnings(len(table), len(indicators), selected, terms[1:], sloped, target),
+        ),
     )
 
 
@@ -122,10 +132,31 @@ def _require_rows(rows: int, candidates: int, settings: RuleSettings) -> None:
         )
 
 
-def _coefficient(name: str, statistics: np.ndarray, vif: float | None) -> Coefficient:
-    fields = ("std_error", "t", "p", "ci_low", "ci_high")
-    numbers = {k: finite(v) for k, v in zip(fields, statistics[1:], strict=True)}
-    return Coefficient(name=name, estimate=float(statistics[0]), vif=vif, **numbers)
+def _coefficient(
+    name: str, statistics: np.ndarray, vif: float | None, covered: tuple[float, ...] | None
+) -> Coefficient:
+    # Neither t nor p: of an indicator that was chosen by the same losses they are no test.
+    estimate, std_error, _, _, ci_low, ci_high = map(finite, statistics)
+    assert estimate is not None
+    low, high = covered or (None, None)
+    return Coefficient(
+        name=name,
+        estimate=estimate,
+        std_error=std_error,
+        ci_low=ci_low,
+        ci_high=ci_high,
+        vif=vif,
+        low=low,
+        high=high,
+    )
+
+
+def _by_chance(
+    chance: Chance, rows: int, terms: Sequence[Coefficient], target: Target
+) -> list[Caution]:
+    if not terms or chance.loo_r2.p <= CHANCE:
+        return []
+    return [Caution(kind="chance", note=f"not beyond chance: {told(chance, rows, target.plural)}")]
 
 
 def _warnings(
@@ -144,7 +175,7 @@ def _warnings(
         note = f"no indicator entered: the rule is the mean {target.label} and ranks nothing"
         found.append(Caution(kind="no_indicator", note=note))
     else:
-        note = "p-values and intervals are optimistic: they ignore the selection"
+        note = "standard errors and intervals are optimistic: they ignore the selection"
         found.append(Caution(kind="selection_ignored", note=note))
     if candidates and rows < FEW_ROWS * candidates:
         note = (

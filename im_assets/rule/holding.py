@@ -72,7 +72,7 @@ def holding(rule: Rule, points: pd.DataFrame, confidence: float) -> Holding:
     if count < FEWEST:
         few = f"{count} mixtures that the rule was not fitted on: fewer than {FEWEST} cannot tell"
         return Holding("untested", count, few if count else "no mixture is new to the rule")
-    predicted = rule.predict(points)
+    predicted = rule.predict_points(points)
     measured = points[rule.predicts.column].to_numpy(dtype=float)
     rank = correlation(predicted, measured, "spearman", confidence=confidence, seed=5)
     shift = _shift(rule, measured - predicted, confidence)

@@ -2,26 +2,32 @@
 
 Another target than the log loss takes its place where `rule.target` names one.
 
+Its indicators are on a scale (`Rule.transform`), and of an example cut to what the points cover
+(`Rule.winsorize`). So a rule predicts in two ways, which are not to be mixed up: of points, whose
+indicators are means on that scale already, and of examples, which hold values as they are.
+
 A rule is data, not a fitted-model object: it can be compared, written as JSON and read by a later
 version of the platform. A number that is not defined (the F of a rule without indicators, the
 standard errors of a published rule) is None, never NaN, so that nothing can be computed from it by
 accident.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from im_assets.common.numbers import numeric
 from im_assets.experiments.measures import Direction, Scale
 from im_assets.rule.regression import Dropped, Uselessness
 from im_assets.rule.target import PAPER, Target
+from im_assets.rule.transform import Transform, scaled, transformed
 from im_resources.study import fingerprint
 
 CONSTANT = "constant"
+CHANCE = 0.05  # the p of the permutation test up to which a rule is beyond chance
 
 Number = Annotated[float, Field(allow_inf_nan=False)]
 Source = Literal["fitted", "published_v1", "published_v2"]
@@ -39,11 +45,13 @@ class Coefficient(Record):
     name: str
     estimate: Number
     std_error: Number | None = None
-    t: Number | None = None
-    p: Number | None = None
     ci_low: Number | None = None
     ci_high: Number | None = None
     vif: Number | None = Field(None, description="Variance inflation factor; None: the constant")
+    low: Number | None = Field(
+        None, description="Least value over the points, on the rule's scale; None: not known"
+    )
+    high: Number | None = Field(None, description="Highest value over the points")
 
 
 class Step(Record):
@@ -80,10 +88,27 @@ class Caution(Record):
 
     kind: Literal[
         "dropped", "no_indicator", "selection_ignored", "few_mixtures", "collinear",
-        "unstable_selection", "published", "unspecified", "unproven", "not_as_fitted",
+        "unstable_selection", "chance", "published", "unspecified", "unproven", "not_as_fitted",
     ]  # fmt: skip
     indicator: str | None = None
     note: str
+
+
+class AgainstChance(Record):
+    """A fit, and what it comes to where nothing is there to be found."""
+
+    value: Number
+    low: Number = Field(description="5 % point of the fits of shuffled losses")
+    high: Number = Field(description="95 % point")
+    p: Number = Field(description="Share of shuffles that fit as well, the study counted as one")
+
+
+class Chance(Record):
+    """The permutation test of a rule (see `chance.permutation_test`)."""
+
+    shuffles: int
+    r2: AgainstChance
+    loo_r2: AgainstChance = Field(description="On mixtures left out; what the verdict is by")
 
 
 class UsedModel(Record):
@@ -143,11 +168,16 @@ class Rule(Record):
     indicators_used: tuple[UsedIndicator, ...] = ()
     models_used: tuple[UsedModel, ...] = ()
     set_size: int | None = Field(None, description="Examples of the mixtures it was fitted on")
+    # Not in documents before version 4, of rules that read every indicator as it is.
+    transform: Transform = Field("none", description="The scale of its indicators")
+    winsorize: bool = Field(
+        False, description="Whether an example's indicators are cut to what the points cover"
+    )
+    chance: Chance | None = Field(None, description="What shuffled losses come to")
     confidence: Number | None = Field(None, description="Level of the confidence intervals")
     r2: Number | None = None
     adj_r2: Number | None = None
     f: Number | None = None
-    f_p: Number | None = None
     aic: Number | None = None
     bic: Number | None = None
     residual_std_error: Number | None = None
@@ -166,6 +196,13 @@ class Rule(Record):
         # Documents of version 1 hold sentences only.
         return [Caution(kind="unspecified", note=w) if isinstance(w, str) else w for w in warnings]
 
+    @model_validator(mode="after")
+    def _limits(self) -> Self:
+        lacking = [t.name for t in self.coefficients if t.low is None or t.high is None]
+        if self.winsorize and lacking:
+            raise ValueError(f"winsorize needs low and high of {', '.join(lacking)}")
+        return self
+
     @property
     def predicts(self) -> Target:
         """What the rule predicts, with its words and columns."""
@@ -182,38 +219,76 @@ class Rule(Record):
         return tuple(c.name for c in self.coefficients)
 
     @property
+    def beyond_chance(self) -> bool | None:
+        """Whether shuffled losses rarely give a rule that does as well on mixtures left out. None:
+        nobody knows, since it was not fitted here or earlier than this was tested, or the rule
+        ranks nothing."""
+        if self.source != "fitted" or self.chance is None or not self.coefficients:
+            return None
+        return self.chance.loo_r2.p <= CHANCE
+
+    @property
     def id(self) -> str:
         """The rule's fingerprint: of what it predicts. Verdicts about it carry it."""
         terms = [(term.name, term.estimate) for term in (self.constant, *self.coefficients)]
-        return fingerprint("rule", self.source, terms)
+        limits = [(term.low, term.high) for term in self.coefficients] if self.winsorize else []
+        # A rule that reads every indicator as it is has the id that it had before others could be.
+        reading = [(self.transform, limits)] if self.transform != "none" or limits else []
+        return fingerprint("rule", self.source, terms, *reading)
 
     @property
     def formula(self) -> str:
         """The rule as text, e.g. ``log_loss = 1.068 - 0.1498 reward``."""
         terms = "".join(
-            f" {'-' if c.estimate < 0 else '+'} {abs(c.estimate):.4g} {c.name}"
+            f" {'-' if c.estimate < 0 else '+'} {abs(c.estimate):.4g} "
+            f"{scaled(c.name, self.transform)}"
             for c in self.coefficients
         )
         return f"{self.predicts.column} = {self.intercept:.4g}{terms}"
 
-    def predict(self, frame: pd.DataFrame) -> np.ndarray:
-        """The predicted target (log loss) of each row, shape (rows,).
+    def predict_points(self, points: pd.DataFrame) -> np.ndarray:
+        """The predicted target (log loss) of sets whose indicators are means on the rule's scale
+        already, as `indicator_table` holds them, shape (rows,).
 
-        Raises ValueError when an indicator of the rule is missing from ``frame`` or not finite:
+        Raises ValueError when an indicator of the rule is missing from ``points`` or not finite:
         a NaN prediction would sort silently to one end of a ranking.
         """
+        return self._predicted(self._values(points))
+
+    def predict_examples(self, examples: pd.DataFrame) -> np.ndarray:
+        """The predicted target of examples, of whose indicators the frame holds the values as they
+        are, shape (rows,). Raises as `predict_points` does."""
+        return self._predicted(self.read(examples))
+
+    def badness(self, examples: pd.DataFrame) -> np.ndarray:
+        """The prediction of examples with the sign that makes lower the better data, shape (rows,):
+        what to rank by, whatever the target's direction. Raises as `predict_points` does."""
+        return self.predicts.sign * self.predict_examples(examples)
+
+    def read(self, examples: pd.DataFrame) -> np.ndarray:
+        """The examples' indicators as the rule reads them: on its scale, and cut to what its points
+        cover where it is `winsorize`, shape (rows, indicators). Raises as `predict_points` does."""
+        values = np.array(transformed(self._values(examples), self.transform))  # a copy
+        if self.winsorize:
+            for place, term in enumerate(self.coefficients):
+                values[:, place] = np.clip(values[:, place], term.low, term.high)
+        return values
+
+    def without(self, names: Collection[str]) -> Self:
+        """The rule without the terms of some indicators."""
+        kept = tuple(term for term in self.coefficients if term.name not in names)
+        return self.model_copy(update={"coefficients": kept})
+
+    def _values(self, frame: pd.DataFrame) -> np.ndarray:
         try:
-            values = numeric(frame, self.indicators)
+            return numeric(frame, self.indicators)
         except ValueError as error:
             raise ValueError(f"the rule ({self.source}) cannot predict: {error}") from error
+
+    def _predicted(self, values: np.ndarray) -> np.ndarray:
         # One indicator after the other: a matrix product, and a sum over an axis, add up in an
         # order that depends on the number of rows, and a prediction must not depend on the others.
-        predicted = np.full(len(frame), self.intercept)
+        predicted = np.full(len(values), self.intercept)
         for term, column in zip(self.coefficients, values.T, strict=True):
             predicted += term.estimate * column
         return predicted
-
-    def badness(self, frame: pd.DataFrame) -> np.ndarray:
-        """The prediction with the sign that makes lower the better data, shape (rows,): what to
-        rank by, whatever the target's direction. Raises as `predict` does."""
-        return self.predicts.sign * self.predict(frame)

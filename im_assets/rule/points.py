@@ -22,7 +22,10 @@ from im_assets.experiments.points import (
     values_fingerprint,
 )
 from im_assets.mixtures.experiment import mixture_experiment
+from im_assets.rule.ready import transform_of
 from im_assets.rule.target import Target
+from im_assets.rule.transform import COLUMN as TRANSFORM
+from im_assets.rule.transform import scale_of
 from im_assets.scoring.batch import Models
 from im_assets.scoring.registry import chosen
 from im_assets.univariate.experiment import univariate_experiment
@@ -66,9 +69,22 @@ def require_points(points: pd.DataFrame, study: Study, series: Mapping[str, pd.D
             "indicator_table holds finetunes with other settings than the profile's; materialize "
             "finetuned_adapters, and what follows"
         )
+    require_scale(points, study)
     if (points["loss"] != points[f"{study.evaluation.weighting}_loss"]).any():
         raise LineageError(
             "indicator_table was made with another evaluation.weighting; materialize it again"
+        )
+
+
+def require_scale(points: pd.DataFrame, study: Study) -> None:
+    """Refuse a table whose indicators are on another scale than the rule's.
+
+    Raises LineageError with both, and what to materialize.
+    """
+    if (found := scale_of(points)) != (wanted := transform_of(study)):
+        raise LineageError(
+            f"indicator_table holds indicators on the scale {found}, and the rule's is {wanted} "
+            "(rule.transform); materialize indicator_table again"
         )
 
 
@@ -131,4 +147,6 @@ def _kept(study: Study, warehouse: Warehouse) -> pd.DataFrame:
     if not warehouse.has_table(MEASURED):
         return empty
     rows = warehouse.read_table(MEASURED)
+    if TRANSFORM not in rows:  # kept when every indicator was as it is
+        rows[TRANSFORM] = "none"
     return rows if set(study.scoring.indicators) <= set(rows.columns) else empty

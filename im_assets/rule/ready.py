@@ -5,6 +5,7 @@ from im_assets.rule.model import Rule
 from im_assets.rule.provenance import KINDS, differences
 from im_assets.rule.published import published_rule
 from im_assets.rule.target import Target
+from im_assets.rule.transform import Transform
 from im_assets.scoring.batch import Models
 from im_assets.scoring.registry import chosen
 from im_resources.study import RuleSettings, Study, did_you_mean, resolve_path
@@ -85,6 +86,16 @@ def applied_rule(study: Study, models: Models) -> Rule:
     rule = ready_rule(study.rule)
     cautions = differences(rule, chosen(study.scoring), models)
     return rule.model_copy(update={"warnings": (*rule.warnings, *cautions)})
+
+
+def transform_of(study: Study) -> Transform:
+    """The scale that the study's points are on: a ready rule brings its own.
+
+    Raises RuleError as `ready_rule` does.
+    """
+    if study.rule.source == "fitted":
+        return study.rule.transform
+    return ready_rule(study.rule).transform
 
 
 def set_size(rule: Rule, study: Study) -> int:

@@ -13,7 +13,7 @@ from im_assets.candidates import tracing
 from im_assets.candidates.format_registry import FORMATS
 from im_assets.candidates.tracing import PLACE
 from im_assets.common.charts.drawing import png_markdown
-from im_assets.common.presentation import presentation, preview, table
+from im_assets.common.presentation import markdown, presentation, preview, table
 from im_assets.experiments.assets import definitions_of
 from im_assets.experiments.checks import parts_agree_check
 from im_assets.experiments.experiment import Drawing
@@ -23,12 +23,15 @@ from im_assets.rule.checks import drawn_by_this_rule_check
 from im_assets.rule.target import Target, target_measure
 from im_assets.scoring.batch import Models
 from im_assets.scoring.registry import Indicator, SetTooSmall, set_level
-from im_assets.selection.checks import composition_check
+from im_assets.selection.chance import by_chance, require_beyond_chance
+from im_assets.selection.checks import chance_check, composition_check, reach_check
 from im_assets.selection.choosing import choose, resolve_size
 from im_assets.selection.experiment import size_experiment, size_key
 from im_assets.selection.figures import distribution_figure, size_figure
 from im_assets.selection.pool import TEXTS, Pool, is_plugin, pool_of
 from im_assets.selection.pool_indicators import pool_indicators_asset
+from im_assets.selection.reach import reach, tied
+from im_assets.selection.registry import strategy_of
 from im_assets.selection.selecting import compare_with_random, export_jsonl, ranked_table
 from im_assets.selection.size_search import measured_sizes, search_sizes, split_halves
 from im_resources.gpu import GpuResource
@@ -67,6 +70,10 @@ def selection_asset(pool_name: str, study: Study) -> dg.AssetsDefinition:
         **COLUMNS,
         target.predicted_column: ("double", "The rule's value for this example"),
         "strategy": ("text", "The strategy that selected it"),
+        "beyond_chance": (
+            "boolean",
+            "Whether the rule is beyond chance, where the strategy ranks by it; null: not tested",
+        ),
         "rule_id": ("text", "Fingerprint of the rule"),
     }
     made_from = (f"{pool_name}_dataset", f"{pool_name}_indicators", "quality_rule")
@@ -87,7 +94,7 @@ def selection_asset(pool_name: str, study: Study) -> dg.AssetsDefinition:
             "selection",
             {"python", "duckdb"},
             columns,
-            code_version="3",
+            code_version="4",
             reads=("selection", "mixtures.size", "scoring.indicators"),
         ),
     )
@@ -100,13 +107,18 @@ def selection_asset(pool_name: str, study: Study) -> dg.AssetsDefinition:
         settings = study.selection
         drawing = Drawing(tables, study, Models.of(study, gpu), warehouse)
         pool = pool_of(pool_name, drawing)
+        require_beyond_chance(settings, pool.rule)
         if isinstance(settings.size, str):  # "searched"
             size = chosen_size(tables["size_search"], pool.rule.id)
         else:
             size = resolve_size(settings.size, len(pool))
         positions = choose(settings, pool, size, seed=0)
         selection = ranked_table(pool.rows(positions), pool.indicators, pool.rule)
-        selection = selection.assign(strategy=settings.strategy, rule_id=pool.rule.id)
+        by_rule = strategy_of(settings)[0].by_rule
+        told = pd.array([pool.rule.beyond_chance if by_rule else None] * len(selection), "boolean")
+        selection = selection.assign(
+            strategy=settings.strategy, beyond_chance=told, rule_id=pool.rule.id
+        )
         path = selection_file(study, pool_name)
         write = FORMATS.get(study.data.unseen[pool_name].format, "format").write
         export_jsonl(selection, path, pool.rule.predicts.predicted_column, write)
@@ -182,7 +194,11 @@ def definitions(study: Study) -> dg.Definitions:
             for pool in study.pools
             for make in (pool_indicators_asset, selection_asset)
         ],
-        asset_checks=list(map(composition_check, study.pools)),
+        asset_checks=[
+            make(pool)
+            for pool in study.pools
+            for make in (composition_check, chance_check, reach_check)
+        ],
     )
     return dg.Definitions.merge(size_search_assets(study), room)
 
@@ -217,11 +233,13 @@ def _selection_metadata(
     predicted = target.predicted_column
     numbers = [predicted, *pool.indicators.columns]
     draws = study.selection.random_draws
-    whole = pool.indicators.assign(**{predicted: pool.rule.predict(pool.indicators)})
+    whole = pool.indicators.assign(**{predicted: pool.rule.predict_examples(pool.indicators)})
     compared = compare_with_random(whole, positions.tolist(), numbers, draws)
     last = pool.ranked(target.sign * whole[predicted].to_numpy())[::-1][:SHOWN]
     worst = ranked_table(pool.rows(last), pool.indicators, pool.rule)
     shown = ["rank", predicted, "instruction", "output", *PLACE]
+    covered = reach(pool.rule, pool.indicators, selection)
+    chance = by_chance(study.selection, pool.rule)
     plot = distribution_figure(whole[predicted], selection[predicted], target)
     return {
         "selected": len(selection),
@@ -229,8 +247,19 @@ def _selection_metadata(
         "strategy": study.selection.strategy,
         "rule": pool.rule.formula,
         "rule_id": pool.rule.id,
+        **({"by chance": dg.MetadataValue.md(markdown(chance))} if chance else {}),
         "study": study.label or study.name,
         "against random subsets of the same size": preview(compared, rows=len(compared)),
+        "outside what the rule was fitted on": preview(covered, rows=len(covered)),
+        **(
+            {
+                "of the pool, by the rule as good as its last": tied(
+                    pool.rule, pool.indicators, selection
+                )
+            }
+            if strategy_of(study.selection)[0].by_rule
+            else {}
+        ),
         "distribution": png_markdown(plot, f"predicted {target.label} of pool and selection"),
         "best": preview(selection[shown], rows=SHOWN),
         "worst of the pool by the rule": preview(worst[shown[1:]], rows=SHOWN),

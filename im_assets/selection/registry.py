@@ -25,12 +25,14 @@ class Strategy:
 
     ``choose(pool, size, seed, **options)`` gives the positions of ``size`` examples of the pool,
     best first; the same examples whatever the order of the pool's rows. ``needs`` names the
-    indicators that it reads whatever its options are.
+    indicators that it reads whatever its options are; ``by_rule`` says that it ranks by the study's
+    own rule, so that its selection is worth no more than that (see chance).
     """
 
     name: str
     choose: Choose
     needs: tuple[str, ...] = ()
+    by_rule: bool = False
 
 
 STRATEGIES = Registry[Strategy](
@@ -38,14 +40,16 @@ STRATEGIES = Registry[Strategy](
 )
 
 
-def strategy(name: str, *, needs: tuple[str, ...] = ()) -> Callable[[Choose], Choose]:
+def strategy(
+    name: str, *, needs: tuple[str, ...] = (), by_rule: bool = False
+) -> Callable[[Choose], Choose]:
     """Register the decorated function as the strategy ``name`` (see Strategy).
 
     Raises SelectionError when another function has the name already.
     """
 
     def register(choose: Choose) -> Choose:
-        STRATEGIES.add(name, Strategy(name, choose, needs), choose)
+        STRATEGIES.add(name, Strategy(name, choose, needs, by_rule), choose)
         return choose
 
     return register

@@ -42,7 +42,7 @@ def ranked_table(examples: pd.DataFrame, indicators: pd.DataFrame, rule: Rule) -
         indicators, how="left", left_on="example_id", right_index=True, validate="1:1"
     )
     table = table.reset_index(drop=True)
-    table[rule.predicts.predicted_column] = rule.predict(table)
+    table[rule.predicts.predicted_column] = rule.predict_examples(table)
     table.insert(0, "rank", np.arange(1, len(table) + 1))
     return table
 

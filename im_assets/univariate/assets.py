@@ -11,6 +11,7 @@ from im_assets.experiments.assets import definitions_of
 from im_assets.experiments.checks import parts_agree_check
 from im_assets.experiments.lineage import LineageError
 from im_assets.experiments.points import Parts
+from im_assets.rule.ready import transform_of
 from im_assets.rule.target import Target, target_measure
 from im_assets.univariate.experiment import univariate_experiment
 from im_assets.univariate.figures import univariate_figure
@@ -23,6 +24,7 @@ BIN_COLUMNS = {
     "bin": ("bigint", "Bin, 0 holding the highest values"),
     "examples": ("bigint", "Examples drawn from the bin and finetuned on"),
     "mean": ("double", "Mean of the indicator over these examples"),
+    "scaled_mean": ("double", "The same on the scale of the rule's points (rule.transform)"),
 }
 STUDY_COLUMNS = {
     "indicator": ("text", "Indicator"),
@@ -54,7 +56,8 @@ def definitions(study: Study) -> dg.Definitions:
             "univariate",
             {"python", "duckdb"},
             columns,
-            reads=("evaluation.weighting", "rule.target"),
+            code_version="2",
+            reads=("evaluation.weighting", "rule.target", "rule.source", "rule.transform"),
         ),
     )
     def univariate_bins(
@@ -65,7 +68,8 @@ def definitions(study: Study) -> dg.Definitions:
         parts = Parts.of(experiment, tables)
         good = parts.without(parts.faults(tables["eval_set"], study, gpu))
         measure = target_measure(study)
-        bins = bin_table(good.samples, good.measured(measure), target, good.counted(measure))
+        values, counts = good.measured(measure), good.counted(measure)
+        bins = bin_table(good.samples, values, target, counts, transform_of(study))
         return table(bins, {"bins": preview(bins, rows=100)})
 
     @dg.asset(

@@ -13,6 +13,7 @@ import pandas as pd
 
 from im_assets.common.correlation import Correlation, correlation
 from im_assets.rule.target import PAPER, Target
+from im_assets.rule.transform import Transform, transformed
 
 # By the usual names of a profile's indicators: +1 rises with the loss, -1 falls.
 PAPER_SIGNS = {"ppl": 1, "mtld": 1, "nat": 1, "und": 1, "reward": -1, "coh": -1}
@@ -28,6 +29,7 @@ def bin_table(
     values: Mapping[str, float],
     target: Target = PAPER,
     n: Mapping[str, int] | None = None,
+    transform: Transform = "none",
 ) -> pd.DataFrame:
     """One row a bin: what it holds and what a finetune on it came to.
 
@@ -35,13 +37,16 @@ def bin_table(
         samples: the bins' members, columns bin (partition key), indicator, number, value.
         values: the target's measure (the evaluation loss) of each partition key.
         n: of how many each value is a share, where it is one.
+        transform: the scale that the rule's points are on.
 
     Returns:
         indicator, bin (0 = highest values), examples, mean (of the indicator over the bin's
-        examples), the measure and the target (loss, log_loss); ordered by indicator and bin.
+        examples), scaled_mean (the same on the points' scale), the measure and the target (loss,
+        log_loss); ordered by indicator and bin.
     """
-    table = samples.groupby(["indicator", "number", "bin"], as_index=False, sort=True).agg(
-        examples=("value", "size"), mean=("value", "mean")
+    scaled = samples.assign(scaled=transformed(samples["value"], transform))
+    table = scaled.groupby(["indicator", "number", "bin"], as_index=False, sort=True).agg(
+        examples=("value", "size"), mean=("value", "mean"), scaled_mean=("scaled", "mean")
     )
     table[target.measure] = table["bin"].map(values).astype(float)
     counts = None if n is None else table["bin"].map(n).to_numpy(dtype=float)

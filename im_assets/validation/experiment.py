@@ -57,7 +57,7 @@ def draw(keys: Sequence[str], drawing: Drawing) -> Iterator[tuple[str, pd.DataFr
     settings = study.validation or ValidationSettings()
     arms, pool = arms_of(settings, study.selection), pool_of(study.pools[0], drawing)
     parts = parts_of(pool, settings)
-    predicted = pool.rule.predict(pool.indicators)
+    predicted = pool.rule.predict_examples(pool.indicators)
     for key in keys:
         places = members(arms[key], pool, parts, settings, study.selection)
         chosen = pool.examples.iloc[places][["example_id"]].copy()

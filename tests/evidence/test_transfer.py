@@ -32,7 +32,7 @@ def test_agreement_is_spearman_with_an_interval() -> None:
     found = transfer(RULE, SMALL, large, 0.95).set_index("item")
     assert [found.index.name, *found.columns] == list(COLUMNS)
     pairs = {
-        "rule_on_larger_model": RULE.predict(large),
+        "rule_on_larger_model": RULE.predict_points(large),
         "losses_on_common_sets": SMALL["log_loss"][:12],
     }
     for item, values in pairs.items():
@@ -44,6 +44,13 @@ def test_agreement_is_spearman_with_an_interval() -> None:
         assert found.loc[item, "n"] == 12
     reverse = transfer(RULE, SMALL, larger(sign=-1.0), 0.95)
     assert (reverse["value"] < -0.6).all()
+
+
+def test_studies_on_other_scales_are_not_compared() -> None:
+    with pytest.raises(
+        ValueError, match=r"on the scale none, and .* points are on log: set rule\.tr"
+    ):
+        transfer(RULE, SMALL, larger().assign(transform="log"), 0.95)
 
 
 def test_what_is_not_common_or_not_enough_has_no_number() -> None:

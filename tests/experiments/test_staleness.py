@@ -58,7 +58,7 @@ def test_a_setting_of_the_rule_marks_the_rule_and_no_adapter(platform: Platform)
 
 
 def test_resamples_mark_the_evidence_and_neither_rule_nor_finetune(platform: Platform) -> None:
-    platform.change(rule={"permutations": 11}, univariate={"bootstrap": 50})
+    platform.change(rule={"bootstrap": 11}, univariate={"bootstrap": 50})
     assert platform.stale() == {"rule_evidence", "univariate_study", "study_report"}
 
 

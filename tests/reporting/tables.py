@@ -65,7 +65,7 @@ def mixtures(seeds: int = 24) -> pd.DataFrame:
     x.insert(1, "partition", [f"seed-{i:03d}" for i in range(seeds)])
     x.insert(2, "n_examples", 100)
     loss = np.exp(log_loss)
-    x = x.assign(base_id="base", evaluation_id="evaluation")
+    x = x.assign(base_id="base", evaluation_id="evaluation", transform="none")
     return x.assign(token_loss=loss, instruction_loss=loss * 1.01, loss=loss, log_loss=log_loss)
 
 
@@ -86,8 +86,10 @@ def univariate() -> tuple[pd.DataFrame, pd.DataFrame]:
         for k in range(8):
             mean = CENTRES[name] + SPREADS[name] * (7 - 2 * k)
             log_loss = 0.85 + SLOPES[name] * (mean - CENTRES[name]) + rng.normal(0, 0.004)
-            rows.append((name, k, 100, mean, float(np.exp(log_loss)), log_loss))
-    bins = pd.DataFrame(rows, columns=["indicator", "bin", "examples", "mean", "loss", "log_loss"])
+            rows.append((name, k, 100, mean, mean, float(np.exp(log_loss)), log_loss))
+    bins = pd.DataFrame(
+        rows, columns=["indicator", "bin", "examples", "mean", "scaled_mean", "loss", "log_loss"]
+    )
     return bins, univariate_correlations(bins, resamples=100)
 
 
@@ -156,7 +158,7 @@ def tables(study: Study) -> Mapping[str, pd.DataFrame]:
     rng = generator(4)
     values = pd.DataFrame({n: rng.normal(CENTRES[n], SPREADS[n], len(examples)) for n in NAMES})
     ranked = pd.concat([examples, values], axis=1)
-    ranked["predicted_log_loss"] = rule.predict(ranked)
+    ranked["predicted_log_loss"] = rule.predict_examples(ranked)
     ranked.loc[0, "predicted_log_loss"] = 0.0  # the hostile one is the best
     ranked = ranked.sort_values("predicted_log_loss", ignore_index=True)
     ranked.insert(0, "rank", range(1, len(ranked) + 1))
@@ -182,6 +184,7 @@ def tables(study: Study) -> Mapping[str, pd.DataFrame]:
         "eval_set": pd.DataFrame({"eval_id": ["e0", "e0", "e1"], "instruction": "Ask"}),
         "dolly_dataset": examples,
         "dolly_scores": scores,
+        "dolly_indicators": values.assign(example_id=examples["example_id"]),
         "dolly_selection": ranked.drop(columns="source").head(20),
         "indicator_table": table,
         "base_losses": pd.DataFrame(

@@ -85,6 +85,62 @@ def test_a_quarantine_without_kinds_says_what_to_materialize(tmp_path: Path) -> 
         gather(study, warehouse, with_rows=True)
 
 
+def test_of_a_rule_of_chance_nothing_is_said_but_that(tmp_path: Path) -> None:
+    study = make_study()
+    warehouse = fill(tmp_path / "w.duckdb", study)
+    found = gather(study, warehouse, with_rows=True)
+    assert "finds lower loss with higher reward" in rule_sentence(found)
+    assert found.rule is not None
+    assert found.rule.chance is not None
+    fit = found.rule.chance.loo_r2.model_copy(update={"p": 0.34})
+    chance = found.rule.chance.model_copy(update={"loo_r2": fit})
+    rule = found.rule.model_copy(update={"chance": chance})
+    assert rule.id == found.rule.id  # the selection that is there is of this rule
+    warehouse.replace_table("quality_rule", coefficient_table(rule))
+    found = gather(study, warehouse, with_rows=True)
+    report = make_report(found, True, {})
+    first, second = (b.text for b in report.section("answer").blocks[:2] if isinstance(b, Text))
+    assert first.startswith(
+        "Which instruction data is worth finetuning on? From 24 finetuned mixtures, the study "
+        "found no rule beyond chance: shuffled losses too often give a rule that does as well on "
+        "mixtures left out (p = 0.34 of 20 shuffles, 24 mixtures; up to 0.05 counts as beyond "
+        "chance)."
+    )
+    assert "higher" not in first
+    assert "Nothing is selected: the strategy rule ranks by the study's rule" in second
+    assert "selection.when_chance: select" in second
+    selected = report.section("selection").blocks
+    assert [type(block) for block in selected] == [Text]
+    text = json.dumps(report.document(), ensure_ascii=False)
+    assert "This rule is not beyond chance" in text
+    assert "What each indicator would do, by a rule not beyond chance" in text
+    assert "significan" not in text
+    # Asked to select all the same, it does, and says by what.
+    study = make_study(selection={"size": "searched", "when_chance": "select"})
+    marked = warehouse.read_table("dolly_selection").assign(beyond_chance=False)
+    warehouse.replace_table("dolly_selection", marked)
+    said = warnings(gather(study, warehouse, with_rows=True))["selection"]
+    assert "The selection is by a rule that is not beyond chance (selection.when_chance)." in said
+
+
+def test_the_rule_is_shown_with_its_resamples_and_without_p_values(tmp_path: Path) -> None:
+    study = make_study()
+    found = gather(study, fill(tmp_path / "w.duckdb", study), with_rows=True)
+    report = make_report(found, True, {}).document()["sections"]
+    table = report["rule"]["tables"]["coefficients"]
+    labels = [column["label"] for column in table["columns"]]
+    assert {"p", "t"}.isdisjoint(labels)
+    assert {"Chosen in resamples", "Of these, same sign", "Points from"} <= set(labels)
+    assert found.rule is not None
+    rows = {row["name"]: row for row in table["rows"]}
+    often = found.evidence("inclusion").set_index("item")["value"]
+    for name in found.rule.indicators:
+        assert rows[name]["Chosen in resamples"] == pytest.approx(often[name])
+    # And the selection with its share outside of what the points cover, the pool beside it.
+    reach = report["selection"]["tables"]["reach"]
+    assert [row["indicator"] for row in reach["rows"]] == list(found.rule.indicators)
+
+
 def test_the_answer_and_the_evidence_follow_the_verdicts(tmp_path: Path) -> None:
     study = make_study()
     findings = tables(study)["rule_evidence"]
@@ -98,7 +154,6 @@ def test_the_answer_and_the_evidence_follow_the_verdicts(tmp_path: Path) -> None
     warehouse = fill(tmp_path / "w.duckdb", study)
     warehouse.replace_table("rule_evidence", findings)
     found = gather(study, warehouse, with_rows=False)
-    assert rule_sentence(found).endswith("and its fit is not distinguishable from chance.")
     said = [block.text for block in evidence(found).blocks if isinstance(block, Text)]
     assert any("The fit is what chance alone gives." in text for text in said)
     assert f"saves {first}." in said

@@ -21,6 +21,7 @@ from im_assets.rule.document import load_rule, read_rule
 from im_assets.rule.figures import coefficient_figure, fit_figure, indicator_figure
 from im_assets.rule.fitting import fit_rule
 from im_assets.rule.published import published_rule
+from im_assets.rule.ready import transform_of
 from im_assets.rule.target import Target
 from im_resources.gpu import GpuResource
 from im_resources.study import RuleSettings, Study
@@ -49,7 +50,10 @@ def materialize(table: pd.DataFrame, study: Study) -> dg.ExecuteInProcessResult:
     @dg.asset
     def indicator_table() -> pd.DataFrame:
         return table.assign(settings_id=training_settings_id(study)).assign(
-            trial_id="trial-" + table["partition"], base_id="base", evaluation_id="evaluation"
+            transform=table.get("transform", transform_of(study)),
+            trial_id="trial-" + table["partition"],
+            base_id="base",
+            evaluation_id="evaluation",
         )
 
     @dg.asset
@@ -91,7 +95,8 @@ def test_the_asset_writes_the_rule_as_table_document_and_metadata() -> None:
     assert rule.trials == tuple("trial-" + table["partition"])  # which the next test leaves out
     nothing = {"points_id": "", "values_id": "", "trials": (), "made_with": ""}
     bare = rule.model_copy(update=nothing)
-    assert bare == fit_rule(table, NAMES, study.rule)
+    assert bare == fit_rule(table.assign(transform="log"), NAMES, study.rule)
+    assert rule.winsorize
     document = json.loads((study.folder / "quality_rule.json").read_text())  # for other tools
     assert {c["name"] for c in document["rule"]["coefficients"]} == set(rule.indicators)
     [event] = result.asset_materializations_for_node("quality_rule")
@@ -172,8 +177,13 @@ def failure(result: dg.ExecuteInProcessResult) -> str:
         ),
         (lambda t: t.assign(experiment="univariate"), "lacks 24 of 24 mixtures"),
         (lambda t: pd.concat([t, t[:1]]), "mixtures repeated: seed-000"),
+        (
+            lambda t: t.assign(transform="none"),
+            "holds indicators on the scale none, and the rule's is log (rule.transform); "
+            "materialize indicator_table again",
+        ),
     ],
-    ids=["missing", "of another experiment", "repeated"],
+    ids=["missing", "of another experiment", "repeated", "on another scale"],
 )
 def test_a_rule_on_other_points_than_the_studys_is_not_fitted(
     break_it: Callable[[pd.DataFrame], pd.DataFrame], words: str
@@ -248,7 +258,7 @@ def test_the_fit_is_drawn_of_every_mixture_against_the_rules_target() -> None:
     chart = fit_figure(rule, table)
     data = chart["datasets"]
     assert [p["x"] for p in data["predicted"]] == table["win_rate"].tolist()
-    assert [p["y"] for p in data["predicted"]] == pytest.approx(rule.predict(table).tolist())
+    assert [p["y"] for p in data["predicted"]] == pytest.approx(rule.predict_points(table).tolist())
     assert len(data["predicted_without_it"]) == len(table)
     drawn = svg(chart, 328, "alt")
     assert "actual win rate" in drawn

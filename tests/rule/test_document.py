@@ -59,7 +59,9 @@ def test_a_rule_read_back_predicts_identically(constant: float, slopes: list[flo
     )
     frame = random_study()
     with np.errstate(over="ignore", invalid="ignore"):
-        np.testing.assert_array_equal(from_json(to_json(rule)).predict(frame), rule.predict(frame))
+        np.testing.assert_array_equal(
+            from_json(to_json(rule)).predict_examples(frame), rule.predict_examples(frame)
+        )
 
 
 def test_the_table_has_one_row_a_term_with_the_numbers_of_the_rule() -> None:
@@ -115,11 +117,11 @@ def test_a_document_of_version_1_is_read_with_its_warnings() -> None:
 def test_published_rules_are_the_paper_s() -> None:
     row = pd.DataFrame([{"reward": 2.0, "len_out": 100.0, "knn_6": 0.5}])
     v1 = 1.0684 - 0.1498 * 2 + 8.257e-5 * 100 - 0.9350 * 0.5
-    assert published_rule("published_v1").predict(row) == pytest.approx([v1])
+    assert published_rule("published_v1").predict_examples(row) == pytest.approx([v1])
     row = pd.DataFrame([{"reward": 2.0, "und": 0.9, "nat": 0.8, "coh": 0.7}])
     v2 = 0.0274 - 0.0078 * 2 + 0.4421 * 0.9 - 0.3212 * 0.8 - 0.1520 * 0.7
     rule = published_rule("published_v2")
-    assert rule.predict(row) == pytest.approx([v2])
+    assert rule.predict_examples(row) == pytest.approx([v2])
     assert [w.kind for w in rule.warnings] == ["published"]
     assert "reward model" in rule.warnings[0].note
     assert rule.r2 is None
@@ -128,11 +130,11 @@ def test_published_rules_are_the_paper_s() -> None:
 
 def test_a_frame_without_an_indicator_is_refused_by_name() -> None:
     with pytest.raises(ValueError, match=r"published_v1.*len_out, knn_6; it has: reward"):
-        published_rule("published_v1").predict(pd.DataFrame({"reward": [1.0]}))
+        published_rule("published_v1").predict_examples(pd.DataFrame({"reward": [1.0]}))
     frame = random_study().assign(x0=np.nan)
     with pytest.raises(ValueError, match="x0: 24 of 24 values"):
-        FITTED.predict(frame)
-    assert EMPTY.predict(pd.DataFrame(index=range(3))).shape == (3,)
+        FITTED.predict_examples(frame)
+    assert EMPTY.predict_examples(pd.DataFrame(index=range(3))).shape == (3,)
 
 
 def test_a_prediction_does_not_depend_on_the_other_rows() -> None:
@@ -140,5 +142,5 @@ def test_a_prediction_does_not_depend_on_the_other_rows() -> None:
     names = tuple(f"x{i}" for i in range(9))
     rule = fit_rule(table[:60], names, RuleSettings(max_indicators=9))
     assert rule.indicators == names
-    alone = [rule.predict(table.iloc[[i]])[0] for i in range(len(table))]
-    assert alone == list(rule.predict(table))
+    alone = [rule.predict_examples(table.iloc[[i]])[0] for i in range(len(table))]
+    assert alone == list(rule.predict_examples(table))

@@ -1,5 +1,6 @@
 """indicator_table: one row a point, against the same computation in pandas, and what stops it."""
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from im_assets.scoring.batch import Models
 from im_assets.scoring.indicators.nearest_neighbour import nearest_neighbour
 from im_assets.scoring.registry import chosen
 from im_resources.gpu import GpuResource
-from im_resources.study import ModelSource, ScoringSettings, Study, load_study
+from im_resources.study import ModelSource, ScoringSettings, Study, fingerprint, load_study
 from im_resources.warehouse import Warehouse
 from im_resources.warehouse_io_manager import WarehouseIOManager
 
@@ -117,6 +118,10 @@ def random_tables(study: Study, seed: int, size: int = 7, pool: int = 20) -> Tab
     }  # fmt: skip
 
 
+def signed_log(value: float) -> float:
+    return math.copysign(math.log1p(abs(value)), value)
+
+
 def by_pandas(tables: Tables, indicators: list[str], weighting: str) -> pd.DataFrame:
     """The table as its definition reads, one mixture at a time."""
     rows = []
@@ -133,7 +138,9 @@ def by_pandas(tables: Tables, indicators: list[str], weighting: str) -> pd.DataF
         }
         for name in indicators:
             values = scores[scores["indicator"] == name].set_index("example_id")["value"]
-            row[name] = values[members["example_id"]].mean()
+            # The scale of rule.transform, written out.
+            row[name] = np.mean([signed_log(v) for v in values[members["example_id"]]])
+        row["transform"] = "log"
         row["token_loss"] = losses["nll"].sum() / losses["tokens"].sum()
         row["instruction_loss"] = losses.groupby("eval_id")["loss"].mean().mean()
         row["loss"] = row[f"{weighting}_loss"]
@@ -255,7 +262,15 @@ def test_the_set_level_indicator_is_the_mean_over_the_mixtures_own_neighbours(
     for seed, value in zip(found["partition"], found["knn_2"], strict=True):
         own = members.loc[members["seed"] == seed, "example_id"]
         expected = nearest_neighbour(np.stack([vectors[i] for i in own]), 2).mean()
-        assert value == pytest.approx(expected, abs=1e-6)
+        assert value == pytest.approx(signed_log(expected), abs=1e-6)  # of the set's own value
+
+
+def event_schema(result: dg.ExecuteInProcessResult) -> list[dg.TableColumn]:
+    """The columns that the table says it has."""
+    [event] = result.asset_materializations_for_node("indicator_table")
+    schema = event.metadata["dagster/column_schema"].value
+    assert isinstance(schema, dg.TableSchema)
+    return list(schema.columns)
 
 
 @pytest.mark.parametrize("weighting", ["token", "instruction"])
@@ -273,14 +288,16 @@ def test_the_asset(
     table = warehouse.read_table("indicator_table")
     indicators = [*plain, "knn_2"]
     keys = ["experiment", "partition", "n_examples", "largest_source"]
-    assert list(table.columns) == [*keys, *indicators, *LOSSES, "values_id", *PARENTS]
+    assert list(table.columns) == [
+        *keys, *indicators, "transform", *LOSSES, "values_id", *PARENTS
+    ]  # fmt: skip
+    described = {c.name: c.description for c in event_schema(result) if c.name in indicators}
+    assert all("ln(1 + |v|)" in str(text) for text in described.values())
     expected = by_pandas(tables, [*plain], weighting)
     shared = [*keys, *plain, *LOSSES, *PARENTS]
     assert_same(table[shared], expected[shared])
     [event] = result.asset_materializations_for_node("indicator_table")
-    schema = event.metadata["dagster/column_schema"].value
-    assert isinstance(schema, dg.TableSchema)
-    assert [column.name for column in schema.columns] == list(table.columns)
+    assert [column.name for column in event_schema(result)] == list(table.columns)
     assert event.metadata["points"].value == 5
     assert event.metadata["by experiment"].value == {"mixtures": 5}
     assert event.metadata["lowest loss"].value == pytest.approx(expected["loss"].min())
@@ -358,5 +375,28 @@ def test_means_are_added_up_in_the_sets_order(tmp_path: Path) -> None:
               for e in "acb"]  # fmt: skip
     warehouse.replace_table("samples", pd.DataFrame(members[::-1]))
     warehouse.replace_table("scores", pd.DataFrame(scores))
-    found = warehouse.query("set_indicators.sql", {"samples": "samples", "scores": "scores"})
-    assert found["value"].tolist() == [0.0]
+    names = {"samples": "samples", "scores": "scores", "transform": "none"}
+    assert warehouse.query("set_indicators.sql", names)["value"].tolist() == [0.0]
+
+
+def test_the_scale_is_that_of_every_member_and_in_the_values_id(
+    tmp_path: Path, models_folder: Path
+) -> None:
+    """A mean of logs, not the log of a mean; as they are, values have the id they had before."""
+    logs = make_study(models_folder, PLAIN)
+    plain = logs.model_copy(update={"rule": logs.rule.model_copy(update={"transform": "none"})})
+    tables = random_tables(logs, seed=3)
+    on_logs, as_they_are = (
+        points(tmp_path / str(i), tables, s) for i, s in enumerate([logs, plain])
+    )
+    members = tables["mixed_samples"].query("seed == 'seed-000'")["example_id"]
+    scores = tables["example_scores"].query("indicator == 'mtld'").set_index("example_id")["value"]
+    values = scores[members].tolist()
+    assert as_they_are["mtld"][0] == pytest.approx(np.mean(values))
+    assert on_logs["mtld"][0] == pytest.approx(np.mean([signed_log(v) for v in values]))
+    assert abs(on_logs["mtld"][0] - signed_log(float(np.mean(values)))) > 0.01
+    models, found = Models.of(logs, GPU), chosen(logs.scoring)
+    versions = sorted((i.name, i.fingerprint(models)) for i in found)
+    measures = [("loss", 1)]
+    assert as_they_are["values_id"][0] == fingerprint("values", versions, "token", measures)
+    assert on_logs["values_id"][0] != as_they_are["values_id"][0]

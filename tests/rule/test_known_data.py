@@ -26,7 +26,12 @@ from tests.rule.data import (
 STACKLOSS_NAMES = ["air", "water", "acid"]
 KNOWN = [(STACKLOSS, STACKLOSS_NAMES), (SWISS, SWISS_NAMES), (LONGLEY, LONGLEY_NAMES)]
 KEEP_ALL = RuleSettings(
-    choose="stepwise", direction="backward", p_enter=0.999, p_remove=0.999, max_indicators=6
+    choose="stepwise",
+    direction="backward",
+    p_enter=0.999,
+    p_remove=0.999,
+    max_indicators=6,
+    permutations=19,
 )
 
 
@@ -97,7 +102,6 @@ def test_the_rule_reports_the_errors_that_the_settings_ask_for() -> None:
         assert rule.standard_errors == kind
         errors = [t.std_error for t in (rule.constant, *rule.coefficients)]
         assert errors == pytest.approx(term_statistics(y, x, kind, 0.95)[:, 1])
-    assert rules["HC3"].coefficients[0].p != rules["classical"].coefficients[0].p
 
 
 def test_hc3_covers_where_the_spread_grows_and_classical_does_not() -> None:

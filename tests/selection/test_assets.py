@@ -12,11 +12,12 @@ import pytest
 
 from im_assets.common.presentation import markdown
 from im_assets.rule.document import coefficient_table
-from im_assets.rule.model import Coefficient, Rule
+from im_assets.rule.model import AgainstChance, Chance, Coefficient, Rule
 from im_assets.scoring.batch import Models
 from im_assets.scoring.indicators.nearest_neighbour import expected_distance
 from im_assets.scoring.registry import BACKENDS, chosen
 from im_assets.selection.assets import selection_asset
+from im_assets.selection.checks import chance_check, reach_check
 from im_assets.selection.pool import pool_indicators
 from im_assets.selection.pool_indicators import pool_indicators_asset
 from im_assets.selection.selecting import SelectionError
@@ -98,7 +99,13 @@ def materialize(
         return table
 
     return dg.materialize(
-        [*map(made, frames), *computed, selection_asset("dolly", study)],
+        [
+            *map(made, frames),
+            *computed,
+            selection_asset("dolly", study),
+            chance_check("dolly"),
+            reach_check("dolly"),
+        ],
         resources={
             "study": study,
             "gpu": GpuResource(device="cpu"),
@@ -114,6 +121,12 @@ def rule(**slopes: float) -> Rule:
     return Rule(
         source="fitted", constant=Coefficient(name="constant", estimate=1), coefficients=terms
     )
+
+
+def of_chance(rule: Rule, p: float) -> Rule:
+    """The rule, with a permutation test that came to this p."""
+    fit = AgainstChance(value=0.3, low=0.0, high=0.4, p=p)
+    return rule.model_copy(update={"n": 16, "chance": Chance(shuffles=99, r2=fit, loo_r2=fit)})
 
 
 def test_the_asset_selects_exports_and_shows(make_study: Callable[..., Study]) -> None:
@@ -183,6 +196,59 @@ def test_a_rule_without_indicators_fails_and_exports_nothing(
     with pytest.raises(SelectionError, match="no indicator"):
         materialize(study, Warehouse(study.warehouse), rule())
     assert not (study.folder / "selection.jsonl").exists()
+
+
+def test_a_rule_of_chance_selects_nothing_but_on_demand(make_study: Callable[..., Study]) -> None:
+    study = make_study(len_out="response_length")
+    warehouse, _ = embed(study)
+    by_chance = of_chance(rule(len_out=0.01), p=0.2)
+    words = r"p = 0\.2 of 99 shuffles, 16 mixtures.*more mixtures.*when_chance: select"
+    with pytest.raises(SelectionError, match=words):
+        materialize(study, warehouse, by_chance)
+    assert not (study.folder / "selection.jsonl").exists()
+    # Another strategy does not rank by it, and a rule beyond chance, or untested, is no matter.
+    length = {"strategy": "highest", "options": {"indicator": "len_out"}, "size": SIZE}
+    for settings, by, expected in (
+        ({"size": SIZE, "when_chance": "select"}, by_chance, [False]),
+        (length, by_chance, []),
+        ({"size": SIZE}, of_chance(rule(len_out=0.01), p=0.05), [True]),
+        ({"size": SIZE}, rule(len_out=0.01), []),
+    ):
+        own = SelectionSettings.model_validate({"random_draws": 50, **settings})
+        result = materialize(study.model_copy(update={"selection": own}), warehouse, by)
+        selection = result.output_for_node("dolly_selection")
+        assert len(selection) == SIZE
+        assert list(selection["beyond_chance"].dropna().unique()) == expected
+        [event] = result.asset_materializations_for_node("dolly_selection")
+        assert ("by chance" in event.metadata) == (expected == [False])
+        [check] = [c for c in result.get_asset_check_evaluations() if "chance" in c.check_name]
+        assert check.passed == (expected != [False])
+        assert check.severity == dg.AssetCheckSeverity.WARN
+
+
+def test_a_selection_says_how_far_it_lies_outside_of_the_points(
+    make_study: Callable[..., Study],
+) -> None:
+    study = make_study(len_out="response_length")
+    warehouse, _ = embed(study)
+    # LENGTHS are 0 to 39: the points cover 3 to 20 of them, and the five shortest are 0 to 4.
+    for ends, share, passed in (((3.0, 20.0), "60% of the selection", False),
+                                ((2.0, 20.0), "", True)):  # fmt: skip
+        term = Coefficient(name="len_out", estimate=0.01, low=ends[0], high=ends[1])
+        by = rule(len_out=0.01).model_copy(update={"coefficients": (term,)})
+        result = materialize(study, warehouse, by)
+        [check] = [c for c in result.get_asset_check_evaluations() if "reach" in c.check_name]
+        assert check.passed == passed
+        assert share in str(check.description)
+        assert check.severity == dg.AssetCheckSeverity.WARN
+        [event] = result.asset_materializations_for_node("dolly_selection")
+        shown = str(event.metadata["outside what the rule was fitted on"].value)
+        assert markdown(f"{(1 - passed) * 0.6 + passed * 0.4:.4g}") in shown
+    cut = rule(len_out=0.01).model_copy(update={"coefficients": (term,), "winsorize": True})
+    selection = materialize(study, warehouse, cut).output_for_node("dolly_selection")
+    # Lengths 0 to 2 are all read as 2: these three come first, by their ids, and then 3 and 4.
+    shortest = sorted(IDS[i] for i in np.argsort(LENGTHS)[:3])
+    assert list(selection["example_id"]) == [*shortest, *(IDS[i] for i in np.argsort(LENGTHS)[3:5])]
 
 
 def test_a_score_that_is_missing_is_named(make_study: Callable[..., Study]) -> None:

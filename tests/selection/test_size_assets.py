@@ -39,7 +39,7 @@ def test_every_size_is_a_partition_with_the_strategys_selection_of_that_size(
     scores = platform.table("dolly_scores")
     wide = scores.pivot(index="example_id", columns="indicator", values="value")
     rule = load_rule(platform.table("quality_rule"))
-    ranked = [e for _, e in sorted(zip(rule.predict(wide), wide.index, strict=True))]
+    ranked = [e for _, e in sorted(zip(rule.predict_examples(wide), wide.index, strict=True))]
     samples = platform.table("size_samples").sort_values("position")
     for size, key in zip(sizes, experiment.keys, strict=True):
         mine = samples[samples["size_key"] == key]

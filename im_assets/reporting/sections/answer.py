@@ -7,6 +7,7 @@ from im_assets.reporting.blocks import Fact, Facts, Section, Text
 from im_assets.reporting.gather import Gathered
 from im_assets.reporting.sections import cuts
 from im_assets.reporting.sections.validation import verdict_sentence
+from im_assets.rule.chance import told
 from im_assets.rule.model import Rule
 from im_assets.selection.composition import concentration
 
@@ -45,6 +46,8 @@ def rule_sentence(found: Gathered) -> str:
     if not rule.indicators:
         return f"{basis} found no indicator that tells better data from worse."
     target = rule.predicts
+    if rule.beyond_chance is False:
+        return f"{basis} found no rule beyond chance: {against_chance(rule)}."
     prefers = preference(rule)
     if rule.source != "fitted":
         return f"The study uses a published rule, which prefers data with {prefers}."
@@ -54,10 +57,15 @@ def rule_sentence(found: Gathered) -> str:
     else:
         tail = f"it ranks {sets} that it has not seen {how_well(rank)}"
     better = f"{target.direction} {target.measure_label}"
-    evidence = found.evidence("permutation")
-    chance = (evidence.loc[evidence["item"] == "r2", "verdict"] == "chance").any()
-    doubt = ", and its fit is not distinguishable from chance" if chance else ""
+    untested = rule.beyond_chance is None
+    doubt = "; whether chance alone gives such a rule was not tested" if untested else ""
     return f"{basis} finds {better} with {prefers}; {tail}{doubt}."
+
+
+def against_chance(rule: Rule) -> str:
+    """What shuffled losses come to beside a rule that was tested against them."""
+    assert rule.chance is not None
+    return told(rule.chance, rule.n, rule.predicts.plural)
 
 
 def preference(rule: Rule) -> str:
@@ -67,6 +75,11 @@ def preference(rule: Rule) -> str:
     less = [c.name for c in rule.coefficients if sign * c.estimate > 0]
     parts = [f"higher {_listed(more)}" if more else "", f"lower {_listed(less)}" if less else ""]
     return " and ".join(filter(None, parts))
+
+
+def chance_p(rule: Rule) -> float | None:
+    """The p of the permutation test that decides whether the rule is beyond chance."""
+    return None if rule.chance is None else rule.chance.loo_r2.p
 
 
 def how_well(rank: float) -> str:
@@ -97,6 +110,8 @@ def selected_arms(found: Gathered) -> pd.DataFrame:
 def selection_sentences(found: Gathered) -> list[str]:
     """Whether what the rule selects was better than random, or that nobody looked."""
     arms = selected_arms(found)
+    if found.refused and (arms.empty or found.of_earlier_rule(arms)):
+        return [f"{found.refused}."]
     if found.of_earlier_rule(arms):
         return [
             "What it selects was not checked by finetuning: the verdicts below belong to an "
@@ -108,15 +123,21 @@ def selection_sentences(found: Gathered) -> list[str]:
             "than a random choice."
         ]
     largest = arms[arms["size"] == arms["size"].max()]
+    refused = [f"{found.refused}. The validation measured what it would select."]
     return [
-        f"Checked by finetuning. {verdict_sentence(row, found.target)}"
-        for _, row in largest.iterrows()
+        *(refused if found.refused else []),
+        *(
+            f"Checked by finetuning. {verdict_sentence(row, found.target)}"
+            for _, row in largest.iterrows()
+        ),
     ]
 
 
 def collapse_sentences(found: Gathered) -> list[str]:
     """For each pool whose selection is of one kind of example, that it is, with the shares."""
-    sentences = []
+    sentences: list[str] = []
+    if found.refused:
+        return sentences
     for name, pool in found.pools.items():
         if said := concentration(list(pool.compositions)):
             of = f" of {name}" if len(found.pools) > 1 else ""
@@ -134,6 +155,7 @@ def _numbers(found: Gathered) -> tuple[Facts, ...]:
             Fact("mixtures", f"{_sets(found)} finetuned", rule.n, "int"),
             Fact("loo_spearman", "Spearman on mixtures left out", rule.loo_spearman, "two"),
             Fact("r2", "R² of the rule", rule.r2, "two"),
+            Fact("chance_p", f"p against shuffled {found.target.plural}", chance_p(rule), "p"),
         ]
     if len(arms):
         row = arms[arms["size"] == arms["size"].max()].iloc[0]

@@ -58,7 +58,7 @@ def section(found: Gathered) -> Section:
 
 
 def _permutation(rows: pd.DataFrame, values: str) -> list[Block]:
-    row = next((r for r in rows_of(rows) if r.item == "r2"), None)
+    row = next((r for r in rows_of(rows) if r.item == "loo_r2"), None)
     chart = permutation_figure(rows, values)
     if row is None or chart is None:
         return []
@@ -77,8 +77,8 @@ def _permutation(rows: pd.DataFrame, values: str) -> list[Block]:
     return [
         Text(
             f"With the {values} shuffled, so that no indicator means anything, the best rule still "
-            f"reaches an R² of {between(row.low, row.high, 'two')}; this study's has "
-            f"{shown(row.value, 'two')} (p = {shown(row.p, 'p')}). {end}"
+            f"reaches, on mixtures left out, an R² of {between(row.low, row.high, 'two')}; this "
+            f"study's has {shown(row.value, 'two')} (p = {shown(row.p, 'p')}). {end}"
         ),
         Figure(
             "permutation",

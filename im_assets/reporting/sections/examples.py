@@ -23,6 +23,7 @@ from im_assets.reporting.gather import Gathered, PoolTables
 from im_assets.reporting.sections.absent import not_made
 from im_assets.selection.composition import Composition, composition_table
 from im_assets.selection.figures import tilt_figure
+from im_assets.selection.reach import beyond_reach
 from im_resources.texts import one_line
 
 KEY, TITLE = "selection", "What was selected"
@@ -32,6 +33,8 @@ WITHOUT_ROWS = "Examples are left out: this copy of the report holds no row of t
 
 def section(found: Gathered, with_rows: bool) -> Section:
     """Size and tilt of each pool's selection; with rows, its first and last, the pool's worst."""
+    if found.refused:
+        return Section(KEY, TITLE, (Text(f"{found.refused}.", "warning"),))
     made = {name: pool for name, pool in found.pools.items() if pool.selection is not None}
     if not made:
         return not_made(KEY, TITLE, *(f"{name}_selection" for name in found.study.pools))
@@ -59,11 +62,15 @@ def _of_pool(found: Gathered, name: str, pool: PoolTables, with_rows: bool) -> l
         Fact(f"{key}last", f"{target.worst} in it", last, "loss"),
     ]
     blocks: list[Block] = []
+    if "beyond_chance" in selection and selection["beyond_chance"].eq(False).any():
+        said = f"The selection{of} is by a rule that is not beyond chance (selection.when_chance)."
+        blocks.append(Text(said, "warning"))
     if found.of_earlier_rule(selection):
         blocks.append(
             Text(f"The selection{of} is of an earlier rule: materialize it again.", "warning")
         )
     blocks += [Facts(tuple(facts)), *_tilt(found, key, of, pool.means)]
+    blocks += _reach(key, of, pool.reach)
     if pool.compositions:
         blocks.append(_composition(key, of, pool.compositions))
     if not with_rows:
@@ -104,6 +111,27 @@ def _tilt(found: Gathered, key: str, of: str, means: pd.DataFrame | None) -> lis
             data=Table.of(f"{key}tilt", "Means of selection and pool", columns, means, True),
         )
     ]
+
+
+def _reach(key: str, of: str, found: pd.DataFrame | None) -> list[Block]:
+    if found is None or found.empty:
+        return []
+    columns = (
+        Column("indicator", "Indicator", "text"),
+        Column("low", "Points from"),
+        Column("high", "to"),
+        Column("selected_outside", "Of the selection, outside", "percent"),
+        Column("pool_outside", "Of the pool, outside", "percent"),
+        Column("mean", "Mean of the selection"),
+        Column("where", "It lies", "text"),
+    )
+    rows = found.assign(where=found["mean_outside"].map({True: "outside", False: "within"}))
+    caption = f"How far the selection{of} lies outside of what the rule was fitted on"
+    blocks: list[Block] = [Table.of(f"{key}reach", caption, columns, rows)]
+    if said := beyond_reach(found):
+        note = "There the rule is a guess, however well it ranks mixtures."
+        blocks.append(Text(f"{said}. {note}", "warning"))
+    return blocks
 
 
 def _composition(key: str, of: str, compositions: Sequence[Composition]) -> Table:

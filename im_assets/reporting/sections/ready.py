@@ -9,7 +9,14 @@ from im_assets.reporting.sections import cuts
 from im_assets.reporting.sections import data as data_section
 from im_assets.reporting.sections import rule as rule_section
 from im_assets.reporting.sections.absent import not_made
-from im_assets.reporting.sections.answer import KEY, QUESTION, TITLE, how_well, preference
+from im_assets.reporting.sections.answer import (
+    KEY,
+    QUESTION,
+    TITLE,
+    against_chance,
+    how_well,
+    preference,
+)
 from im_assets.rule.model import Rule
 from im_assets.rule.provenance import BLOCKING, KINDS, named, role_of
 from im_assets.scoring.registry import set_level
@@ -23,7 +30,10 @@ def answer(found: Gathered) -> Section:
         return Section(KEY, TITLE, (Text(f"{QUESTION} No rule has been applied yet.", "answer"),))
     sentences = [
         QUESTION,
-        f"{_origin(rule, study)} prefers data with {preference(rule)}.",
+        f"{_origin(rule, study)} is not beyond chance: {against_chance(rule)}."
+        if rule.beyond_chance is False
+        else f"{_origin(rule, study)} prefers data with {preference(rule)}.",
+        *([f"{found.refused}."] if found.refused else []),
         "Nothing was finetuned here, so nothing shows that what it selects is better than a random "
         "choice.",
         *caveats(found, rule),
@@ -83,6 +93,7 @@ def rule(found: Gathered) -> Section:
         Text(
             f"Source: {rule.reference}{f', study {rule.fitted_by}' if rule.fitted_by else ''}. "
             f"{target.direction.capitalize()} predicted {target.label} means better data."
+            f"{rule_section.reading(rule)}"
         ),
         Facts(rule_section.facts_of(rule)),
         rule_section.coefficients(rule),

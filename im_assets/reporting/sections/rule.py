@@ -5,13 +5,15 @@ import pandas as pd
 from im_assets.reporting.blocks import Block, Column, Fact, Facts, Figure, Section, Table, Text
 from im_assets.reporting.gather import Gathered
 from im_assets.reporting.sections.absent import not_made
+from im_assets.reporting.sections.answer import against_chance, chance_p
 from im_assets.rule.figures import (
     coefficient_figure,
     fit_figure,
     indicator_figure,
     predictions,
 )
-from im_assets.rule.model import Rule
+from im_assets.rule.model import CONSTANT, Rule
+from im_assets.rule.transform import scaled
 
 KEY, TITLE = "rule", "The rule"
 
@@ -21,15 +23,18 @@ def section(found: Gathered) -> Section:
     rule, table = found.rule, found.get("indicator_table")
     if rule is None or table is None:
         return not_made(KEY, TITLE, "quality_rule")
+    told = [warning.note for warning in rule.warnings if warning.kind != "chance"]
+    chance = [Text(by_chance(rule), "warning")] if rule.beyond_chance is False else []
     blocks: list[Block] = [
+        *chance,
         Text(rule.formula.replace("-", "\u2212"), "answer"),
         Text(
             f"Source: {rule.reference}. {rule.predicts.direction.capitalize()} predicted "
-            f"{rule.predicts.label} means better data."
+            f"{rule.predicts.label} means better data.{reading(rule)}"
         ),
         Facts(facts_of(rule)),
-        coefficients(rule),
-        *(Text(warning.note, "warning") for warning in rule.warnings),
+        coefficients(rule, *_resampled(found)),
+        *(Text(note, "warning") for note in told),
     ]
     if found.rule_of_other_points:
         words = (
@@ -54,15 +59,53 @@ def facts_of(rule: Rule) -> tuple[Fact, ...]:
         Fact("adj_r2", "adjusted R²", rule.adj_r2, "two"),
         Fact("loo_spearman", "Spearman, mixtures left out", rule.loo_spearman, "two"),
         Fact("loo_rmse", "error, mixtures left out", rule.loo_rmse, "loss", rule.predicts.label),
-        Fact("f_p", "p of the whole rule", rule.f_p, "p"),
+        Fact("chance_p", f"p against shuffled {rule.predicts.plural}", chance_p(rule), "p"),
         Fact("candidates", "indicators it could choose from", len(rule.candidates), "int"),
     )
     return facts if rule.source == "fitted" else facts[-1:]
 
 
-def coefficients(rule: Rule) -> Table:
-    """The table of the rule's terms."""
+def by_chance(rule: Rule) -> str:
+    """That the rule is one of chance, in sentences."""
+    said = against_chance(rule)
+    return f"This rule is not beyond chance: {said}. Nothing below says what better data is."
+
+
+def reading(rule: Rule) -> str:
+    """On which scale the rule reads indicators, in sentences; '' where as they are."""
+    scale = " log1p(v) stands for sign(v) ln(1 + |v|), of which a mixture has the mean."
+    cut = " An example's indicators are cut to the range that the rule's points cover."
+    return (scale if rule.transform == "log" else "") + (cut if rule.winsorize else "")
+
+
+def _resampled(found: Gathered) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """How often the resamples choose each indicator, and with which sign; of this rule only."""
+    kinds = (found.evidence("inclusion"), found.evidence("coefficient"))
+    return kinds if not any(map(found.of_earlier_rule, kinds)) else (kinds[0][:0], kinds[1][:0])
+
+
+def coefficients(
+    rule: Rule, inclusion: pd.DataFrame | None = None, signs: pd.DataFrame | None = None
+) -> Table:
+    """The table of the rule's terms.
+
+    Args:
+        inclusion, signs: of the bootstrap, where it was made. There is no p of a single term: after
+            a choice by the same losses it is no test.
+    """
     terms = pd.DataFrame([t.model_dump() for t in (rule.constant, *rule.coefficients)])
+    terms["name"] = [CONSTANT, *(scaled(name, rule.transform) for name in rule.indicators)]
+    resampled = []
+    for frame, column, label in (
+        (inclusion, "value", "Chosen in resamples"),
+        (signs, "same_sign", "Of these, same sign"),
+    ):
+        if frame is not None and len(frame):
+            values = frame.set_index("item")[column]
+            terms[label] = [None, *(values.get(name) for name in rule.indicators)]
+            resampled.append(Column(label, label, "percent"))
+    covered = (Column("low", "Points from"), Column("high", "to"))
+    known = any(term.low is not None for term in rule.coefficients)
     level = f"{rule.confidence:.0%} " if rule.confidence else ""
     columns = (
         Column("name", "Term", "text"),
@@ -70,8 +113,9 @@ def coefficients(rule: Rule) -> Table:
         Column("std_error", "Standard error"),
         Column("ci_low", f"{level}interval from"),
         Column("ci_high", "to"),
-        Column("p", "p", "p"),
+        *resampled,
         Column("vif", "VIF", "two"),
+        *(covered if known else ()),
     )
     return Table.of("coefficients", f"Coefficients: {rule.predicts.label} per unit", columns, terms)
 
@@ -103,7 +147,9 @@ def _effects(rule: Rule, table: pd.DataFrame) -> list[Figure]:
     target = rule.predicts
     figure = Figure(
         "effects",
-        "What each indicator does",
+        "What each indicator does"
+        if rule.beyond_chance is not False
+        else "What each indicator would do, by a rule not beyond chance",
         f"Change of {target.label} per standard deviation of each indicator in the rule.",
         f"One row an indicator of the rule: the change of {target.label} when a mixture's mean "
         "rises by one standard deviation, the others held. "

@@ -11,7 +11,7 @@ from im_assets.selection.selecting import SelectionError
 V1, V2 = published_rule("published_v1"), published_rule("published_v2")
 
 
-@strategy("rule")
+@strategy("rule", by_rule=True)
 def by_rule(pool: Pool, size: int, seed: int) -> np.ndarray:
     """What the study's own rule ranks best. Raises SelectionError when it has no indicator."""
     return _best(pool, pool.rule, size)

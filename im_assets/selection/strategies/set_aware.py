@@ -16,7 +16,7 @@ from im_assets.selection.registry import strategy
 from im_assets.selection.selecting import SelectionError
 
 
-@strategy("set_aware")
+@strategy("set_aware", by_rule=True)
 def set_aware(
     pool: Pool,
     size: int,
@@ -63,11 +63,10 @@ def _of_examples(pool: Pool) -> np.ndarray:
             "the rule has no indicator (none tells these mixtures apart), so set_aware has "
             "no quality to weigh against coverage; use more mixtures, or rule.source: published_v1"
         )
-    values = np.zeros(len(pool))
-    for term in pool.rule.coefficients:
-        if term.name not in pool.set_level:
-            values += pool.rule.predicts.sign * term.estimate * pool.column(term.name)
-    return values
+    rule = pool.rule.without(pool.set_level)
+    for name in rule.indicators:
+        pool.column(name)
+    return rule.badness(pool.indicators)
 
 
 def _scaled(values: np.ndarray) -> np.ndarray:

@@ -23,7 +23,7 @@ class TargetSettings(Settings):
 class RuleSettings(Settings):
     """How the rule is fitted (paper: stepwise least squares), or which ready one is applied."""
 
-    ADDED: ClassVar[Mapping[str, Any]] = {"path": None}
+    ADDED: ClassVar[Mapping[str, Any]] = {"path": None, "transform": "none", "winsorize": False}
 
     source: Literal["fitted", "published_v1", "published_v2", "file"] = Field(
         "fitted",
@@ -45,6 +45,17 @@ class RuleSettings(Settings):
         min_length=1,
         description="The experiments whose trials the rule is fitted on; validation: the "
         "selections that were measured for earlier rules",
+    )
+    transform: Literal["none", "log"] = Field(
+        "log",
+        description="The scale on which a fitted rule reads indicators, of every example before "
+        "the mean is taken; log: sign(v) ln(1 + |v|); none: as they are (paper). A ready rule "
+        "brings its own",
+    )
+    winsorize: bool = Field(
+        True,
+        description="Whether a fitted rule cuts an example's indicators to the range that the "
+        "points cover, since of what lies outside it says nothing (paper: false)",
     )
     choose: Literal["all_subsets", "stepwise"] = Field(
         "all_subsets",
@@ -80,7 +91,11 @@ class RuleSettings(Settings):
     bootstrap: Positive = Field(
         200, description="Resamples of the mixtures, each choosing its indicators anew"
     )
-    permutations: Positive = Field(200, description="Shuffles of the losses: the null of R²")
+    permutations: Annotated[int, Field(ge=19)] = Field(
+        200,
+        description="Shuffles of the losses, which tell what chance alone gives; of fewer than 19 "
+        "none could tell a rule from chance",
+    )
 
     @field_validator("target", mode="before")
     @classmethod

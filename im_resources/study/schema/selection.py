@@ -37,7 +37,7 @@ class SearchSettings(Settings):
 class SelectionSettings(StrategySettings):
     """What is selected from the unseen pool, and how much of it."""
 
-    ADDED: ClassVar[Mapping[str, Any]] = {"stratify": None}
+    ADDED: ClassVar[Mapping[str, Any]] = {"stratify": None, "when_chance": "select"}
 
     strategy: str = Field("rule", description="Name of a selection strategy (docs/selection.md)")
     size: Positive | Annotated[float, Field(gt=0, lt=1)] | Literal["searched"] = Field(
@@ -62,6 +62,11 @@ class SelectionSettings(StrategySettings):
         None,
         description="Cosine similarity above which the lower-ranked of two is left out; default: "
         "none is",
+    )
+    when_chance: Literal["refuse", "select"] = Field(
+        "refuse",
+        description="What becomes of a selection by a rule that shuffled losses give as well: "
+        "refuse: none is made; select: it is made, and marked",
     )
     random_draws: Positive = Field(
         200, description="Random subsets of the same size that the selection is compared with"

@@ -32,7 +32,7 @@ NOT_INDICATORS = frozenset({
     "settings_id", "base_id", "evaluation_id", "answers_id", "verdicts_id", "values_id", "seed",
     "chosen", "rank", "example_id", "source", "line", "instruction", "input", "output",
     "category", "strategy", "rule_id", "token_loss", "instruction_loss", "loss", "log_loss",
-    "drawing_id", "judge_id", "turns", "not_text",
+    "drawing_id", "judge_id", "turns", "not_text", "transform", "beyond_chance",
 })  # fmt: skip
 
 
