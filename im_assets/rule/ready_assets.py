@@ -48,6 +48,7 @@ def ready_rule_asset(study: Study, columns: Mapping[str, tuple[str, str]]) -> dg
             "source": rule.source,
             "reference": rule.reference,
             "fitted by": rule.fitted_by or None,
+            "beyond chance": rule.beyond_chance,
             "coefficients": preview(terms, rows=len(terms)),
             "rule_id": rule.id,
             "study": study.label or study.name,

@@ -8,6 +8,7 @@ selection is held against that range, on the rule's scale, with its pool beside 
 import numpy as np
 import pandas as pd
 
+from im_assets.common.formatting import rows_of
 from im_assets.common.numbers import numeric
 from im_assets.rule.model import Rule
 from im_assets.rule.transform import scaled, transformed
@@ -69,7 +70,7 @@ def beyond_reach(found: pd.DataFrame) -> str:
         f"{row.selected_outside:.0%} of the selection (of the pool {row.pool_outside:.0%}) lies "
         f"outside what the rule was fitted on in {row.indicator}, {row.low:.3g} to {row.high:.3g}; "
         f"its mean is {row.mean:.3g}"
-        for row in found.itertuples()
+        for row in rows_of(found)
         if row.selected_outside > MOST
     )
 

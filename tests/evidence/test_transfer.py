@@ -72,6 +72,13 @@ def test_transfer_says_what_would_have_been_decided() -> None:
     assert found.loc[("rule_on_larger_model", "regret"), "goal"] == pytest.approx(0.01)
 
 
+def test_studies_on_other_scales_are_not_compared() -> None:
+    with pytest.raises(
+        ValueError, match=r"on the scale none, and .* points are on log: set rule\.tr"
+    ):
+        transfer(RULE, SMALL, larger().assign(transform="log"), 0.95)
+
+
 def test_what_is_not_common_or_not_enough_has_no_number() -> None:
     others = larger().assign(set_id=lambda t: "other-" + t["set_id"])
     found = ranks(transfer(RULE, SMALL, others, 0.95))

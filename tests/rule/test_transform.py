@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -63,7 +64,7 @@ def test_the_document_alone_is_enough_to_apply_a_rule() -> None:
     for rule, names in ((RULE, ["mtld", "reward"]), (fitted, ["x0", "x1", "x2"])):
         document = json.loads(to_json(rule))["rule"]
 
-        def predicted(example: dict[str, float], rule: Any = document) -> float:
+        def predicted(example: Mapping[Any, float], rule: Any = document) -> float:
             value = rule["constant"]["estimate"]
             for term in rule["coefficients"]:
                 v = example[term["name"]]

@@ -4,7 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from im_assets.common.charts.drawing import svg
+from im_assets.common.charts.panels import panels
 from im_assets.experiments.experiment import bin_key
+from im_assets.univariate.figures import univariate_figure
 from im_assets.univariate.study import bin_table, univariate_correlations
 
 
@@ -29,6 +32,25 @@ def test_a_bin_has_its_mean_and_its_loss() -> None:
     assert table["loss"].tolist() == [2, 3, 4, 5]
     assert table["log_loss"].tolist() == pytest.approx(np.log([2, 3, 4, 5]))
     assert table["examples"].tolist() == [2] * 4
+
+
+def test_bins_lie_beside_the_mixtures_on_their_scale() -> None:
+    """A mean of logs, next to mixtures of such means; alone, bins are as they are."""
+    losses = {bin_key("ppl", i): 2.0 + i for i in range(4)}
+    bins = bin_table(samples("ppl", [40, 30, 20, 10]), losses, transform="log")
+    assert bins["mean"].tolist() == [40, 30, 20, 10]
+    expected = [(np.log(m) + np.log(m + 2)) / 2 for m in (40, 30, 20, 10)]
+    assert bins["scaled_mean"].tolist() == pytest.approx(expected)
+    mixtures = pd.DataFrame(
+        {"partition": ["seed-000"], "ppl": [3.2], "log_loss": [1.0], "transform": "log"}
+    )
+    for beside, values, axis in (
+        (mixtures, expected, "mean log1p(ppl)"),
+        (None, [40, 30, 20, 10], "mean ppl"),
+    ):
+        [panel] = panels(univariate_figure(bins, beside))
+        assert [p["x"] for p in panel["datasets"]["ppl_bins"]] == pytest.approx(values)
+        assert axis in svg(panel, 328, "alt")
 
 
 def test_bins_in_the_order_of_their_number_also_beyond_nine() -> None:
