@@ -5,11 +5,20 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
-from im_resources.study.schema.base import Name, Positive, SampleSeed, Settings, Take
+from im_resources.study.schema.base import (
+    Name,
+    Positive,
+    SampleSeed,
+    Settings,
+    Shares,
+    Take,
+)
 
 
 class MixtureSettings(Settings):
     """How many random mixtures are drawn, and how large they are (paper: 78 of 2000)."""
+
+    ADDED: ClassVar[Mapping[str, Any]] = {"shares": "uniform"}
 
     seeds: int | tuple[int, ...] = Field(
         78,
@@ -22,6 +31,12 @@ class MixtureSettings(Settings):
         "their expected indicators; none is finetuned on",
     )
     size: Positive = Field(2000, description="Examples in a mixture (paper: 2000)")
+    shares: Shares = Field(
+        "uniform",
+        description="How a mixture's shares of the sources are drawn. uniform: the paper's, "
+        "r / Σr of uniform r; dirichlet: Dirichlet(1), all shares equally likely: they vary more, "
+        "so that as many mixtures tell more",
+    )
 
     @field_validator("seeds", mode="before")
     @classmethod
