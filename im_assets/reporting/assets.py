@@ -36,6 +36,8 @@ def report_dependencies(study: Study) -> list[str]:
         (study.rule.source == "fitted", ("rule_evidence",)),
         (study.univariate is not None, ("univariate_study", "univariate_bins")),
         (validation is not None, ("selection_validation", "noise_floor", "validation_runs")),
+        (validation is not None, ("registered_analysis",)),
+        (study.data.second_evaluation is not None, ("second_validation",)),
         (validation is not None and validation.deciles > 0, ("rule_deciles",)),
         (study.judge is not None and validation is not None, ("pairwise_judge",)),
         (bool(beside_target(study)), ("measure_agreement",)),

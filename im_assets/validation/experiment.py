@@ -9,6 +9,7 @@ from im_assets.experiments.measures import rows_read
 from im_assets.rule.target import Target
 from im_assets.selection.pool import pool_of
 from im_assets.validation.arms import arms_of, members, parts_of
+from im_assets.validation.registering import TABLE as REGISTERED
 from im_resources.study import Study, ValidationSettings
 
 SELECTED = {
@@ -47,6 +48,7 @@ def validation_experiment(study: Study) -> Experiment:
             "scoring.indicators",
         ),
         group="validation",
+        before=(REGISTERED,),
         names={"": "selection"},
     )
 

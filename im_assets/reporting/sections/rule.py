@@ -5,6 +5,7 @@ import pandas as pd
 from im_assets.reporting.blocks import Block, Column, Fact, Facts, Figure, Section, Table, Text
 from im_assets.reporting.gather import Gathered
 from im_assets.reporting.sections.absent import not_made
+from im_assets.reporting.sections.columns import measured_on
 from im_assets.rule.figures import (
     coefficient_figure,
     fit_figure,
@@ -27,6 +28,7 @@ def section(found: Gathered) -> Section:
             f"Source: {rule.reference}. {rule.predicts.direction.capitalize()} predicted "
             f"{rule.predicts.label} means better data."
         ),
+        *measured_on(table),
         Facts(facts_of(rule)),
         coefficients(rule),
         *(Text(warning.note, "warning") for warning in rule.warnings),

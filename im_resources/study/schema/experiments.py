@@ -127,7 +127,7 @@ class FinetuningSettings(Settings):
 class EvaluationSettings(Settings):
     """The evaluation loss (paper: mean over D_eval of the inference loss)."""
 
-    ADDED: ClassVar[Mapping[str, Any]] = {"take": "first", "sample_seed": 0}
+    ADDED: ClassVar[Mapping[str, Any]] = {"take": "first", "sample_seed": 0, "holdout": None}
     ONLY_WITH: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "take": ("max_instructions", "max_outputs"),
         "sample_seed": ("max_instructions", "max_outputs"),
@@ -155,6 +155,12 @@ class EvaluationSettings(Settings):
         "and seed; first: those that stand first in the set",
     )
     sample_seed: SampleSeed = Field(0, description="Another seed is another sample")
+    holdout: Annotated[float, Field(gt=0, lt=1)] | None = Field(
+        None,
+        description="Share of the instructions that no rule is fitted on, by a hash of each: "
+        "verdicts, deciles, sizes and a judge are reported on these; default: all serve both. "
+        "Nothing is finetuned or measured again when it changes",
+    )
     max_output_tokens: Positive | None = Field(
         None,
         description="Tokens after which a reference output is cut; default: `models.max_length`",
