@@ -63,6 +63,7 @@ KEYS: dict[str, Callable[[Study], Any]] = {
     "models.prompt": lambda study: template_key(study.models.prompt),
     "evaluation.take": lambda study: settings_content(study.evaluation).get("take"),
     "evaluation.sample_seed": lambda study: settings_content(study.evaluation).get("sample_seed"),
+    "evaluation.holdout": lambda study: settings_content(study.evaluation).get("holdout"),
     "judge.take": lambda study: study.judge and settings_content(study.judge).get("take"),
     "judge.sample_seed": lambda study: (
         study.judge and settings_content(study.judge).get("sample_seed")

@@ -77,20 +77,49 @@ def eval_set(
     study: dg.ResourceParam[Study], warehouse: dg.ResourceParam[Warehouse]
 ) -> dg.Output[pd.DataFrame]:
     """Reads the evaluation source; raises SourceError when none of its rows can be used."""
-    own = study.data.evaluation
-    assert own is not None
-    found = read("evaluation", own, verifiable=True)
+    return _references("eval_set", "evaluation", study, warehouse)
+
+
+@dg.asset(
+    description="Instructions of another kind, with their reference outputs: what is selected is "
+    "measured on them too, and nothing is fitted on them.",
+    **presentation("candidates", KINDS, _REFERENCES, reads=("data.second_evaluation",)),
+)
+def second_eval_set(
+    study: dg.ResourceParam[Study], warehouse: dg.ResourceParam[Warehouse]
+) -> dg.Output[pd.DataFrame]:
+    """Reads the second source; raises SourceError when none of its rows can be used."""
+    return _references("second_eval_set", "second_evaluation", study, warehouse)
+
+
+def _references(
+    asset: str, name: str, study: Study, warehouse: Warehouse
+) -> dg.Output[pd.DataFrame]:
+    own = study.data.measured[name]
+    found = read(name, own, verifiable=True)
     cleaned = references(found.rows, found.rejected)
-    version, taken = version_of_rows(cleaned[0], ordered=True), _taken({"evaluation": (own, found)})
-    sources = {"evaluation": own}
-    return _store("eval_set", sources, cleaned, warehouse, found.rows, version, taken)
+    version, taken = version_of_rows(cleaned[0], ordered=True), _taken({name: (own, found)})
+    return _store(asset, {name: own}, cleaned, warehouse, found.rows, version, taken)
 
 
-def candidates_asset(made_from: Sequence[str] = ()) -> dg.AssetsDefinition:
-    """The asset ``candidate_datasets``, made from these too: from what landed, where it can."""
+def _not_to_leak(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame | None:
+    """All that nothing in a pool may leak; None where nothing is measured."""
+    found = [tables[name] for name in ("eval_set", "second_eval_set") if name in tables]
+    return pd.concat(found, ignore_index=True) if len(found) > 1 else next(iter(found), None)
+
+
+def candidates_asset(
+    made_from: Sequence[str] = (), measured: Sequence[str] = ("eval_set",)
+) -> dg.AssetsDefinition:
+    """The asset ``candidate_datasets``, made from these too: from what landed, where it can.
+
+    Args:
+        measured: the evaluation sets, which nothing in it may leak.
+    """
     return dg.asset(
         name="candidate_datasets",
         deps=made_from,
+        ins={name: dg.AssetIn(name) for name in measured},
         description="The candidate pool: every usable example of every source, without duplicates "
         "and without anything that would leak the evaluation set. The rest is in "
         "quarantined_examples. A changed content is the next version of the pool "
@@ -106,14 +135,15 @@ def candidates_asset(made_from: Sequence[str] = ()) -> dg.AssetsDefinition:
 
 
 def _candidate_datasets(
-    eval_set: pd.DataFrame,
     study: dg.ResourceParam[Study],
     warehouse: dg.ResourceParam[Warehouse],
+    **tables: pd.DataFrame,
 ) -> dg.Output[pd.DataFrame]:
     """Reads and cleans the candidates; raises SourceError when a source has no usable row."""
     sources = study.data.candidates
     rows, rejected, taken = _read({name: name for name in sources}, study, warehouse)
-    kept, quarantined = clean(rows, rejected, study.cleaning, eval_set, withdrawn_ids(study))
+    evaluated, withdrawn_rows = _not_to_leak(tables), withdrawn_ids(study)
+    kept, quarantined = clean(rows, rejected, study.cleaning, evaluated, withdrawn_rows)
     kept = with_language(kept)
     name = "candidate_datasets"
     _quarantine(name, sources, kept, quarantined, warehouse)
@@ -142,18 +172,18 @@ def _history(name: str, warehouse: Warehouse) -> pd.DataFrame | None:
 
 
 def pool_asset(
-    pool: str, made_from: Sequence[str] = (), measured: bool = True
+    pool: str, made_from: Sequence[str] = (), measured: Sequence[str] = ("eval_set",)
 ) -> dg.AssetsDefinition:
     """The asset ``<pool>_dataset``: one unseen pool of the profile, made from these too.
 
     Args:
-        measured: there is an evaluation set, which nothing of the pool may leak.
+        measured: the evaluation sets, which nothing of the pool may leak.
     """
 
     @dg.asset(
         name=f"{pool}_dataset",
         deps=made_from,
-        ins={"eval_set": dg.AssetIn("eval_set")} if measured else {},
+        ins={name: dg.AssetIn(name) for name in measured},
         description="An unseen pool that the rule ranks (databricks-dolly-15k in the paper), "
         "cleaned like the candidates.",
         **presentation(
@@ -175,7 +205,7 @@ def pool_asset(
         sources = {name: study.data.unseen[pool]}
         rows, rejected, taken = _read({name: pool}, study, warehouse)
         kept, quarantined = clean(
-            rows, rejected, study.cleaning, tables.get("eval_set"), withdrawn_ids(study)
+            rows, rejected, study.cleaning, _not_to_leak(tables), withdrawn_ids(study)
         )
         cleaned = with_language(kept), quarantined
         version = version_of_rows(cleaned[0])
@@ -364,15 +394,18 @@ def definitions(study: Study) -> dg.Definitions:
 
     forgets = study.data.withdrawn is not None and study.data.withdrawn.forget
     landed = [] if study.landing is None else [LANDED]
+    sets = {"evaluation": eval_set, "second_evaluation": second_eval_set}
+    evaluated = [sets[name] for name in study.data.measured]
+    names = [asset.key.to_user_string() for asset in evaluated]
     measured, fits = study.data.evaluation is not None, not study.fits_nothing
     pools = (
-        *([candidates_asset(landed)] if fits else ()),
-        *(pool_asset(pool, landed, measured) for pool in study.pools),
+        *([candidates_asset(landed, names)] if fits else ()),
+        *(pool_asset(pool, landed, names) for pool in study.pools),
     )
     return dg.Definitions(
         assets=[
             *([forgotten_asset(study)] if forgets else ()),
-            *([eval_set] if measured else ()),
+            *evaluated,
             *(with_columns(asset, columns_read(study.scoring)) for asset in pools),
         ],
         asset_checks=[

@@ -85,8 +85,7 @@ def check_formats(data: DataSettings) -> None:
     """Raises FormatError when a source of the profile has an unknown format."""
     sources = {f"data.candidates.{name}": source for name, source in data.candidates.items()}
     sources |= {f"data.unseen.{name}": source for name, source in data.unseen.items()}
-    if data.evaluation is not None:
-        sources["data.evaluation"] = data.evaluation
+    sources |= {f"data.{name}": source for name, source in data.measured.items()}
     for field, source in sources.items():
         FORMATS.get(source.format, f"{field}.format")
 

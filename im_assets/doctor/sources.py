@@ -39,8 +39,7 @@ def data(study: Study) -> Iterator[Finding]:
     """Whether the files of every source are there and can be read."""
     sources = {f"candidates.{name}": source for name, source in study.data.candidates.items()}
     sources |= {f"unseen.{name}": source for name, source in study.data.unseen.items()}
-    if study.data.evaluation is not None:
-        sources["evaluation"] = study.data.evaluation
+    sources |= study.data.measured
     faults = [finding for name, s in sources.items() for finding in _source(name, s)]
     yield from faults
     if not faults:

@@ -6,10 +6,32 @@ import numpy as np
 import pandas as pd
 
 from im_assets.experiments.experiment import Experiment
+from im_assets.experiments.holdout import HoldoutError, split_of
 from im_assets.experiments.lineage import Fault, LineageError, told
 from im_resources.gpu import GpuResource
 from im_resources.study import Study
 from im_resources.warehouse import Warehouse
+
+
+@dg.asset_check(
+    asset="eval_set",
+    blocking=True,
+    description="Either part of the evaluation set, that which rules are fitted on and that which "
+    "is held out of every fit, has instructions enough",
+)
+def holdout_leaves_enough(
+    eval_set: pd.DataFrame, study: dg.ResourceParam[Study]
+) -> dg.AssetCheckResult:
+    """Fails when `evaluation.holdout` leaves a part with too few instructions, before anything is
+    finetuned."""
+    try:
+        split = split_of(eval_set, study.evaluation)
+    except HoldoutError as error:
+        return dg.AssetCheckResult(passed=False, description=str(error))
+    counts = {part.name: len(part.eval_ids) for part in (split.fitting, split.reported)}
+    return dg.AssetCheckResult(
+        passed=True, description=f"reported on {split.reported.words}", metadata=dict(counts)
+    )
 
 
 def completeness_spec(experiment: Experiment) -> dg.AssetCheckSpec:

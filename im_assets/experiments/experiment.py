@@ -56,6 +56,7 @@ class Experiment:
         versions: of a series, the version of the pool that each key's set is drawn from.
         origin: of a series, what its sets go back to: their data version must not depend on what
             the pool becomes later. Default: the content of what they are made from.
+        before: assets that have to be made before its losses are measured.
         names: of the three assets, where they are not ``<name>_samples`` and so on.
     """
 
@@ -78,6 +79,7 @@ class Experiment:
     versions: Mapping[str, int] = field(default_factory=dict)
     origin: Callable[[Drawing], str] | None = None
     content: Callable[[Study], list[str]] | None = None
+    before: tuple[str, ...] = ()
 
     def now(self, tables: Mapping[str, pd.DataFrame]) -> "Experiment":
         """The experiment with the partition keys that it has now: itself, if it is no series.

@@ -16,6 +16,7 @@ from im_assets.experiments.answering import asked_of, instructions_fingerprint
 from im_assets.experiments.evaluation import evaluation_fingerprint, evaluation_rows, overall_by
 from im_assets.experiments.experiment import Experiment, some
 from im_assets.experiments.finetuning import training_settings_id
+from im_assets.experiments.holdout import Part, PartName, measured_columns
 from im_assets.experiments.lineage import Expected, Fault, LineageError, faults_of, told
 from im_assets.experiments.measures import (
     Measure,
@@ -26,7 +27,7 @@ from im_assets.experiments.measures import (
     rows_read,
 )
 from im_assets.rule.ready import transform_of
-from im_assets.rule.target import Target
+from im_assets.rule.target import Target, target_measure
 from im_assets.rule.transform import COLUMN as TRANSFORM
 from im_assets.rule.transform import Transform, transformed
 from im_assets.scoring.batch import Models
@@ -51,6 +52,7 @@ class Parts:
     losses: pd.DataFrame
     pool: pd.DataFrame
     more: Mapping[str, pd.DataFrame] = field(default_factory=dict)  # answers, verdicts
+    part: PartName = "all"  # of the instructions that the losses and the further rows are of
 
     @classmethod
     def of(cls, experiment: Experiment, tables: Mapping[str, pd.DataFrame]) -> "Parts":
@@ -118,11 +120,20 @@ class Parts:
             raise LineageError("; ".join(told(faults, len(self.experiment.keys))))
         return self.without(())
 
-    def only(self, eval_ids: Collection[str]) -> "Parts":
-        """The same partitions, measured on these instructions alone."""
+    def only(self, eval_ids: Collection[str], part: PartName | None = None) -> "Parts":
+        """The same partitions, measured on these instructions alone (called ``part``)."""
         kept = self.losses[self.losses["eval_id"].isin(eval_ids)]
         more = {kind: rows[rows["eval_id"].isin(eval_ids)] for kind, rows in self.more.items()}
-        return replace(self, losses=kept, more=more)
+        return replace(self, losses=kept, more=more, part=part or self.part)
+
+    def on(self, part: Part) -> "Parts":
+        """The same partitions, measured on a part of the evaluation set."""
+        return self.only(part.eval_ids, part.name)
+
+    def measured_columns(self, study: Study) -> dict[str, str | int]:
+        """Which instructions the rule's target is measured on here (see ``holdout.MEASURED``)."""
+        rows, ids = self.rows(target_measure(study).reads), self.losses["evaluation_id"]
+        return measured_columns(self.part, rows, ids, study.evaluation.holdout)
 
     def one(self, column: str) -> str:
         """The value of a column of the samples that all partitions share.
@@ -151,14 +162,16 @@ class Parts:
 
 
 def values_fingerprint(indicators: Sequence[Indicator], study: Study, models: Models) -> str:
-    """What a point's values depend on beside its trial: indicators and their scale, weighting and
-    measures."""
+    """What a point's values depend on beside its trial: indicators and their scale, weighting,
+    measures, and what is held out."""
     versions = sorted((i.name, i.fingerprint(models)) for i in indicators)
     measures = sorted((m.name, m.version) for m in measures_of(study))
-    transform = transform_of(study)
-    # Values as they are have the fingerprint that they had before there was another scale.
+    settings, transform = study.evaluation, transform_of(study)
+    # Values as they are, of all instructions, have the fingerprint that they had before there was
+    # anything else.
     scale = [] if transform == "none" else [transform]
-    return fingerprint("values", versions, study.evaluation.weighting, measures, *scale)
+    part = () if settings.holdout is None else (("fitted on all but", settings.holdout),)
+    return fingerprint("values", versions, settings.weighting, measures, *scale, *part)
 
 
 def instructions_id_of(study: Study, eval_set: pd.DataFrame) -> str | None:
@@ -184,7 +197,8 @@ def points_of(
     Returns:
         experiment, partition, n_examples, largest_source, the indicators, their ``transform``,
         token_loss, instruction_loss, loss (as evaluation.weighting says), log_loss, the study's
-        other measures, the rule's target, and the fingerprints.
+        other measures, the rule's target, which instructions the losses are of (part,
+        instructions), and the fingerprints.
 
     Raises LineageError when a member lacks a score, or has one of another version of the indicator.
     """
@@ -215,6 +229,8 @@ def points_of(
             counts = parts.counted(measure)
             n = None if counts is None else table.index.map(counts).to_numpy(dtype=float)
             table[target.column] = target.transform(table[measure.name].to_numpy(), n)
+    table["part"] = parts.part
+    table["instructions"] = parts.losses.groupby(column)["eval_id"].nunique()
     table["values_id"] = values_fingerprint(indicators, study, models)
     adapters = parts.adapters.set_index(column)
     table = table.join(adapters[[p for p in PARENTS if p != "evaluation_id"]])

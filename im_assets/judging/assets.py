@@ -16,6 +16,7 @@ from im_assets.common.progress import Progress
 from im_assets.experiments.answering import CODE_VERSION, answered
 from im_assets.experiments.experiment import arm_key
 from im_assets.experiments.finetuning import training_settings_id
+from im_assets.experiments.holdout import reported_name, reported_rows
 from im_assets.experiments.lineage import LineageError
 from im_assets.judging.asking import JUDGE, Asked, ask_all, judge_of
 from im_assets.judging.comparing import PROMPT_VERSION, asked_instructions
@@ -42,6 +43,7 @@ ANSWERS = {
     "fingerprint": ("text", "What the answers depend on: trial, instructions, prompt, lengths"),
     "trial_id": ("text", "Fingerprint of the trial that answers"),
     "rule_id": ("text", "Fingerprint of the rule that the arms were drawn by"),
+    "part": ("text", "Instructions that were asked about: all, or held_out"),
 }
 PAIRS = {
     "eval_id": ("text", "Instruction of the evaluation set"),
@@ -57,6 +59,7 @@ PAIRS = {
     "problem": ("text", "Why an order has no verdict; null: both have one"),
     "judge": ("text", "The judging model"),
     "rule_id": ("text", "Fingerprint of the rule that the arms were drawn by"),
+    "part": ("text", "Instructions that were asked about: all, or held_out"),
 }
 LOCAL_WARNING = (
     "The judge is the study's own base model. This shows the mechanism and is **no evidence**: a "
@@ -76,7 +79,7 @@ def definitions(study: Study) -> dg.Definitions:
             "judging",
             {"pytorch", "duckdb"},
             ANSWERS,
-            code_version=f"{CODE_VERSION}.2",
+            code_version=f"{CODE_VERSION}.3",
             reads=(
                 "judge.first",
                 "judge.second",
@@ -85,6 +88,7 @@ def definitions(study: Study) -> dg.Definitions:
                 "judge.take",
                 "judge.sample_seed",
                 "judge.answer_tokens",
+                "evaluation.holdout",
                 "evaluation.tokens_per_batch",
             ),
             gpu=True,
@@ -100,8 +104,9 @@ def definitions(study: Study) -> dg.Definitions:
         adapters: dg.ResourceParam[AdapterStore],
         warehouse: dg.ResourceParam[Warehouse],
     ) -> dg.Output[pd.DataFrame]:
-        """Answers to evaluation instructions by the finetunes of the two arms that are compared."""
-        instructions = asked_instructions(eval_set, settings)
+        """Answers to evaluation instructions (with a holdout, those held out) by the finetunes of
+        the two arms that are compared."""
+        instructions = asked_instructions(reported_rows(eval_set, study.evaluation), settings)
         settings_id = training_settings_id(study)
         trials = trials_of(arms, selection_adapters, selection_samples, settings_id)
         progress = Progress(context, "answering", len(trials), "models")
@@ -118,7 +123,7 @@ def definitions(study: Study) -> dg.Definitions:
             ignore_index=True,
         )
         rule_id = rule_of(arms, selection_samples)
-        answers = answers.assign(rule_id=rule_id)
+        answers = answers.assign(rule_id=rule_id, part=reported_name(study.evaluation))
         answers = answers[[*ANSWERS, *turns_columns(answers)]]
         return table(answers, {"rule": rule_id, **_answer_metadata(answers, len(new))})
 
@@ -127,7 +132,7 @@ def definitions(study: Study) -> dg.Definitions:
             "judging",
             {"openai" if settings.backend == "openai" else "pytorch", "duckdb"},
             PAIRS,
-            code_version=f"{PROMPT_VERSION}.2",
+            code_version=f"{PROMPT_VERSION}.3",
             reads=JUDGE,
             gpu=settings.backend == "local",
         ),
@@ -162,7 +167,8 @@ def definitions(study: Study) -> dg.Definitions:
         metadata = _judge_metadata(counts, net_score(result), asked, judge)
         metadata["outcomes"] = png_markdown(figure, f"{first} against {second}: win, tie, lose")
         rule_id = str(judged_answers["rule_id"].iloc[0])
-        return table(result.assign(rule_id=rule_id)[list(PAIRS)], {"rule": rule_id, **metadata})
+        result = result.assign(rule_id=rule_id, part=judged_answers["part"].iloc[0])
+        return table(result[list(PAIRS)], {"rule": rule_id, **metadata})
 
     check = drawn_by_this_rule_check("judged_answers", "selection_samples")
     return dg.Definitions(assets=[judged_answers, pairwise_judge], asset_checks=[check])

@@ -88,7 +88,8 @@ def seed_design(
         context.log.warning(f"nothing of {', '.join(unscored)} is scored: taken as average")
     count = len(study.mixtures.seed_numbers)
     seeds = range(max(count, study.mixtures.candidate_seeds))
-    expected = expected_indicators(held, means, seeds, study.mixtures.size)
+    settings = study.mixtures
+    expected = expected_indicators(held, means, seeds, settings.size, settings.shares)
     # All directions in which mixtures can differ at all; what is below is rounding.
     vectors = principal_directions(expected.to_numpy(), share=1 - 1e-9, most=count - 1)
     chosen = d_optimal(vectors, count, seed=0)
@@ -106,7 +107,8 @@ def seed_design(
         proposal,
         {
             "paste into the profile": dg.MetadataValue.md(
-                f"```yaml\nmixtures:\n  seeds: [{names}]\n  size: {study.mixtures.size}\n```"
+                f"```yaml\nmixtures:\n  seeds: [{names}]\n  size: {settings.size}\n"
+                f"  shares: {settings.shares}\n```"
             ),
             "candidate seeds": len(proposal),
             "directions in which the mixtures differ": vectors.shape[1],

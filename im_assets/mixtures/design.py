@@ -11,9 +11,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from im_assets.common.digests import uniform
 from im_assets.common.tracking import tracked
-from im_assets.mixtures.drawing import allocate
+from im_assets.mixtures.drawing import allocate, source_weights
+from im_resources.study.schema.base import Shares
 
 RIDGE = 1e-9  # lets the exchange start from a singular design; far below any information
 GAIN = 1e-9  # an exchange that multiplies the determinant by less is rounding
@@ -110,7 +110,11 @@ def principal_directions(vectors: np.ndarray, share: float, most: int) -> np.nda
 
 
 def expected_indicators(
-    held: Mapping[str, int], means: pd.DataFrame, seeds: Sequence[int], size: int
+    held: Mapping[str, int],
+    means: pd.DataFrame,
+    seeds: Sequence[int],
+    size: int,
+    shares: Shares = "uniform",
 ) -> pd.DataFrame:
     """The mean indicators that each seed's mixture is expected to have, one row a seed.
 
@@ -134,11 +138,11 @@ def expected_indicators(
             "example_scores first (`scoring.score: all` scores every source)"
         )
     counts = [
-        allocate({s: uniform(seed, s) for s in sources}, {s: held[s] for s in sources}, size)
+        allocate(source_weights(sources, seed, shares), {s: held[s] for s in sources}, size)
         for seed in tracked(seeds, "expecting indicators", "seeds")
     ]
-    shares = pd.DataFrame(counts, index=pd.Index(seeds, name="seed"))[sources] / size
-    return shares @ means.loc[sources]
+    parts = pd.DataFrame(counts, index=pd.Index(seeds, name="seed"))[sources] / size
+    return parts @ means.loc[sources]
 
 
 def source_means(

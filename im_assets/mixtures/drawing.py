@@ -1,10 +1,12 @@
 """Random mixtures of the candidate sources (paper, section on the experiment's datasets).
 
 Every source gets a random number r_i, uniform on (0, 1), and N · r_i / Σr of the mixture's N
-examples. All randomness is SHA-256 of the seed and a name: the same seed gives the same mixture on
-every platform and library version, whatever the order of the rows.
+examples; with exponential r_i the shares are from Dirichlet(1). All randomness is SHA-256 of the
+seed and a name: the same seed gives the same mixture on every platform and library version,
+whatever the order of the rows.
 """
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 
 import duckdb
@@ -12,6 +14,7 @@ import pandas as pd
 import pyarrow as pa
 
 from im_assets.common.digests import uniform
+from im_resources.study.schema.base import Shares
 from im_resources.warehouse import SQL
 
 DRAW = (SQL / "draw_mixture.sql").read_text(encoding="utf-8")
@@ -21,14 +24,28 @@ class MixtureError(ValueError):
     """A mixture that cannot be drawn; says what is there and what was asked for."""
 
 
-def draw_mixture(candidates: pd.DataFrame, seed: int, size: int) -> pd.DataFrame:
+def draw_mixture(
+    candidates: pd.DataFrame, seed: int, size: int, shares: Shares = "uniform"
+) -> pd.DataFrame:
     """Draw one mixture (see ``draw_mixtures``)."""
-    [(_, mixture)] = draw_mixtures(candidates, [seed], size)
+    [(_, mixture)] = draw_mixtures(candidates, [seed], size, shares)
     return mixture
 
 
+def source_weights(sources: Iterable[str], seed: int, shares: Shares) -> dict[str, float]:
+    """The random weight r_i of each source in the mixture of a seed; its share is r_i / Σr.
+
+    uniform: on (0, 1), the paper's. dirichlet: exponential, -ln of the same uniform number, whose
+    shares are Dirichlet(1) (Devroye 1986, *Non-Uniform Random Variate Generation*, ch. XI.4).
+    """
+    weights = {source: uniform(seed, source) for source in sources}
+    if shares == "dirichlet":
+        return {source: -math.log(weight) for source, weight in weights.items()}
+    return weights
+
+
 def draw_mixtures(
-    candidates: pd.DataFrame, seeds: Iterable[int], size: int
+    candidates: pd.DataFrame, seeds: Iterable[int], size: int, shares: Shares = "uniform"
 ) -> Iterator[tuple[int, pd.DataFrame]]:
     """Draw the mixture of each seed.
 
@@ -39,6 +56,7 @@ def draw_mixtures(
         candidates: columns example_id, source; each example_id once.
         seeds: the mixtures' keys.
         size: examples in a mixture.
+        shares: how those of the sources are drawn (see ``source_weights``).
 
     Yields:
         The seed, and columns position (0 …), example_id, source, share (r_i / Σr of the example's
@@ -53,7 +71,7 @@ def draw_mixtures(
     with duckdb.connect() as connection:
         connection.register("candidates", pool)
         for seed in seeds:
-            weights = {source: uniform(seed, source) for source in held}
+            weights = source_weights(held, seed, shares)
             sizes = allocate(weights, held, size)
             most = max(1, *sizes.values())
             found = connection.execute(DRAW, {"seed": str(seed), "most": most}).fetchall()

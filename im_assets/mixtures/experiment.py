@@ -36,10 +36,11 @@ def mixture_experiment(study: Study) -> Experiment:
         "the version of the pool that it belongs to.",
         columns={
             "source": ("text", "Candidate source it was drawn from"),
-            "share": ("double", "The source's random weight r_i / Σr"),
+            "share": ("double", "The source's random weight r_i / Σr (mixtures.shares)"),
             "pool_version": ("bigint", "The version of the pool that it was drawn from"),
         },
-        reads=("mixtures.size",),
+        # Added later: at its default, mixtures drawn before are what they were.
+        reads=("mixtures.size", *["mixtures.shares"][: int(study.mixtures.shares != "uniform")]),
         names={
             "": "mixture",
             "samples": "mixed_samples",
@@ -56,10 +57,13 @@ def draw(keys: Sequence[str], drawing: Drawing) -> Iterator[tuple[str, pd.DataFr
     newest = current_version(history)
     versions = {key: int(series.get(key, newest)) for key in keys}
     pools = {version: held_in(history, version) for version in set(versions.values())}
-    size = drawing.study.mixtures.size
+    settings = drawing.study.mixtures
     drawn = {
         version: draw_mixtures(
-            pool, [seed_of(k) for k, v in versions.items() if v == version], size
+            pool,
+            [seed_of(k) for k, v in versions.items() if v == version],
+            settings.size,
+            settings.shares,
         )
         for version, pool in pools.items()
     }

@@ -33,6 +33,7 @@ def grown_series(
         history,
         size,
         study.refit.new_seeds,
+        study.mixtures.shares,
     )
     unscored: list[str] = []
     if count:
@@ -41,8 +42,8 @@ def grown_series(
             sources = sorted(set(history["source"].astype(str)))
             scores = warehouse.read_table(experiment.scores)
             means, unscored = source_means(scores, pool, sources)
-        looked_at = study.mixtures.candidate_seeds
-        series = with_new_seeds(series, count, history, means, size, looked_at)
+        looked_at, shares = study.mixtures.candidate_seeds, study.mixtures.shares
+        series = with_new_seeds(series, count, history, means, size, looked_at, shares)
     return series, count, unscored
 
 

@@ -17,6 +17,7 @@ from im_assets.common.tracking import tracked
 from im_assets.experiments.experiment import seed_key, seed_of
 from im_assets.mixtures.design import d_optimal, expected_indicators, principal_directions
 from im_assets.mixtures.drawing import draw_mixtures
+from im_resources.study.schema.base import Shares
 
 COLUMNS = ["seed", "version", "refit", "retired", "as_of"]
 
@@ -28,6 +29,7 @@ def next_series(
     history: pd.DataFrame,
     size: int,
     new_seeds: int,
+    shares: Shares = "uniform",
 ) -> tuple[pd.DataFrame, int]:
     """The series as the pool is now, before new seeds are added, and how many are to be.
 
@@ -38,6 +40,7 @@ def next_series(
         history: of the pool (see candidates.versions).
         size: examples in a mixture.
         new_seeds: drawn from a new version of the pool.
+        shares: how the sources' shares are drawn.
 
     Returns:
         seed, version, refit (drawn from a later version, not named by the profile), retired, as_of
@@ -59,7 +62,7 @@ def next_series(
         key: before.get(key, 1) if key in stays else newest
         for key in (*profile, *(key for key in later if key not in dropped))
     }
-    retired = _retired({k: v for k, v in versions.items() if k in stays}, history, size)
+    retired = _retired({k: v for k, v in versions.items() if k in stays}, history, size, shares)
     series = pd.DataFrame(
         [(k, v, k in later, k in retired, newest) for k, v in versions.items()], columns=COLUMNS
     ).astype({"seed": "string", "version": "int64", "refit": bool, "retired": bool})
@@ -68,7 +71,9 @@ def next_series(
     return series, new_seeds if paid and grown else 0
 
 
-def _retired(versions: Mapping[str, int], history: pd.DataFrame, size: int) -> set[str]:
+def _retired(
+    versions: Mapping[str, int], history: pd.DataFrame, size: int, shares: Shares
+) -> set[str]:
     """The keys whose mixtures hold an example that the newest version of the pool does not."""
     newest = set(held_in(history, current_version(history))["example_id"])
     found: set[str] = set()
@@ -77,7 +82,7 @@ def _retired(versions: Mapping[str, int], history: pd.DataFrame, size: int) -> s
         if set(pool["example_id"]) <= newest:
             continue
         mine = [key for key, drawn_from in versions.items() if drawn_from == version]
-        drawn = draw_mixtures(pool, map(seed_of, mine), size)
+        drawn = draw_mixtures(pool, map(seed_of, mine), size, shares)
         told = tracked(drawn, f"drawing from version {version} again", "mixtures", len(mine))
         for key, (_, mixture) in zip(mine, told, strict=True):
             if not set(mixture["example_id"]) <= newest:
@@ -92,6 +97,7 @@ def with_new_seeds(
     means: pd.DataFrame | None,
     size: int,
     candidates: int,
+    shares: Shares = "uniform",
 ) -> pd.DataFrame:
     """The series with ``count`` further seeds of the newest version.
 
@@ -99,6 +105,7 @@ def with_new_seeds(
         means: mean of each indicator (columns) over the scored examples of each source (rows), for
             every source of every version; None: nothing is scored, and the next numbers are taken.
         candidates: how many seed numbers are looked at, those after the last one used.
+        shares: how the sources' shares are drawn.
 
     Raises MixtureError when the pool holds fewer than ``size`` examples.
     """
@@ -109,10 +116,10 @@ def with_new_seeds(
     if means is not None and count:
         groups = measured.groupby("version")["seed"]
         known = [
-            _expected(history, int(str(version)), means, list(map(seed_of, keys)), size)
+            _expected(history, int(str(version)), means, list(map(seed_of, keys)), size, shares)
             for version, keys in groups
         ]
-        expected = _expected(history, newest, means, numbers, size)
+        expected = _expected(history, newest, means, numbers, size, shares)
         stacked = np.concatenate([expected.to_numpy(), *(k.to_numpy() for k in known)])
         # All directions in which mixtures can differ at all; what is below is rounding.
         most = max(1, count + len(stacked) - len(numbers) - 1)
@@ -128,8 +135,13 @@ def with_new_seeds(
 
 
 def _expected(
-    history: pd.DataFrame, version: int, means: pd.DataFrame, seeds: Sequence[int], size: int
+    history: pd.DataFrame,
+    version: int,
+    means: pd.DataFrame,
+    seeds: Sequence[int],
+    size: int,
+    shares: Shares,
 ) -> pd.DataFrame:
     counts = held_in(history, version)["source"].value_counts()
     held = {str(source): int(count) for source, count in counts.items()}
-    return expected_indicators(held, means, seeds, size)
+    return expected_indicators(held, means, seeds, size, shares)

@@ -33,6 +33,7 @@ from im_assets.selection.experiment import size_experiment
 from im_assets.univariate.experiment import univariate_experiment
 from im_assets.validation.arms import arms_of
 from im_assets.validation.experiment import validation_experiment
+from im_assets.validation.second_set import SECOND
 from im_resources.gpu import GpuResource
 from im_resources.study import DataSource, ProfileError, Study, fingerprint
 from im_resources.warehouse import Warehouse
@@ -74,6 +75,7 @@ class Counting:
             if experiment.name == "validation":
                 trials = self._trial_ids(sets)
                 found += of_the_judge(trials, self.study, self.warehouse, self._base)
+                found += self._second_losses(experiment, trials)
         return found
 
     def _settled(self, experiment: Experiment, before: Sequence[Work]) -> bool:
@@ -249,12 +251,28 @@ class Counting:
             own = self._evaluated(experiment.losses, keys)
         return [base, own] if first else [own]
 
+    def _second_losses(
+        self, experiment: Experiment, trials: Mapping[str, str] | None
+    ) -> list[Work]:
+        """Evaluations on the second set, where the study has one."""
+        if self.study.data.second_evaluation is None:
+            return []
+        evaluation = self._evaluation_of(SECOND)
+        if trials is None or evaluation is None:
+            count = len(experiment.keys)
+            return [self._unknown("second_losses", "evaluating", "evaluations", count)]
+        keys = {fingerprint(trial, evaluation) for trial in trials.values()}
+        return [self._evaluated("second_losses", keys)]
+
     @cached_property
     def _evaluation(self) -> str | None:
+        return self._evaluation_of("eval_set")
+
+    def _evaluation_of(self, name: str) -> str | None:
         """The part of an evaluation's key that all trials share; None where it is not known."""
-        if not self.warehouse.has_table("eval_set") or "eval_set" in self.changed:
+        if not self.warehouse.has_table(name) or name in self.changed:
             return None
-        rows = evaluation_rows(self.warehouse.read_table("eval_set"), self.study.evaluation)
+        rows = evaluation_rows(self.warehouse.read_table(name), self.study.evaluation)
         return evaluation_fingerprint(rows, self.study)
 
     @cached_property

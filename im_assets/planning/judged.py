@@ -7,6 +7,7 @@ import pandas as pd
 from im_assets.experiments.answering import CACHE as ANSWERS
 from im_assets.experiments.answering import answers_fingerprint, asked_of
 from im_assets.experiments.experiment import Experiment
+from im_assets.experiments.holdout import reported_rows
 from im_assets.experiments.measures import rows_read
 from im_assets.experiments.points import instructions_id_of
 from im_assets.judging.assets import answer_pairs, judged_arms
@@ -73,7 +74,8 @@ def of_the_judge(
     ]
     if trials is None or base is None or not warehouse.has_table("eval_set"):
         return unknown
-    asked = asked_instructions(warehouse.read_table("eval_set"), judge)
+    rows = reported_rows(warehouse.read_table("eval_set"), study.evaluation)
+    asked = asked_instructions(rows, judge)
     mine = {trials[key] for key in arms}
     keys = {answers_fingerprint(trial, asked, study, judge.answer_tokens) for trial in mine}
     answers = _work(JUDGED, "sets of answers", keys, there(warehouse, ANSWERS, "fingerprint"))

@@ -101,6 +101,7 @@ def total_of(spans: Sequence[Span | None]) -> Span | None:
 def sources_of(study: Study) -> dict[str, list[DataSource]]:
     """The sources that each asset of the data is read from, in the order of a run."""
     data = study.data
-    found = {} if data.evaluation is None else {"eval_set": [data.evaluation]}
+    tables = {"evaluation": "eval_set", "second_evaluation": "second_eval_set"}
+    found = {tables[name]: [source] for name, source in data.measured.items()}
     found |= {"candidate_datasets": list(data.candidates.values())} if data.candidates else {}
     return found | {f"{pool}_dataset": [source] for pool, source in data.unseen.items()}

@@ -10,12 +10,14 @@ from im_assets.candidates.languages import CONFIDENCE, LANGUAGE
 from im_assets.candidates.tracing import PLACE
 from im_assets.common.cuts import TABLE as CUTS
 from im_assets.common.versions import content_version
+from im_assets.experiments.holdout import split_of
 from im_assets.rule.document import load_rule
 from im_assets.rule.model import Rule
 from im_assets.rule.target import Target, target_measure
 from im_assets.selection.chance import refusal
 from im_assets.selection.composition import Composition, compositions
 from im_assets.selection.reach import reach
+from im_assets.validation.registering import Registration, analysis_of, registration
 from im_resources.study import Study, fingerprint
 from im_resources.warehouse import Warehouse
 
@@ -51,6 +53,11 @@ COLUMNS: dict[str, Sequence[str]] = {
         "strategy", "size", "loss", "scoring_flop", "rule_flop", "training_flop", "total_flop",
         "training_seconds", "rule_seconds", "break_even_examples", "note", "rule_id",
     ),
+    "second_validation": (
+        "strategy", "size", "against", "finetunes", "loss", "difference", "difference_low",
+        "difference_high", "verdict", "instructions", "rule_id",
+    ),
+    "registered_analysis": ("registered_at", "analysis_id", "analysis", "trials_there"),
     "rule_deciles": (
         "decile", "predicted", "loss", "log_loss", "spearman", "spearman_low", "spearman_high",
         "rule_id",
@@ -101,6 +108,7 @@ class Gathered:
     pools: Mapping[str, PoolTables] = field(default_factory=dict, repr=False)
     base: float | None = None  # the target's measure of the base model itself
     points_id: str = ""  # fingerprint of indicator_table as it is now
+    registration: Registration | None = None  # of the validation's analysis
 
     def get(self, name: str) -> pd.DataFrame | None:
         """The table, or None where there is none or it has no row."""
@@ -200,7 +208,23 @@ def gather(study: Study, warehouse: Warehouse, with_rows: bool) -> Gathered:
     pools = {pool: _pool(found, pool, warehouse, with_rows) for pool in study.pools}
     points = warehouse.read_table("indicator_table") if "indicator_table" in tables else None
     points_id = "" if points is None else content_version(points)
-    return Gathered(study, tables, pools, _base(found, warehouse), points_id)
+    base, registered = _base(found, warehouse), _registration(found, warehouse)
+    return Gathered(study, tables, pools, base, points_id, registered)
+
+
+def _registration(found: Gathered, warehouse: Warehouse) -> Registration | None:
+    """Whether what was found is what was registered; None where nothing was, or by an earlier
+    version, which does not say what the verdicts are of."""
+    runs = found.get("validation_runs")
+    if runs is None or not {"analysis_id", "trial_id"} <= set(runs.columns):
+        return None
+    sets = ["eval_set"]
+    if found.study.data.second_evaluation is not None:
+        sets.append("second_eval_set")
+    analysis = analysis_of(found.study, *map(warehouse.read_table, sets))
+    made_by = str(runs["analysis_id"].iloc[0])
+    trials = runs["trial_id"].dropna()  # the base itself is no trial
+    return registration(found.get("registered_analysis"), analysis, made_by, trials)
 
 
 def _base(found: Gathered, warehouse: Warehouse) -> float | None:
@@ -215,6 +239,11 @@ def _base(found: Gathered, warehouse: Warehouse) -> float | None:
         ids = points[["base_id", "evaluation_id"]].drop_duplicates()
         if not set(rows["fingerprint"]) <= {fingerprint(*parts) for parts in ids.to_numpy()}:
             return None
+    if points is not None and "part" in points and set(points["part"]) == {"fitting"}:
+        fitting = split_of(warehouse.read_table("eval_set"), found.study.evaluation).fitting
+        if set(points["instructions"]) != {len(fitting.eval_ids)}:
+            return None  # another share is held out now
+        rows = rows[rows["eval_id"].isin(fitting.eval_ids)]
     return measure.of(rows) if len(rows) else None
 
 

@@ -10,6 +10,7 @@ from im_assets.common.charts.drawing import png_markdown
 from im_assets.common.presentation import markdown, presentation, preview, table
 from im_assets.common.versions import content_version, with_version
 from im_assets.experiments.checks import parts_agree_check
+from im_assets.experiments.holdout import split_of
 from im_assets.experiments.points import Parts, points_of, values_fingerprint
 from im_assets.mixtures.experiment import SERIES
 from im_assets.rule.checks import (
@@ -101,6 +102,7 @@ def points_asset(study: Study) -> dg.AssetsDefinition:
                 "rule.source",
                 "rule.transform",
                 *MEASURING,
+                "evaluation.holdout",
                 "scoring.indicators",
                 "models",
             ),
@@ -115,13 +117,14 @@ def points_asset(study: Study) -> dg.AssetsDefinition:
         """One row a point, a measured trial: the mean of every indicator over its set's members on
         the scale of `rule.transform`, KNN over the set as such, the evaluation loss and its
         logarithm, and what else is measured. Only trials whose set, finetune and losses belong
-        together; the check of the same name tells of the others."""
+        together; the check of the same name tells of the others. With `evaluation.holdout`, losses
+        on the instructions that are not held out."""
         indicators, models = chosen(study.scoring), Models.of(study, gpu)
-        found = []
+        found, fitting = [], split_of(tables["eval_set"], study.evaluation).fitting
         for experiment in experiments:
             parts = Parts.of(experiment, tables)
             good = parts.without(parts.faults(tables["eval_set"], study, gpu))
-            found.append(points_of(good, indicators, study, models, warehouse))
+            found.append(points_of(good.on(fitting), indicators, study, models, warehouse))
         found += [still_valid(tables[name], study, gpu, tables["eval_set"]) for name in earlier]
         points = pd.concat([p for p in found if len(p)] or found[:1], ignore_index=True)
         schema = [
@@ -136,6 +139,7 @@ def points_asset(study: Study) -> dg.AssetsDefinition:
         by_experiment = {str(name): int(count) for name, count in counts.items()}
         metadata: dict[str, Any] = {
             "points": len(points),
+            "measured on": fitting.words,
             "by experiment": dg.MetadataValue.json(
                 {str(k): int(n) for k, n in by_experiment.items()}
             ),
@@ -160,7 +164,7 @@ def measured_asset(study: Study) -> dg.AssetsDefinition:
         **presentation(
             "rule",
             {"python", "duckdb"},
-            reads=("scoring.indicators", *MEASURING, "models"),
+            reads=("scoring.indicators", *MEASURING, "evaluation.holdout", "models"),
         ),
     )
     def measured_selections(

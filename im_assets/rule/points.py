@@ -13,6 +13,7 @@ import pandas as pd
 from im_assets.experiments.evaluation import evaluation_fingerprint, evaluation_rows
 from im_assets.experiments.experiment import Experiment, some
 from im_assets.experiments.finetuning import training_settings_id
+from im_assets.experiments.holdout import split_of
 from im_assets.experiments.lineage import LineageError
 from im_assets.experiments.measures import rows_read
 from im_assets.experiments.points import (
@@ -128,6 +129,7 @@ def selections_measured(study: Study, gpu: GpuResource, warehouse: Warehouse) ->
     tables = {name: warehouse.read_table(name) for name in names}
     parts = Parts.of(experiment, tables)
     good = parts.without(parts.faults(tables["eval_set"], study, gpu, any_set=True))
+    good = good.on(split_of(tables["eval_set"], study.evaluation).fitting)
     new = points_of(good, chosen(study.scoring), study, Models.of(study, gpu), warehouse)
     if new.empty:
         return kept

@@ -17,6 +17,7 @@ from im_assets.common.presentation import markdown, presentation, preview, table
 from im_assets.experiments.assets import definitions_of
 from im_assets.experiments.checks import parts_agree_check
 from im_assets.experiments.experiment import Drawing
+from im_assets.experiments.holdout import split_of
 from im_assets.experiments.lineage import LineageError
 from im_assets.experiments.points import Parts
 from im_assets.rule.checks import drawn_by_this_rule_check
@@ -56,9 +57,16 @@ SIZE_COLUMNS = {
     "trial": ("bigint", "Number of the trial within its method, from 0"),
     "size": ("bigint", "Examples selected and finetuned on"),
     "search_loss": ("double", "Evaluation loss (or other target) on the half that was searched on"),
-    "report_loss": ("double", "Evaluation loss on the other half"),
+    "report_loss": ("double", "Evaluation loss on the other half, or what is held out"),
     "chosen": ("boolean", "Whether this is the size of the selection"),
     "rule_id": ("text", "Fingerprint of the rule that the selections are by"),
+    "search_instructions": ("bigint", "Instructions that were searched on"),
+    "part": ("text", "Instructions reported on: half, or held_out"),
+    "instructions": ("bigint", "How many they are"),
+    "measured_id": (
+        "text",
+        "Fingerprint of the evaluation set and of the instructions reported on",
+    ),
 }
 
 
@@ -139,8 +147,13 @@ def size_search_assets(study: Study) -> dg.Definitions:
             "sizes",
             {"python", "duckdb"},
             SIZE_COLUMNS,
-            code_version="2",
-            reads=("selection.search", "evaluation.weighting", "rule.target"),
+            code_version="3",
+            reads=(
+                "selection.search",
+                "evaluation.weighting",
+                "rule.target",
+                "evaluation.holdout",
+            ),
         ),
     )
     def size_search(
@@ -148,18 +161,24 @@ def size_search_assets(study: Study) -> dg.Definitions:
     ) -> dg.Output[pd.DataFrame]:
         """How much to select: BlendSearch, which chooses on one half of the evaluation
         instructions, and a plain grid of as many sizes. Report the losses on the other half: a
-        least of several losses flatters itself."""
+        least of several losses flatters itself. With `evaluation.holdout`, it chooses on what rules
+        are fitted on, and reports on what is held out."""
         parts = Parts.of(experiment, tables)
         parts = parts.whole(parts.faults(tables["eval_set"], study, gpu))
         measure, target = target_measure(study), Target.of(study)
-        halves = split_halves(parts.rows(measure.reads)["eval_id"].tolist())
-        searched, reported = (parts.only(half).measured(measure) for half in halves)
+        both = _searched_and_reported(parts, tables["eval_set"], study)
+        searched, reported = (part.measured(measure) for part in both)
+        search_on, report_on = (part.measured_columns(study) for part in both)
         sizes = {size_key(size): size for size in measured_sizes(study.selection.search)}
         losses = {size: (searched[key], reported[key]) for key, size in sizes.items()}
         trials = pd.DataFrame(
             map(asdict, search_sizes(losses, study.selection.search, target.sign))
         )
-        trials = trials.assign(rule_id=parts.one("rule_id"))
+        trials = trials.assign(
+            rule_id=parts.one("rule_id"),
+            search_instructions=search_on["instructions"],
+            **report_on,
+        )
         best = (target.sign * trials["search_loss"]).groupby(trials["method"]).idxmin()
         least = trials.loc[best]
         extreme = "least" if target.direction == "lower" else "highest"
@@ -168,8 +187,8 @@ def size_search_assets(study: Study) -> dg.Definitions:
             "size": chosen_size(trials, parts.one("rule_id")),
             "finetunes": len(sizes),
             "strategy": study.selection.strategy,
-            "instructions searched on": len(halves[0]),
-            "instructions reported on": len(halves[1]),
+            "instructions searched on": search_on["instructions"],
+            "instructions reported on": report_on["instructions"],
             f"{extreme} search {target.measure_label} of each method": preview(least),
             "trials": preview(trials, rows=len(trials)),
             f"{target.measure_label} against size": png_markdown(
@@ -220,6 +239,18 @@ def chosen_size(trials: pd.DataFrame, rule_id: str) -> int:
             "size_samples, size_adapters, size_losses and size_search again"
         )
     return int(trials.loc[trials["chosen"].astype(bool), "size"].iloc[0])
+
+
+def _searched_and_reported(
+    parts: Parts, eval_set: pd.DataFrame, study: Study
+) -> tuple[Parts, Parts]:
+    """The sizes' finetunes as they are searched by, and as they are reported."""
+    if study.evaluation.holdout is not None:
+        split = split_of(eval_set, study.evaluation)
+        return parts.on(split.fitting), parts.on(split.reported)
+    rows = parts.rows(target_measure(study).reads)
+    first, second = split_halves(rows["eval_id"].tolist())
+    return parts.only(first, "half"), parts.only(second, "half")
 
 
 def _selection_metadata(

@@ -2,7 +2,8 @@
 
 Finetuning on a small selection costs less, so the search starts with the smallest. The paper found
 the loss not monotone in the size; a curve of few points measured once is noisy too, which is why
-the sizes are searched on one half of the evaluation set and reported on the other.
+the sizes are searched on one half of the evaluation set and reported on the other; with
+``evaluation.holdout``, on what rules are fitted on, and on what is held out.
 
 BlendSearch (Wang et al. 2021, ICLR) is FLAML's. A search that waits for one loss before it names
 the next size would hide its finetunes in one long step. So the sizes are an experiment like the

@@ -9,6 +9,7 @@ from im_assets.common.charts.drawing import png_markdown
 from im_assets.common.presentation import presentation, preview, table
 from im_assets.experiments.assets import definitions_of
 from im_assets.experiments.checks import parts_agree_check
+from im_assets.experiments.holdout import MEASURED, split_of
 from im_assets.experiments.lineage import LineageError
 from im_assets.experiments.points import Parts
 from im_assets.rule.ready import transform_of
@@ -48,7 +49,7 @@ def definitions(study: Study) -> dg.Definitions:
     if study.univariate is None:
         return dg.Definitions()
     experiment, target = univariate_experiment(study), Target.of(study)
-    columns = {**BIN_COLUMNS, **target.columns("the model finetuned on them")}
+    columns = {**BIN_COLUMNS, **target.columns("the model finetuned on them"), **MEASURED}
 
     @dg.asset(
         ins={name: dg.AssetIn(name) for name in Parts.names(experiment)},
@@ -57,7 +58,13 @@ def definitions(study: Study) -> dg.Definitions:
             {"python", "duckdb"},
             columns,
             code_version="2",
-            reads=("evaluation.weighting", "rule.target", "rule.source", "rule.transform"),
+            reads=(
+                "evaluation.weighting",
+                "evaluation.holdout",
+                "rule.target",
+                "rule.source",
+                "rule.transform",
+            ),
         ),
     )
     def univariate_bins(
@@ -66,11 +73,14 @@ def definitions(study: Study) -> dg.Definitions:
         """One row a bin: the mean of its indicator, and the loss (or other target) of the model
         finetuned on it."""
         parts = Parts.of(experiment, tables)
-        good = parts.without(parts.faults(tables["eval_set"], study, gpu))
+        # As the mixtures, with which they are drawn and may be fitted on.
+        part = split_of(tables["eval_set"], study.evaluation).fitting
+        good = parts.without(parts.faults(tables["eval_set"], study, gpu)).on(part)
         measure = target_measure(study)
         values, counts = good.measured(measure), good.counted(measure)
         bins = bin_table(good.samples, values, target, counts, transform_of(study))
-        return table(bins, {"bins": preview(bins, rows=100)})
+        bins = bins.assign(**good.measured_columns(study))
+        return table(bins, {"measured on": part.words, "bins": preview(bins, rows=100)})
 
     @dg.asset(
         **presentation(

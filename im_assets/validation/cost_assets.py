@@ -13,6 +13,7 @@ from im_assets.common.presentation import presentation, preview, table
 from im_assets.experiments.assets.trials import evaluation_cuts
 from im_assets.experiments.evaluation import evaluation_rows
 from im_assets.experiments.experiment import Experiment
+from im_assets.experiments.holdout import split_of
 from im_assets.mixtures.experiment import mixture_experiment
 from im_assets.rule.document import load_rule
 from im_assets.rule.model import Rule
@@ -82,7 +83,7 @@ def selection_costs_asset(study: Study) -> dg.AssetsDefinition:
             {**COLUMNS, **measure},
             reads=(
                 "finetuning", "models", "rule.source", "rule.points", "rule.target",
-                "scoring.score", "scoring.indicators", "evaluation.weighting",
+                "scoring.score", "scoring.indicators", "evaluation.weighting", "evaluation.holdout",
                 "validation.strategies", "selection.near_duplicate_similarity",
             ),
         ),
@@ -116,7 +117,8 @@ def selection_costs_asset(study: Study) -> dg.AssetsDefinition:
         arms = study.validation.strategies if study.validation else {}
         reads = {name: reads_of(arm, study, rule) for name, arm in arms.items()}
         own = target_measure(study)
-        base = own.of(tables["base_losses"]) if own.reads == "losses" else None
+        reported = split_of(tables["eval_set"], study.evaluation).reported
+        base = own.of(reported.of(tables["base_losses"])) if own.reads == "losses" else None
         found = selection_costs(runs, trials, reads, prices, base, target)
         found = found.assign(rule_id=rule.id)
         metadata: dict[str, Any] = {

@@ -10,6 +10,7 @@ from im_assets.rule.target import Target
 from im_assets.selection.pool import pool_of
 from im_assets.selection.registry import contents_of
 from im_assets.validation.arms import TOKENS, arms_of, members, parts_of
+from im_assets.validation.registering import TABLE as REGISTERED
 from im_resources.study import Study, ValidationSettings
 
 SELECTED = {
@@ -55,6 +56,7 @@ def validation_experiment(study: Study) -> Experiment:
             contents_of(*study.validation.strategies.values()) if study.validation else []
         ),
         group="validation",
+        before=(REGISTERED,),
         names={"": "selection"},
     )
 

@@ -110,6 +110,11 @@ def test_expected_indicators_are_those_of_the_drawn_mixtures() -> None:
         drawn = draw_mixture(candidates(), seed, 30).merge(scores(), on="example_id")
         actual = drawn.groupby("indicator")["value"].mean()
         assert expected.loc[seed].to_dict() == pytest.approx(actual.to_dict())
+    wider = expected_indicators(HELD, means, range(6), 30, "dirichlet")
+    for seed in range(6):
+        drawn = draw_mixture(candidates(), seed, 30, "dirichlet").merge(scores(), on="example_id")
+        actual = drawn.groupby("indicator")["value"].mean()
+        assert wider.loc[seed].to_dict() == pytest.approx(actual.to_dict())
     with pytest.raises(ValueError, match="for any example of c;"):
         expected_indicators(HELD, means.drop(index="c"), range(6), 30)
     with pytest.raises(MixtureError, match="200 examples"):

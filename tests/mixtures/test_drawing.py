@@ -11,7 +11,16 @@ from hypothesis import strategies as st
 from scipy.stats import kstest
 
 from im_assets.common.digests import digest, uniform
-from im_assets.mixtures.drawing import MixtureError, allocate, draw_mixture, draw_mixtures
+from im_assets.mixtures.drawing import (
+    MixtureError,
+    allocate,
+    draw_mixture,
+    draw_mixtures,
+    source_weights,
+)
+from im_resources.study import MixtureSettings, fingerprint
+from im_resources.study.fingerprints import settings_content
+from im_resources.study.schema.base import Shares
 
 WEIGHT = st.floats(min_value=1e-6, max_value=1, exclude_max=True)
 SOURCES = st.dictionaries(
@@ -145,6 +154,56 @@ def test_weights_are_uniform_and_independent() -> None:
     assert kstest(draws[:, 0], "uniform").pvalue > 0.05
     assert kstest(draws[:, 1], "uniform").pvalue > 0.05
     assert abs(np.corrcoef(draws.T)[0, 1]) < 0.05
+
+
+def shares_of(sources: str, how: Shares, seeds: int = 4000) -> np.ndarray:
+    """The shares of each seed's mixture, [seeds, sources]."""
+    weights = [source_weights(sources, seed, how) for seed in range(seeds)]
+    table = np.array([[w[source] for source in sources] for w in weights])
+    return table / table.sum(axis=1, keepdims=True)
+
+
+@pytest.mark.parametrize("sources", ["ab", "abcd", "abcdefgh"])
+def test_the_shares_of_dirichlet_have_its_moments(sources: str) -> None:
+    """Dirichlet(1): mean 1/S, variance (S - 1) / (S² (S + 1)), a share below x with probability
+    1 - (1 - x)^(S - 1). Tolerances: 5 standard errors or more of 4000 seeds."""
+    drawn, count = shares_of(sources, "dirichlet"), len(sources)
+    variance = (count - 1) / (count**2 * (count + 1))
+    assert drawn.mean(axis=0) == pytest.approx(1 / count, abs=5 * np.sqrt(variance / 4000))
+    assert drawn.var(axis=0) == pytest.approx(variance, rel=0.2)
+    assert drawn.var(axis=0).mean() == pytest.approx(variance, rel=0.1)
+    for share in drawn.T:
+        assert kstest(share, lambda x: 1 - (1 - x) ** (count - 1)).pvalue > 1e-3
+
+
+def test_the_papers_shares_have_half_that_variance() -> None:
+    """Of two sources 3/4 - ln 2 exactly, by integrating x² over the density of r / (r + r'); of
+    more, against another generator."""
+    assert shares_of("ab", "uniform").var() == pytest.approx(0.75 - np.log(2), rel=0.06)
+    r = np.random.default_rng(5).uniform(size=(100_000, 4))
+    usual = float((r / r.sum(axis=1, keepdims=True)).var(axis=0).mean())
+    found = float(shares_of("abcd", "uniform").var(axis=0).mean())
+    assert found == pytest.approx(usual, rel=0.06)
+    assert 0.4 < found / (3 / (16 * 5)) < 0.6
+
+
+def test_a_mixture_of_dirichlet_shares_follows_its_seed_and_its_shares() -> None:
+    candidates = pool(a=3000, b=3000, c=3000)
+    mixture = draw_mixture(candidates, 3, 2000, "dirichlet")
+    pd.testing.assert_frame_equal(draw_mixture(candidates, 3, 2000, "dirichlet"), mixture)
+    weights = {s: -np.log(uniform(3, s)) for s in "abc"}
+    counts = mixture["source"].value_counts()
+    for source, weight in weights.items():
+        share = weight / sum(weights.values())
+        assert abs(counts.get(source, 0) - 2000 * share) < 1
+    assert len(draw_mixture(candidates, 3, 2000).merge(mixture, on="example_id")) < 2000
+
+
+def test_the_setting_counts_only_where_it_is_not_the_default() -> None:
+    """Mixtures that were drawn before there was a choice are what they were."""
+    before, other = MixtureSettings(seeds=8), MixtureSettings(seeds=8, shares="dirichlet")
+    assert "shares" not in settings_content(before)
+    assert fingerprint(before) != fingerprint(other)
 
 
 def test_too_few_candidates_say_what_is_there_and_what_would_do() -> None:

@@ -3,6 +3,7 @@
 import gzip
 import json
 import os
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -140,6 +141,23 @@ def test_expected_distance_is_that_of_random_subsets() -> None:
     # About 300 appearances each: a standard error near 0.01; a bias would shift the mean.
     np.testing.assert_allclose(ours, brute, atol=0.06)
     assert abs((ours - brute).mean()) < 0.004
+
+
+@pytest.mark.parametrize(("size", "neighbour"), [(3, 1), (5, 2), (6, 4), (8, 1), (10, 6)])
+def test_expected_distance_is_the_mean_over_all_subsets(size: int, neighbour: int) -> None:
+    """Every set that there is, one by one, equally likely; some examples are copies of others."""
+    vectors = unit_vectors(10, dimensions=4).astype(float)
+    vectors[7] = vectors[2]
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    apart = np.sqrt(np.maximum(0.0, 2 - 2 * vectors @ vectors.T))
+    total, seen = np.zeros(10), np.zeros(10)
+    for chosen in combinations(range(10), size):
+        members = list(chosen)
+        total[members] += np.sort(apart[np.ix_(members, members)], axis=1)[:, neighbour]
+        seen[members] += 1
+    np.testing.assert_allclose(
+        expected_distance(vectors, size, neighbour), total / seen, atol=1e-9, rtol=0
+    )
 
 
 def uneven_vectors(count: int, seed: int) -> np.ndarray:

@@ -13,7 +13,7 @@ from im_assets.experiments.assets.trials import (
     losses_asset,
     samples_asset,
 )
-from im_assets.experiments.checks import finite_losses_check
+from im_assets.experiments.checks import finite_losses_check, holdout_leaves_enough
 from im_assets.experiments.experiment import Experiment
 from im_assets.experiments.measures import rows_read
 from im_resources.study import Study
@@ -39,7 +39,8 @@ def definitions(study: Study) -> dg.Definitions:
     if study.fits_nothing:
         return dg.Definitions()
     answers = [base_answers] if rows_read(study) else []
+    split = [] if study.evaluation.holdout is None else [holdout_leaves_enough]
     return dg.Definitions(
         assets=[base_losses, *answers],
-        asset_checks=[finite_losses_check("base_losses"), cuts_check("base_losses")],
+        asset_checks=[finite_losses_check("base_losses"), cuts_check("base_losses"), *split],
     )

@@ -240,6 +240,7 @@ def losses_asset(experiment: Experiment) -> dg.AssetsDefinition:
         f"{experiment.noun}, on every reference output of the evaluation set.",
         partitions_def=experiment.partitions,
         ins={"trained": dg.AssetIn(experiment.adapters)},
+        deps=list(experiment.before),
         **presentation(
             experiment.group or "experiments",
             columns={experiment.column: ("text", "Partition key"), **LOSSES},
@@ -260,34 +261,55 @@ def losses_asset(experiment: Experiment) -> dg.AssetsDefinition:
         warehouse: dg.ResourceParam[Warehouse],
     ) -> dg.Output[pd.DataFrame]:
         rows = evaluation_rows(eval_set, study.evaluation)
-        trials = trained.set_index(experiment.column)
-        progress = Progress(context, "evaluating", len(trials), experiment.noun)
-        done, new = evaluated(
-            {str(key): str(t) for key, t in trials["trial_id"].items()},
-            rows,
-            study,
-            gpu,
-            adapters,
-            warehouse,
-            progress,
+        progress = Progress(context, "evaluating", len(trained), experiment.noun)
+        made, new = measured_losses(
+            trained, rows, experiment.column, study, gpu, adapters, warehouse, progress
         )
-        evaluation_id = evaluation_fingerprint(rows, study)
-        version = merged_version([evaluation_id, *trained["version"]])
         base = None  # not known where base_losses are of another base or evaluation set
+        evaluation_id = evaluation_fingerprint(rows, study)
         if set(base_losses["fingerprint"]) == {base_key(study, gpu, evaluation_id)}:
             base = overall(base_losses, study.evaluation.weighting)
-        tables = []
-        for key, losses in done.items():
-            parts = {name: str(trials[name][key]) for name in ("trial_id", "set_id")}
-            frame = losses.assign(**parts, evaluation_id=evaluation_id, version=version)
-            frame.insert(0, experiment.column, key)
-            tables.append(frame)
+        for losses in made:
+            parts = {name: str(losses[name].iloc[0]) for name in ("trial_id", "set_id")}
             metadata = _loss_metadata(losses, base, study)
             metadata |= {"evaluated in this run": parts["trial_id"] in new, **parts}
+            key = str(losses[experiment.column].iloc[0])
             context.add_asset_metadata(metadata, partition_key=key)
-        return table(pd.concat(tables, ignore_index=True), progress.rates, version)
+        version = str(made[0]["version"].iloc[0])
+        return table(pd.concat(made, ignore_index=True), progress.rates, version)
 
     return losses_of
+
+
+def measured_losses(
+    trained: pd.DataFrame,
+    rows: pd.DataFrame,
+    column: str,
+    study: Study,
+    gpu: GpuResource,
+    adapters: AdapterStore,
+    warehouse: Warehouse,
+    progress: Progress,
+) -> tuple[list[pd.DataFrame], set[str]]:
+    """The losses of each finetune on ``rows`` as the experiments' tables hold them, and the trials
+    that were evaluated just now.
+
+    Args:
+        trained: the finetunes, as an adapters asset holds them.
+        column: of the partition keys.
+    """
+    trials = trained.set_index(column)
+    keys = {str(key): str(trial) for key, trial in trials["trial_id"].items()}
+    done, new = evaluated(keys, rows, study, gpu, adapters, warehouse, progress)
+    evaluation_id = evaluation_fingerprint(rows, study)
+    version = merged_version([evaluation_id, *trained["version"]])
+    made = []
+    for key, losses in done.items():
+        parts = {name: str(trials[name][key]) for name in ("trial_id", "set_id")}
+        frame = losses.assign(**parts, evaluation_id=evaluation_id, version=version)
+        frame.insert(0, column, key)
+        made.append(frame)
+    return made, new
 
 
 @dg.asset(

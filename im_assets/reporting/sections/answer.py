@@ -134,13 +134,18 @@ def selection_sentences(found: Gathered) -> list[str]:
         ]
     largest = arms[arms["size"] == arms["size"].max()]
     refused = [f"{found.refused}. The validation measured what it would select."]
+    on = ", on instructions that no rule was fitted on" if _held_out(arms) else ""
     return [
         *(refused if found.refused else []),
         *(
-            f"Checked by finetuning. {verdict_sentence(row, found.target)}"
+            f"Checked by finetuning{on}. {verdict_sentence(row, found.target)}"
             for _, row in largest.iterrows()
         ),
     ]
+
+
+def _held_out(arms: pd.DataFrame) -> bool:
+    return "part" in arms and set(arms["part"]) == {"held_out"}
 
 
 def collapse_sentences(found: Gathered) -> list[str]:

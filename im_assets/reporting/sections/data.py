@@ -73,9 +73,7 @@ def section(found: Gathered) -> Section:
 def limited(found: Gathered) -> list[Block]:
     """Which sources were not used whole, and what was taken of them."""
     data = found.study.data
-    sources = {**data.candidates, **data.unseen}
-    if data.evaluation is not None:
-        sources["evaluation"] = data.evaluation
+    sources = {**data.candidates, **data.unseen, **data.measured}
     said = [
         f"the first {source.limit:,} rows of {name}"
         if source.take == "first"

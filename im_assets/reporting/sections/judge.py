@@ -1,5 +1,7 @@
 """The pairwise judge: whose answers win."""
 
+import pandas as pd
+
 from im_assets.common.formatting import between, plain, shown
 from im_assets.judging.figures import outcome_figure
 from im_assets.judging.net_score import NetScore, net_score
@@ -49,7 +51,7 @@ def section(found: Gathered) -> Section:
     blocks: list[Block] = [
         *of_earlier_rule(found, "pairwise_judge"),
         Text(
-            f"Over {score.instructions} instructions and {score.pairs} "
+            f"Over {score.instructions} instructions{_held_out(table)} and {score.pairs} "
             f"pair{'s' * (score.pairs > 1)} of finetunes, {first} wins "
             f"{shown(win.share, 'percent')} and {second} {shown(lose.share, 'percent')}: "
             f"{said(score, first, second)}.",
@@ -89,6 +91,12 @@ def said(score: NetScore, first: str, second: str) -> str:
     lead = {"better": first, "worse": second}.get(score.verdict)
     verdict = f"{lead} is preferred" if lead else "no preference can be told from chance"
     return f"{net} ({interval} for new finetunes and instructions); {verdict}"
+
+
+def _held_out(table: pd.DataFrame) -> str:
+    """That all of them are held out of every fit, where the table says so."""
+    out = "part" in table and set(table["part"]) == {"held_out"}
+    return " that are held out of every fit" if out else ""
 
 
 def _table(counts: Tally, first: str, second: str) -> Table:

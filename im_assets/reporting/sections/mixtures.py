@@ -4,7 +4,7 @@ from im_assets.experiments.figures import trial_values_figure
 from im_assets.reporting.blocks import Block, Column, Fact, Facts, Figure, Section, Table
 from im_assets.reporting.gather import Gathered
 from im_assets.reporting.sections.absent import not_made
-from im_assets.reporting.sections.columns import target_columns
+from im_assets.reporting.sections.columns import measured_on, target_columns
 
 KEY, TITLE = "mixtures", "The mixtures and their {}"
 
@@ -52,5 +52,5 @@ def section(found: Gathered) -> Section:
         chart,
         data=every,
     )
-    blocks: list[Block] = [Facts(tuple(facts)), figure]
+    blocks: list[Block] = [Facts(tuple(facts)), *measured_on(table), figure]
     return Section(KEY, title, tuple(blocks))

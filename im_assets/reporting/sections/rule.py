@@ -6,6 +6,7 @@ from im_assets.reporting.blocks import Block, Column, Fact, Facts, Figure, Secti
 from im_assets.reporting.gather import Gathered
 from im_assets.reporting.sections.absent import not_made
 from im_assets.reporting.sections.answer import against_chance, chance_p, left_out_interval
+from im_assets.reporting.sections.columns import measured_on
 from im_assets.rule.figures import (
     coefficient_figure,
     fit_figure,
@@ -32,6 +33,7 @@ def section(found: Gathered) -> Section:
             f"Source: {rule.reference}. {rule.predicts.direction.capitalize()} predicted "
             f"{rule.predicts.label} means better data.{reading(rule)}"
         ),
+        *measured_on(table),
         Facts(facts_of(rule)),
         coefficients(rule, *_resampled(found)),
         *(Text(note, "warning") for note in told),

@@ -4,7 +4,7 @@ from im_assets.common.formatting import plain
 from im_assets.reporting.blocks import Column, Figure, Section, Table, Text
 from im_assets.reporting.gather import Gathered
 from im_assets.reporting.sections.absent import lacking, not_in_profile, not_made
-from im_assets.reporting.sections.columns import target_columns
+from im_assets.reporting.sections.columns import measured_on, target_columns
 from im_assets.univariate.figures import univariate_figure
 
 KEY, TITLE = "univariate", "One indicator at a time"
@@ -75,4 +75,4 @@ def section(found: Gathered) -> Section:
         columns,
         rows,
     )
-    return Section(KEY, TITLE, (Text(summary, "answer"), figure, correlations))
+    return Section(KEY, TITLE, (Text(summary, "answer"), *measured_on(bins), figure, correlations))

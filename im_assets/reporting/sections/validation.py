@@ -1,16 +1,18 @@
 """The validation: selections finetuned on, against random ones, and what could have been seen."""
 
 from dataclasses import replace
+from typing import Literal
 
 import pandas as pd
 
 from im_assets.common.formatting import between, plain, shown
-from im_assets.reporting.blocks import Block, Column, Figure, Section, Table, Text
+from im_assets.reporting.blocks import Block, Column, Fact, Facts, Figure, Section, Table, Text
 from im_assets.reporting.gather import Gathered
 from im_assets.reporting.sections.absent import not_in_profile, not_made, of_earlier_rule
-from im_assets.reporting.sections.columns import target_columns
-from im_assets.rule.target import Target
+from im_assets.reporting.sections.columns import measured_on, target_columns
+from im_assets.rule.target import PAPER, Target
 from im_assets.validation.figures import decile_figure, verdict_figure
+from im_assets.validation.registering import Outcome
 
 KEY, TITLE = "validation", "Is the selection better than chance?"
 
@@ -27,8 +29,11 @@ def section(found: Gathered) -> Section:
         *of_earlier_rule(found, "selection_validation", "rule_deciles"),
         *(Text(verdict_sentence(row, found.target), "answer") for _, row in verdicts.iterrows()
           if row["verdict"] != "baseline"),
+        *measured_on(verdicts),
+        *_registration(found),
         _losses(found, verdicts),
         _verdicts(found, verdicts),
+        *_second(found),
         *_noise(found),
         *_deciles(found),
     ]  # fmt: skip
@@ -41,6 +46,31 @@ AGAINST = {
     "tokens": "random subsets of as many tokens",
     "full_pool": "the full pool",
     "base": "the base without finetuning",
+}
+
+
+def _registration(found: Gathered) -> list[Block]:
+    """Whether what is printed is what was registered before the losses were known."""
+    known = found.registration
+    if known is None:
+        return []
+    facts = (
+        Fact("registration", "registered", _REGISTERED[known.outcome], "text"),
+        Fact("registered_at", "on", known.registered_at or None, "text"),
+        Fact("analysis_id", "hash of the analysis", known.analysis_id or None, "text"),
+        Fact("losses_there", "of its losses were there", known.there, "int"),
+        Fact("losses", "losses reported", known.losses, "int"),
+    )
+    role: Literal["note", "warning"] = "note" if known.outcome == "before" else "warning"
+    return [Text(known.words, role), Facts(facts)]
+
+
+_REGISTERED: dict[Outcome, str] = {
+    "before": "before its losses",
+    "late": "after some losses",
+    "changed": "another analysis",
+    "other_settings": "not comparable",
+    "never": "never",
 }
 
 
@@ -132,6 +162,46 @@ def _verdicts(found: Gathered, verdicts: pd.DataFrame) -> Table:
         Column("verdict", "Verdict", "text"),
     )
     return Table.of("verdicts", "Verdicts", columns, verdicts)
+
+
+def _second(found: Gathered) -> list[Block]:
+    """The same finetunes on the second evaluation set, beside the first."""
+    if found.study.data.second_evaluation is None:
+        return []
+    second, first = found.get("second_validation"), found.get("selection_validation")
+    if second is None or first is None:
+        text = "Nothing was measured on the second evaluation set: materialize second_validation."
+        return [Text(text, "absent")]
+    count = shown(second["instructions"].iloc[0], "int")
+    said = [
+        f"On the {count} instructions of the second evaluation set, of another kind: "
+        f"{verdict_sentence(row, PAPER)}"
+        for _, row in second.iterrows()
+        if row["verdict"] != "baseline"
+    ]
+    same = ["strategy", "size", "against"]
+    ends = ["difference", "difference_low", "difference_high", "verdict"]
+    both = second.merge(first[[*same, *ends]], on=same, suffixes=("", "_first"))
+    unit = "nats per token"
+    columns = (
+        Column("strategy", "Strategy", "text"),
+        Column("size", "Examples", "int"),
+        Column("against", "Compared with", "text"),
+        Column("loss", "Loss on the second set", "loss", unit),
+        Column("difference", "Against random", "signed", unit),
+        Column("difference_low", "from", "signed", unit),
+        Column("difference_high", "to", "signed", unit),
+        Column("verdict", "Verdict", "text"),
+        Column("difference_first", "On the first set", "signed", _unit(found)),
+        Column("difference_low_first", "from", "signed", _unit(found)),
+        Column("difference_high_first", "to", "signed", _unit(found)),
+        Column("verdict_first", "Verdict there", "text"),
+    )
+    return [
+        *of_earlier_rule(found, "second_validation"),
+        *(Text(sentence, "answer") for sentence in said),
+        Table.of("second_verdicts", "Verdicts on both evaluation sets", columns, both),
+    ]
 
 
 PLACES = {

@@ -13,7 +13,9 @@ BLOCK = 512
 MIXTURES = 8
 PAIRS = 1 << 31
 NUMBERS = 1 << 23  # cosines computed at once, 32 MB
-NEGLIGIBLE = 1e-9  # of the probability that the neighbour is still farther
+# Of the probability that the neighbour is farther than those that are looked at. Distances are at
+# most 2, so that the expectation is off by less than twice this.
+NEGLIGIBLE = 1e-9
 
 
 def kth_distance(queries: np.ndarray, reference: np.ndarray, k: int) -> np.ndarray:

@@ -10,6 +10,8 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
 PoolName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$")]  # begins assets' names
 # Which rows are used where a number says how many: a sample by hash, or the first.
 Take = Literal["sample", "first"]
+# How a mixture's shares of its sources are drawn.
+Shares = Literal["uniform", "dirichlet"]
 SampleSeed = Annotated[int, Field(ge=0)]
 
 

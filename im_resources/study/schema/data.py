@@ -135,7 +135,7 @@ class WithdrawnSettings(Settings):
 class DataSettings(Settings):
     """The candidate sources, the unseen pool and the evaluation set."""
 
-    ADDED: ClassVar[Mapping[str, Any]] = {"withdrawn": None}
+    ADDED: ClassVar[Mapping[str, Any]] = {"withdrawn": None, "second_evaluation": None}
 
     candidates: dict[Name, DataSource] = Field(
         default_factory=dict,
@@ -154,6 +154,12 @@ class DataSettings(Settings):
         description="Instructions with reference outputs that every finetune is measured on "
         "(paper: 252 of Self-Instruct and 80 of Vicuna-bench). Without candidates it may be left "
         "out; given, whatever would leak it is left out of the selection",
+    )
+
+    second_evaluation: DataSource | None = Field(
+        None,
+        description="Instructions of another kind than `evaluation`, on which the arms of the "
+        "validation are measured too; nothing is fitted on them. Default: none",
     )
 
     withdrawn: WithdrawnSettings | None = Field(
@@ -181,6 +187,12 @@ class DataSettings(Settings):
                 )
             others[name.lower()] = f"the pool {name!r}"
         return pools
+
+    @property
+    def measured(self) -> dict[str, DataSource]:
+        """The sources that finetunes are measured on, by their setting."""
+        found = {"evaluation": self.evaluation, "second_evaluation": self.second_evaluation}
+        return {name: source for name, source in found.items() if source is not None}
 
     @model_validator(mode="after")
     def _answers_are_of_evaluation(self) -> Self:

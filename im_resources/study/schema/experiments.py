@@ -5,11 +5,20 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
-from im_resources.study.schema.base import Name, Positive, SampleSeed, Settings, Take
+from im_resources.study.schema.base import (
+    Name,
+    Positive,
+    SampleSeed,
+    Settings,
+    Shares,
+    Take,
+)
 
 
 class MixtureSettings(Settings):
     """How many random mixtures are drawn, and how large they are (paper: 78 of 2000)."""
+
+    ADDED: ClassVar[Mapping[str, Any]] = {"shares": "uniform"}
 
     seeds: int | tuple[int, ...] = Field(
         78,
@@ -22,6 +31,12 @@ class MixtureSettings(Settings):
         "their expected indicators; none is finetuned on",
     )
     size: Positive = Field(2000, description="Examples in a mixture (paper: 2000)")
+    shares: Shares = Field(
+        "uniform",
+        description="How a mixture's shares of the sources are drawn. uniform: the paper's, "
+        "r / Σr of uniform r; dirichlet: Dirichlet(1), all shares equally likely: they vary more, "
+        "so that as many mixtures tell more",
+    )
 
     @field_validator("seeds", mode="before")
     @classmethod
@@ -112,7 +127,7 @@ class FinetuningSettings(Settings):
 class EvaluationSettings(Settings):
     """The evaluation loss (paper: mean over D_eval of the inference loss)."""
 
-    ADDED: ClassVar[Mapping[str, Any]] = {"take": "first", "sample_seed": 0}
+    ADDED: ClassVar[Mapping[str, Any]] = {"take": "first", "sample_seed": 0, "holdout": None}
     ONLY_WITH: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "take": ("max_instructions", "max_outputs"),
         "sample_seed": ("max_instructions", "max_outputs"),
@@ -140,6 +155,12 @@ class EvaluationSettings(Settings):
         "and seed; first: those that stand first in the set",
     )
     sample_seed: SampleSeed = Field(0, description="Another seed is another sample")
+    holdout: Annotated[float, Field(gt=0, lt=1)] | None = Field(
+        None,
+        description="Share of the instructions that no rule is fitted on, by a hash of each: "
+        "verdicts, deciles, sizes and a judge are reported on these; default: all serve both. "
+        "Nothing is finetuned or measured again when it changes",
+    )
     max_output_tokens: Positive | None = Field(
         None,
         description="Tokens after which a reference output is cut; default: `models.max_length`",

@@ -32,7 +32,8 @@ NOT_INDICATORS = frozenset({
     "settings_id", "base_id", "evaluation_id", "answers_id", "verdicts_id", "values_id", "seed",
     "chosen", "rank", "example_id", "source", "line", "instruction", "input", "output",
     "category", "strategy", "rule_id", "token_loss", "instruction_loss", "loss", "log_loss",
-    "drawing_id", "judge_id", "turns", "not_text", "transform", "beyond_chance",
+    "drawing_id", "judge_id", "turns", "not_text", "transform", "beyond_chance", "part",
+    "instructions", "measured_id",
 })  # fmt: skip
 
 
@@ -133,6 +134,15 @@ class Study(Settings):
         for name in ("univariate", "validation"):
             if name in self.rule.points and getattr(self, name) is None:
                 raise ValueError(f"`rule.points` names {name}, a block that is not set")
+        return self
+
+    @model_validator(mode="after")
+    def _second_evaluation(self) -> Self:
+        if self.data.second_evaluation is not None and self.validation is None:
+            raise ValueError(
+                "data.second_evaluation: the arms of `validation` are measured on it, and that is "
+                "not set; leave one out, or set the other"
+            )
         return self
 
     @model_validator(mode="after")
