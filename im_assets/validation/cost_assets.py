@@ -61,7 +61,7 @@ def selection_costs_asset(study: Study) -> dg.AssetsDefinition:
     fitted = study.rule.source == "fitted"
     points = [POINTS[name](study) for name in study.rule.points if name in POINTS]
     mined = [name for e in points for name in (e.samples, e.adapters)] if fitted else []
-    ids = {"metadata": {"columns": ["example_id", "source"]}}
+    ids = dg.AssetIn(metadata={"columns": ["example_id", "source"]})
     measure = {target.measure: ("double", f"Mean {target.noun}")}
     whole = [
         "validation_runs", experiment.samples, experiment.adapters, "quality_rule", "eval_set",
@@ -75,7 +75,7 @@ def selection_costs_asset(study: Study) -> dg.AssetsDefinition:
         "less than training on the whole pool.",
         ins={
             **{name: dg.AssetIn(name) for name in dict.fromkeys(whole)},
-            **{name: dg.AssetIn(name, **ids) for name in (experiment.pool, "candidate_datasets")},
+            **dict.fromkeys((experiment.pool, "candidate_datasets"), ids),
         },
         **presentation(
             "validation",

@@ -108,8 +108,8 @@ def trial_costs(
     trained = adapters.set_index(column)[["tokens", "seconds"]].join(sums)
     times = settings.epochs
     flops = []
-    for row in trained.itertuples():
-        load = Load(float(row.tokens), float(row.pairs) * times, float(row.learned) * times)
+    for tokens, row_pairs, learned in trained[["tokens", "pairs", "learned"]].to_numpy(float):
+        load = Load(tokens, row_pairs * times, learned * times)
         try:
             flops.append(training_flops(shape, load, settings))
         except FlopsError:
@@ -195,7 +195,7 @@ def selection_costs(
         whole = name == FULL_POOL
         found = None if whole else break_even(rule, training, per_trained, per_scored)
         row = {
-            "strategy": str(name), "size": prices.pool if whole else int(size),
+            "strategy": str(name), "size": prices.pool if whole else int(str(size)),
             "finetunes": len(arm),
             target.measure: float(arm[target.measure].mean()),
             "scoring_flop": scoring, "rule_flop": rule, "selection_flop": scoring + rule,

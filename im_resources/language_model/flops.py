@@ -244,7 +244,8 @@ def shape_from(config: Any, causal: bool = True) -> Shape:
         if isinstance(module, torch.nn.Linear):
             linear[path] = (module.in_features, module.out_features)
         elif isinstance(module, Conv1D):
-            linear[path] = tuple(module.weight.shape)
+            rows, columns = module.weight.shape
+            linear[path] = (rows, columns)
     if not causal:
         linear.pop("pooler.dense", None)  # of the first token alone
     text = config.get_text_config()

@@ -69,7 +69,7 @@ def small_pool(
 
 def reordered(pool: Pool, order: np.ndarray) -> Pool:
     """The same pool with its rows in another order."""
-    vectors = pool.embeddings()[order]
+    vectors, tokens = pool.embeddings()[order], pool.tokens
     return Pool(
         examples=pool.examples.iloc[order].reset_index(drop=True),
         indicators=pool.indicators.iloc[order],
@@ -78,5 +78,5 @@ def reordered(pool: Pool, order: np.ndarray) -> Pool:
         set_size=pool.set_size,
         set_level=pool.set_level,
         embed=pool.embed,
-        tokens=None if pool.tokens is None else lambda: pool.tokens()[order],
+        tokens=None if tokens is None else lambda: tokens()[order],
     )

@@ -96,18 +96,17 @@ def test_each_arm_bears_what_it_needs() -> None:
     assert found["loss"].tolist() == pytest.approx([2.5, 2.1, 2.1, 1.9])
     assert found["training_seconds"].tolist() == [0, 2, 2, 2]
     assert found["rule_seconds"].tolist() == [0, 0, 0, 60]
-    assert found.loc["random", "selection_seconds"] == 0
     assert found["selection_seconds"].isna().tolist() == [False, False, True, True]
     # Training costs 10 an example of the pool, scoring 5 by one pass: (4000 + 100) / 5.
-    assert found.loc["rule", "break_even_examples"] == pytest.approx(820)
-    assert found.loc["random", "break_even_examples"] == pytest.approx(10)
-    assert np.isnan(found.loc["ppl", "break_even_examples"])
-    assert "no less than training" in found.loc["ppl", "note"]
+    sizes = found["break_even_examples"]
+    assert (sizes["rule"], sizes["random"]) == pytest.approx((820, 10))
+    assert np.isnan(sizes["ppl"])
+    assert "no less than training" in found["note"]["ppl"]
     unknown = {"rule": Reads(Counter(embedding=1), rule=True, scores=True)}
-    row = selection_costs(runs, trials, unknown, prices, None).set_index("strategy").loc["rule"]
-    assert np.isnan(row["total_flop"])
-    assert np.isnan(row["break_even_examples"])
-    assert "the operations of embedding are not known" in row["note"]
+    found = selection_costs(runs, trials, unknown, prices, None).set_index("strategy")
+    assert np.isnan(found["total_flop"]["rule"])
+    assert np.isnan(found["break_even_examples"]["rule"])
+    assert "the operations of embedding are not known" in found["note"]["rule"]
 
 
 # -- a real study ----------------------------------------------------------------------------------
@@ -141,27 +140,27 @@ def test_what_was_computed_is_what_it_cost(platform: Platform) -> None:
     shape = shape_of(study.models.base)
     adapters = platform.table("selection_adapters").set_index("arm")
     runs = platform.table("validation_runs")
-    for name, row in costs.drop(index="base").iterrows():
+    for name in costs.index.drop("base"):
         mine = runs[(runs["strategy"] == name) & runs["kind"].isin(["strategy", "reference"])]
-        trained = adapters.loc[mine["arm"]]
-        assert row["training_seconds"] == pytest.approx(trained["seconds"].mean())
+        trained, flop = adapters.loc[mine["arm"]], costs["training_flop"][name]
+        assert costs["training_seconds"][name] == pytest.approx(trained["seconds"].mean())
         # Every token goes through the layers forward and back; at most at every one, the next is
         # predicted; and attention and the adapter add a little.
         passes = 4 * shape.weights * trained["tokens"].mean()
         most = passes + 4 * shape.head * trained["tokens"].mean()
-        assert passes < row["training_flop"] < 1.1 * most
-        assert row["loss"] == pytest.approx(mine["loss"].mean())
-    assert costs.loc["full_pool", "size"] == 24
-    assert (costs.loc[["random", "tokens", "full_pool"], "selection_flop"] == 0).all()
+        assert passes < flop < 1.1 * most
+        assert costs["loss"][name] == pytest.approx(mine["loss"].mean())
+    assert costs["size"]["full_pool"] == 24
+    assert (costs["selection_flop"][["random", "tokens", "full_pool"]] == 0).all()
     assert costs["rule_flop"].gt(0).to_dict() == {name: name == "rule" for name in costs.index}
     mined = platform.table("finetuned_adapters")["seconds"].sum()
-    assert costs.loc["rule", "rule_seconds"] == pytest.approx(mined)
-    assert costs.loc["base", ["total_flop", "training_seconds"]].tolist() == [0, 0]
+    assert costs["rule_seconds"]["rule"] == pytest.approx(mined)
+    assert costs["total_flop"]["base"] == costs["training_seconds"]["base"] == 0
     base = platform.table("base_losses")
-    assert costs.loc["base", "loss"] == pytest.approx(base["nll"].sum() / base["tokens"].sum())
+    assert costs["loss"]["base"] == pytest.approx(base["nll"].sum() / base["tokens"].sum())
     # Perplexity is one pass over the pool, and a training several.
-    scoring = costs.loc["surprising", "scoring_flop"]
-    assert 0 < scoring < costs.loc["full_pool", "training_flop"] / study.finetuning.epochs
+    epoch = costs["training_flop"]["full_pool"] / study.finetuning.epochs
+    assert 0 < costs["scoring_flop"]["surprising"] < epoch
 
 
 def test_each_strategy_is_set_against_each_reference(platform: Platform) -> None:
@@ -193,7 +192,7 @@ def test_random_subsets_of_as_many_tokens_hold_as_many(platform: Platform) -> No
         # No example of the pool has more than models.max_length tokens.
         assert abs(trained[matched] - trained[selected]) <= platform.study.models.max_length / 2
     assert (members["arm"] == "full_pool-0-seed-000").sum() == 24
-    assert adapters.set_index("arm").loc["full_pool-0-seed-001", "examples"] == 24
+    assert adapters.set_index("arm")["examples"]["full_pool-0-seed-001"] == 24
 
 
 def test_the_report_says_what_it_cost(platform: Platform) -> None:
