@@ -100,7 +100,7 @@ def test_rivals_stand_beside_the_rule() -> None:
     assert rows["rule"].value == pytest.approx(by_hand.value)
     assert number(rows["rule"].value) > number(rows["reward"].value) > number(rows["knn_6"].value)
     gaps = {f.item: f for f in found if f.section == "optimism"}
-    fitted = table["log_loss"] - rule.predict(table)
+    fitted = table["log_loss"] - rule.predict_points(table)
     expected = number(rule.loo_rmse) - float(np.sqrt(np.mean(fitted**2)))
     assert gaps["rule"].value == pytest.approx(expected)
     assert "published_v1" not in gaps  # nothing of it is fitted here

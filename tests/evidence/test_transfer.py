@@ -54,7 +54,7 @@ def test_agreement_is_spearman_with_an_interval() -> None:
 def test_transfer_says_what_would_have_been_decided() -> None:
     large = larger()
     found = transfer(RULE, SMALL, large, 0.95).set_index(["item", "measure"])
-    predicted, actual = RULE.predict(large), large["log_loss"].to_numpy()
+    predicted, actual = RULE.predict_points(large), large["log_loss"].to_numpy()
     pairs = [(i, j) for i in range(12) for j in range(i)]
     right = np.mean([(predicted[i] - predicted[j]) * (actual[i] - actual[j]) > 0 for i, j in pairs])
     row = found.loc[("rule_on_larger_model", "decision_accuracy")]
