@@ -117,6 +117,7 @@ def transfer_asset(study: Study, profile: str) -> dg.AssetsDefinition:
             "evidence",
             {"python", "duckdb"},
             TRANSFER_COLUMNS,
+            code_version="2",
             reads=("transfer", "rule.confidence"),
         )
     )

@@ -53,27 +53,40 @@ def decision_findings(
     ]
     found: dict[str, list[Finding]] = {"all": [], "beyond": [], "regret": [], "optimism": []}
     for one in predictors:
-        named = {"item": one.name, "by": one.kind}
         share = decision_accuracy(one.predicted, actual, confidence)
         found["all"].append(
             DecisionAccuracy(
-                **named, x=share.pairs, value=share.value, low=share.low, high=share.high
+                item=one.name,
+                by=one.kind,
+                x=share.pairs,
+                value=share.value,
+                low=share.low,
+                high=share.high,
             )
         )
         share = decision_accuracy(one.predicted, actual, confidence, noise.difference)
         found["beyond"].append(
             DecisionAccuracyBeyondNoise(
-                **named, noise=noise, x=share.pairs, value=share.value, low=share.low,
+                item=one.name, by=one.kind, noise=noise, x=share.pairs, value=share.value, low=share.low,
                 high=share.high,
             )
         )  # fmt: skip
         lost = regret(one.predicted, actual, confidence)
         found["regret"].append(
-            Regret(**named, noise=noise, value=lost.value, low=lost.low, high=lost.high)
+            Regret(
+                item=one.name,
+                by=one.kind,
+                noise=noise,
+                value=lost.value,
+                low=lost.low,
+                high=lost.high,
+            )
         )
         if one.left_out is not None and one.fitted is not None:
             gap = optimism(one.left_out, one.fitted, confidence)
-            found["optimism"].append(Optimism(**named, value=gap.value, low=gap.low, high=gap.high))
+            found["optimism"].append(
+                Optimism(item=one.name, by=one.kind, value=gap.value, low=gap.low, high=gap.high)
+            )
     return [finding for findings in found.values() for finding in findings]
 
 

@@ -74,14 +74,15 @@ def test_noise_is_that_of_sets_finetuned_several_times() -> None:
 
 
 def test_a_stand_in_for_the_noise_can_be_missed_but_not_reached() -> None:
-    ends = {"item": "rule", "by": "rule", "value": 0.05, "low": 0.0, "high": 0.1}
-    assert Regret(**ends, noise=Noise(0.2, True)).verdict == "reached"
-    unknown = Regret(**ends, noise=Noise(0.2, False))
+    def said(noise: Noise, low: float, high: float) -> Regret:
+        return Regret(item="rule", by="rule", value=0.05, low=low, high=high, noise=noise)
+
+    assert said(Noise(0.2, True), 0.0, 0.1).verdict == "reached"
+    unknown = said(Noise(0.2, False), 0.0, 0.1)
     assert unknown.verdict == "open"
     assert unknown.noise_sds == pytest.approx(0.25)
     assert "stands in" in unknown.note
-    worse = ends | {"low": 0.3, "high": 0.5}
-    assert Regret(**worse, noise=Noise(0.2, False)).verdict == "missed"
+    assert said(Noise(0.2, False), 0.3, 0.5).verdict == "missed"
     assert against_goal(0.7, 0.9, 0.8, above=True) == "open"
     assert against_goal(None, None, 0.8, above=True) == "open"
 

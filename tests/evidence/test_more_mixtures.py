@@ -28,7 +28,7 @@ def gains(rows: int, slopes: Sequence[float], noise: float) -> list[Gain]:
 
 
 def said_yes(found: list[Gain]) -> int:
-    return sum(np.mean(gain.models >= WORTH) >= SURE for gain in found)
+    return sum(bool(np.mean(gain.models >= WORTH) >= SURE) for gain in found)
 
 
 def test_the_interval_holds_the_true_gain_and_yes_is_not_said_of_less() -> None:

@@ -225,6 +225,7 @@ def _decisions(
         f"{lost.verdict})."
     )
     columns = (
+        Column("what", "What", "text"),
         Column("item", "By", "text"),
         Column("value", "Value"),
         Column("low", "from"),
@@ -242,7 +243,6 @@ def _decisions(
         "Error left out less error fitted": gaps,
     }
     rows = pd.concat([part.assign(what=name) for name, part in parts.items()], ignore_index=True)
-    columns = (Column("what", "What", "text"), *columns)
     return [
         Text(text),
         Figure(
