@@ -54,10 +54,11 @@ def fit_figure(rule: Rule, table: pd.DataFrame) -> Chart:
     if rule.r2 is not None:
         numbers.append(f"R² = {rule.r2:.2f}")
     if rule.loo_spearman is not None:
-        ends = between(rule.loo_spearman_low, rule.loo_spearman_high, "two")
+        interval = between(rule.loo_spearman_low, rule.loo_spearman_high, "two")
         known = rule.loo_spearman_low is not None
         numbers.append(
-            f"Spearman of those left out = {rule.loo_spearman:.2f}{f', {ends}' if known else ''}"
+            f"Spearman of those left out = {rule.loo_spearman:.2f}"
+            f"{f', {interval}' if known else ''}"
         )
     return points_chart(
         [
