@@ -21,6 +21,7 @@ from im_assets.validation.costs import (
     selection_costs,
     trial_costs,
 )
+from im_assets.validation.figures import cost_figure
 from im_resources.language_model.flops import Load, Shape, shape_of, training_flops
 from im_resources.study import FinetuningSettings, load_study
 from tests.study import Platform, write_profile
@@ -118,9 +119,8 @@ def platform(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path) -> Pla
         tmp_path_factory.mktemp("costs"),
         tiny_folder,
         "costs",
-        mixtures={"seeds": 5, "size": 4},
+        mixtures={"size": 4},
         finetuning={"epochs": 2},
-        rule={"bootstrap": 5, "permutations": 5},
         validation={
             "sizes": [4], "seeds": 2, "deciles": 0, "noise_repeats": 2, "random_seeds": 2,
             "references": ["tokens", "full_pool", "base"],
@@ -201,3 +201,14 @@ def test_the_report_says_what_it_cost(platform: Platform) -> None:
     rows = {row["strategy"]: row for row in section["tables"]["costs"]["rows"]}
     assert set(rows) >= {"base", "random", "rule", "tokens", "full_pool"}
     assert any("costs" in text and "'rule' selects" in text for text in section["texts"])
+
+
+def test_every_arm_that_costs_something_is_a_dot_with_its_name(platform: Platform) -> None:
+    costs = platform.table("selection_costs")
+    chart = cost_figure(costs)
+    rows = [row for name, rows in chart["datasets"].items() if name != "reference" for row in rows]
+    paid = costs[costs["total_flop"] > 0]
+    assert [row["label"] for row in rows if row["label"].startswith("random")]
+    assert sorted(row["x"] for row in rows) == pytest.approx(sorted(paid["total_flop"]))
+    [base] = chart["datasets"]["reference"]
+    assert base["value"] == pytest.approx(costs["loss"][costs["strategy"] == "base"].iloc[0])

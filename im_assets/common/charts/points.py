@@ -91,7 +91,9 @@ def points_chart(
     drawn = [one for one in series if len(one.x)]
     names = list(dict.fromkeys(one.name for one in drawn if one.name))
     legend = names if len(names) > 1 else []
-    x_domain = _x_domain([v for one in drawn for v in one.x], x_scale)
+    # The last point's label has to have room beside it.
+    margin = 0.2 if any(len(one.labels) for one in drawn) else 0.06
+    x_domain = _x_domain([v for one in drawn for v in one.x], x_scale, margin)
     y_values = [v for one in drawn for v in (*one.y, *one.low, *one.high)]
     y_domain = extent([*y_values, *y_ends])
     kind: Literal["log", "linear"] = "log" if x_scale == "log" else "linear"
@@ -121,10 +123,10 @@ def points_chart(
     return finished(alt.layer(*back, *front, height=height), datasets, title)
 
 
-def _x_domain(values: list[float], scale: str) -> list[float]:
+def _x_domain(values: list[float], scale: str, margin: float) -> list[float]:
     if scale != "log":
-        return list(extent(values))
-    low, high = extent([math.log(v) for v in values if v > 0])
+        return list(extent(values, margin))
+    low, high = extent([math.log(v) for v in values if v > 0], margin)
     return [math.exp(low), math.exp(high)]
 
 
