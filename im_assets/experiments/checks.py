@@ -28,9 +28,9 @@ def holdout_leaves_enough(
         split = split_of(eval_set, study.evaluation)
     except HoldoutError as error:
         return dg.AssetCheckResult(passed=False, description=str(error))
-    counts = {part.name: len(part.eval_ids) for part in (split.fitting, split.reported)}
+    counts = {str(part.name): len(part.eval_ids) for part in (split.fitting, split.reported)}
     return dg.AssetCheckResult(
-        passed=True, description=f"reported on {split.reported.words}", metadata=dict(counts)
+        passed=True, description=f"reported on {split.reported.words}", metadata={**counts}
     )
 
 

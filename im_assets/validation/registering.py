@@ -82,7 +82,8 @@ def analysis_of(
         for name, version in VERSIONS.items()
         if name != "second_validation" or second is not None
     }
-    return json.loads(written(found))  # type: ignore[no-any-return]
+    plain: dict[str, Any] = json.loads(written(found))
+    return plain
 
 
 def written(analysis: Mapping[str, Any]) -> str:

@@ -99,10 +99,9 @@ def runs_on(
     measure, nothing = measure_of("loss", settings, "data.second_evaluation"), pd.DataFrame()
     parts = Parts(experiment, nothing, nothing, losses, nothing)
     kept = without_each(parts, measure, instruction_groups(parts, measure))
-    return runs.assign(
-        loss=runs["arm"].map(parts.measured(measure)),
-        loss_without=[kept.get(arm, ()) for arm in runs["arm"]],
-    )
+    found = runs.assign(loss=runs["arm"].map(parts.measured(measure)))
+    found["loss_without"] = [kept.get(arm, ()) for arm in runs["arm"]]
+    return found
 
 
 def second_assets(

@@ -160,10 +160,10 @@ def test_rules_are_fitted_on_one_part_and_verdicts_are_on_the_other(held: Platfo
     expected = losses_on(held, "selection_losses", "arm", reported)
     assert runs.set_index("arm")["loss"].to_dict() == pytest.approx(expected)
     for name in ("validation_runs", "noise_floor", "selection_validation", "rule_deciles"):
-        table = held.table(name)
-        assert set(table["part"]) == {"held_out"}
-        assert set(table["instructions"]) == {len(reported)}
-        assert set(table["measured_id"]) == set(runs["measured_id"])
+        found = held.table(name)
+        assert set(found["part"]) == {"held_out"}
+        assert set(found["instructions"]) == {len(reported)}
+        assert set(found["measured_id"]) == set(runs["measured_id"])
     verdict = held.table("selection_validation").set_index("strategy").loc["random"]
     random = runs[(runs["strategy"] == "random") & (runs["kind"] == "strategy")]
     assert verdict["loss"] == pytest.approx(random["loss"].mean())

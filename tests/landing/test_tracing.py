@@ -25,7 +25,7 @@ def test_rows_of_files_with_one_name_are_told_apart(tmp_path: Path) -> None:
         place.put("dolly/more.jsonl", b"\n" * number + json.dumps(row).encode())
         arrivals = complete_files(place.folder, study, study.landing, [])
         land(arrivals, place.folder, study, warehouse, number)
-    made = pool_asset("dolly", measured=False)(study=study, warehouse=warehouse)
+    made = pool_asset("dolly", measured=())(study=study, warehouse=warehouse)
     assert isinstance(made, dg.Output)
     whole = made.value
     rows = whole[whole["file"].str.startswith("landed/")]

@@ -145,6 +145,7 @@ def by_pandas(tables: Tables, indicators: list[str], weighting: str) -> pd.DataF
         row["instruction_loss"] = losses.groupby("eval_id")["loss"].mean().mean()
         row["loss"] = row[f"{weighting}_loss"]
         row["log_loss"] = np.log(row["loss"])
+        row |= {"part": "all", "instructions": losses["eval_id"].nunique()}
         adapter = tables["finetuned_adapters"].set_index("seed").loc[str(seed)]
         row |= {name: adapter[name] for name in PARENTS if name != "evaluation_id"}
         rows.append(row | {"evaluation_id": losses["evaluation_id"].iloc[0]})
@@ -289,7 +290,7 @@ def test_the_asset(
     indicators = [*plain, "knn_2"]
     keys = ["experiment", "partition", "n_examples", "largest_source"]
     assert list(table.columns) == [
-        *keys, *indicators, "transform", *LOSSES, "values_id", *PARENTS
+        *keys, *indicators, "transform", *LOSSES, "part", "instructions", "values_id", *PARENTS
     ]  # fmt: skip
     described = {c.name: c.description for c in event_schema(result) if c.name in indicators}
     assert all("ln(1 + |v|)" in str(text) for text in described.values())
