@@ -67,10 +67,15 @@ def decision_findings(
         share = decision_accuracy(one.predicted, actual, confidence, noise.difference)
         found["beyond"].append(
             DecisionAccuracyBeyondNoise(
-                item=one.name, by=one.kind, noise=noise, x=share.pairs, value=share.value, low=share.low,
+                item=one.name,
+                by=one.kind,
+                noise=noise,
+                x=share.pairs,
+                value=share.value,
+                low=share.low,
                 high=share.high,
             )
-        )  # fmt: skip
+        )
         lost = regret(one.predicted, actual, confidence)
         found["regret"].append(
             Regret(
