@@ -18,7 +18,7 @@ from im_resources.study import Study
 from im_resources.warehouse import Warehouse
 
 FOLDER = "report"
-POOL_TABLES = ("dataset", "scores", "selection")
+POOL_TABLES = ("dataset", "scores", "indicators", "selection")
 ALWAYS = (
     "quality_rule", "indicator_table", "base_losses", "mixed_samples", "candidate_datasets",
     "eval_set", "eval_losses",

@@ -89,7 +89,9 @@ def test_answers_of_other_instructions_are_told(platform: Platform) -> None:
 def test_the_report_speaks_of_the_target(platform: Platform) -> None:
     report = json.loads((platform.study.folder / "report" / "report.json").read_text("utf-8"))
     sections = report["sections"]
-    assert "higher letters with" in sections["answer"]["texts"][0]
+    answer = sections["answer"]["texts"][0]
+    # Few mixtures of a few letters: which of the two it is depends on what the model answers.
+    assert "higher letters with" in answer or "shuffled values of letters" in answer
     assert sections["measures"]["title"] == "Is the letters the right target here?"
     rows = sections["measures"]["tables"]["measure_agreement"]["rows"]
     assert [row["measure"] for row in rows] == ["loss", "win rate"]

