@@ -69,21 +69,6 @@ VERDICT_COLUMNS = {
     "against": ("text", "What it is compared with: random subsets, or another reference"),
     "finetunes": ("bigint", "Finetunes of this arm"),
 }
-DIFFERENCE_COLUMNS = {
-    "difference": ("double", "Mean less that of what it is compared with"),
-    "difference_low": (
-        "double",
-        "Lower end of its interval for new finetunes and instructions, simultaneous over the table",
-    ),
-    "difference_high": ("double", "Upper end"),
-    "finetune_sd": ("double", "Standard error of the difference from subsets and seeds"),
-    "instruction_sd": ("double", "Standard error of the difference from the instructions"),
-    "detectable": ("double", "Smallest true difference that would be called 4 times in 5"),
-    "noise_units": ("double", "difference / standard deviation of single random finetunes"),
-    "verdict": ("text", "better, worse, not distinguishable, or baseline"),
-    "rule_id": RULE_ID,
-    **SAID,
-}
 DECILE_COLUMNS = {
     "decile": ("bigint", "Slice of the pool, 1 = best by the rule"),
     "predicted": ("double", "Mean prediction for the examples finetuned on"),
@@ -113,7 +98,12 @@ def definitions(study: Study) -> dg.Definitions:
     )
     if target_measure(study).count is not None:
         run_columns["share_of"] = ("bigint", f"Of how many the {target.noun} is a share")
-    verdict_columns = {**VERDICT_COLUMNS, **_measure_column(target, True), **DIFFERENCE_COLUMNS}
+    verdict_columns = {
+        **VERDICT_COLUMNS,
+        **_measure_column(target, True),
+        **method.DIFFERENCE_COLUMNS,
+        **SAID,
+    }
     decile_columns = {
         **DECILE_COLUMNS,
         **target.columns("the model finetuned on them"),

@@ -21,6 +21,22 @@ from im_assets.experiments.lineage import LineageError
 from im_assets.rule.target import PAPER, Target
 from im_assets.validation.arms import BASE, RANDOM, TOKENS, WHOLE, Arm
 
+# What is told of each comparison, on whatever evaluation set.
+DIFFERENCE_COLUMNS = {
+    "difference": ("double", "Mean less that of what it is compared with"),
+    "difference_low": (
+        "double",
+        "Lower end of its interval for new finetunes and instructions, simultaneous over the table",
+    ),
+    "difference_high": ("double", "Upper end"),
+    "finetune_sd": ("double", "Standard error of the difference from subsets and seeds"),
+    "instruction_sd": ("double", "Standard error of the difference from the instructions"),
+    "detectable": ("double", "Smallest true difference that would be called 4 times in 5"),
+    "noise_units": ("double", "difference / standard deviation of single random finetunes"),
+    "verdict": ("text", "better, worse, not distinguishable, or baseline"),
+    "rule_id": ("text", "Fingerprint of the rule that the finetunes are about"),
+}
+
 
 def validation_runs(
     values: dict[str, float], arms: dict[str, Arm], target: Target = PAPER
