@@ -148,8 +148,10 @@ def jobs(assets: Sequence[dg.AssetsDefinition], study: Study) -> list[Any]:
             spec = specs[key]
             group = str(spec.group_name)
             fixed = group in ALONE or (spec.partitions_def is not None and group in RUNS)
-            # What decides which partitions there are is made before a run over them begins.
-            first = 0 if group in FIRST and spec.partitions_def is None else 1
+            # What decides which partitions there are is made before a run over them begins: scores
+            # too, where mixtures are drawn by them.
+            deciding = FIRST if study.mixtures.kind == "random" else FIRST | {"scoring"}
+            first = 0 if group in deciding and spec.partitions_def is None else 1
             own = order.index(group) if fixed else first
             parents = [place(d.asset_key) for d in spec.deps if d.asset_key in specs]
             places[key] = max([own, *parents])

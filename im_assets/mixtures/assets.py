@@ -17,7 +17,10 @@ from im_assets.mixtures.design import (
 )
 from im_assets.mixtures.experiment import SERIES, mixture_experiment
 from im_assets.mixtures.growing import grown_series
+from im_assets.mixtures.leaning import PERCENTILES
 from im_assets.mixtures.partitions import sync_partitions
+from im_assets.scoring.batch import Models
+from im_resources.gpu import GpuResource
 from im_resources.study import Study
 from im_resources.warehouse import Warehouse
 
@@ -29,40 +32,61 @@ SEEDS = {
     "refit": ("boolean", "Drawn from a later version of the pool; not named by the profile"),
     "retired": ("boolean", "Its mixture holds examples that the pool no longer holds"),
     "as_of": ("bigint", "The version of the pool that the series answers"),
+    "number": ("bigint", "What the mixture's randomness is made from"),
+    "tilt": (
+        "text",
+        "How far it leans to each indicator (JSON); null: all are as likely",
+    ),
 }
 
 
-# No `reads`: more seeds are no change of those there are. A setting that an asset reads counts in
-# the code versions of all that follows.
-@dg.asset(ins=POOL, **presentation("mixtures", {"python", "duckdb"}, SEEDS))
-def mixture_seeds(
-    context: dg.AssetExecutionContext,
-    candidate_datasets: pd.DataFrame,
-    study: dg.ResourceParam[Study],
-    warehouse: dg.ResourceParam[Warehouse],
-) -> dg.Output[pd.DataFrame]:
-    """The seeds of the mixtures: the profile's, and with each new version of the candidate pool
-    some more, chosen to tell most beside those measured already (D-optimal). They are the
-    partitions.
+def mixture_seeds_asset(study: Study) -> dg.AssetsDefinition:
+    """The asset ``mixture_seeds``: made from the pool, and of tilted mixtures from its scores."""
+    tilted = study.mixtures.kind != "random"
 
-    A mixture that was finetuned on keeps the version of the pool that it was drawn from, unless it
-    holds withdrawn examples: then it is retired. What was paid for is looked up in the warehouse: a
-    dependency on it would be a circle."""
-    series, count, unscored = grown_series(study, warehouse, candidate_datasets)
-    if unscored:
-        context.log.warning(f"nothing of {', '.join(unscored)} is scored: taken as average")
-    keys = mixture_experiment(study).now({SERIES: series}).keys
-    sync_partitions(context.instance, keys)
-    return table(
-        series,
-        {
-            "mixtures": len(keys),
-            "new": count,
-            "retired": int(series["retired"].sum()),
-            "pool version": current_version(warehouse.read_table(HISTORY)),
-            "seeds": preview(series, rows=len(series)),
-        },
+    # No `reads`: more seeds are no change of those there are. A setting that an asset reads counts
+    # in the code versions of all that follows.
+    @dg.asset(
+        name=SERIES,
+        ins=POOL,
+        deps=["example_scores"] if tilted else [],
+        **presentation("mixtures", {"python", "duckdb"}, SEEDS),
     )
+    def mixture_seeds(
+        context: dg.AssetExecutionContext,
+        candidate_datasets: pd.DataFrame,
+        study: dg.ResourceParam[Study],
+        gpu: GpuResource,
+        warehouse: dg.ResourceParam[Warehouse],
+    ) -> dg.Output[pd.DataFrame]:
+        """The seeds of the mixtures: the profile's, and with each new version of the candidate pool
+        some more, chosen to tell most beside those measured already (D-optimal). They are the
+        partitions.
+
+        A mixture that was finetuned on keeps the version of the pool that it was drawn from, unless
+        it holds withdrawn examples: then it is retired. What was paid for is looked up in the
+        warehouse: a dependency on it would be a circle."""
+        grown = grown_series(study, warehouse, candidate_datasets, Models.of(study, gpu))
+        if grown.unscored:
+            names = ", ".join(grown.unscored)
+            context.log.warning(f"nothing of {names} is scored: taken as average")
+        if grown.percentiles is not None:
+            warehouse.replace_table(PERCENTILES, grown.percentiles)
+        series = grown.series
+        keys = mixture_experiment(study).now({SERIES: series}).keys
+        sync_partitions(context.instance, keys)
+        return table(
+            series,
+            {
+                "mixtures": len(keys),
+                "new": grown.new,
+                "retired": int(series["retired"].sum()),
+                "pool version": current_version(warehouse.read_table(HISTORY)),
+                "seeds": preview(series, rows=len(series)),
+            },
+        )
+
+    return mixture_seeds
 
 
 @dg.asset(
@@ -129,7 +153,9 @@ def definitions(study: Study) -> dg.Definitions:
     """The assets and checks of this room; none where no rule is fitted."""
     if study.fits_nothing:
         return dg.Definitions()
+    # Of tilted mixtures the design is `mixtures.kind: designed`.
+    design = [seed_design] if study.mixtures.kind == "random" else []
     return dg.Definitions.merge(
         definitions_of(mixture_experiment(study), study),
-        dg.Definitions(assets=[mixture_seeds, seed_design]),
+        dg.Definitions(assets=[mixture_seeds_asset(study), *design]),
     )

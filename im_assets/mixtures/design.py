@@ -6,7 +6,7 @@ with the largest determinant of the information matrix X'X (D-optimality; Fedoro
 Optimal Experiments*; Atkinson, Donev and Tobias 2007, ch. 12).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -111,7 +111,7 @@ def principal_directions(vectors: np.ndarray, share: float, most: int) -> np.nda
 
 def expected_indicators(
     held: Mapping[str, int],
-    means: pd.DataFrame,
+    means: "pd.DataFrame | Callable[[int, Mapping[str, int]], pd.DataFrame]",
     seeds: Sequence[int],
     size: int,
     shares: Shares = "uniform",
@@ -121,28 +121,31 @@ def expected_indicators(
     A seed decides how many examples each source gives (`allocate`), and the expected indicator is
     the mean of the sources' means, weighted by that. Which examples are drawn is left out: it would
     cost a hash of every candidate for every seed, and shifts a mean by only 1/sqrt(size) of the
-    examples' spread. So the vectors lie in as many directions as there are sources, less one.
-    Indicators of the set, such as KNN, have no mean over examples and are left out.
+    examples' spread. So the vectors of random mixtures lie in as many directions as there are
+    sources, less one; those of tilted ones in as many as there are indicators. Indicators of the
+    set, such as KNN, have no mean over examples and are left out.
 
     Args:
         held: candidates that each source holds.
-        means: mean of each indicator (columns) over the scored examples of each source (rows).
+        means: mean of each indicator (columns) over the scored examples of each source (rows); of
+            tilted mixtures, what gives it of a seed and of what it draws of each source.
 
     Raises ValueError when a source has no score of an indicator; MixtureError as `allocate` does.
     """
     sources = sorted(held)
-    lacking = [s for s in sources if s not in means.index or means.loc[s].isna().any()]
-    if lacking:
-        raise ValueError(
-            f"no score of some indicator for any example of {', '.join(lacking)}; materialize "
-            "example_scores first (`scoring.score: all` scores every source)"
-        )
-    counts = [
-        allocate(source_weights(sources, seed, shares), {s: held[s] for s in sources}, size)
-        for seed in tracked(seeds, "expecting indicators", "seeds")
-    ]
-    parts = pd.DataFrame(counts, index=pd.Index(seeds, name="seed"))[sources] / size
-    return parts @ means.loc[sources]
+    found = []
+    for seed in tracked(seeds, "expecting indicators", "seeds"):
+        counts = allocate(source_weights(sources, seed, shares), held, size)
+        of = means if isinstance(means, pd.DataFrame) else means(seed, counts)
+        lacking = [s for s in sources if s not in of.index or of.loc[s].isna().any()]
+        if lacking:
+            raise ValueError(
+                f"no score of some indicator for any example of {', '.join(lacking)}; materialize "
+                "example_scores first (`scoring.score: all` scores every source)"
+            )
+        parts = np.array([counts[source] for source in sources]) / size
+        found.append(pd.Series(parts @ of.loc[sources].to_numpy(), of.columns, name=seed))
+    return pd.DataFrame(found).rename_axis("seed")
 
 
 def source_means(

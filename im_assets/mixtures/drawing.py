@@ -1,15 +1,17 @@
 """Random mixtures of the candidate sources (paper, section on the experiment's datasets).
 
 Every source gets a random number r_i, uniform on (0, 1), and N · r_i / Σr of the mixture's N
-examples; with exponential r_i the shares are from Dirichlet(1). All randomness is SHA-256 of the
-seed and a name: the same seed gives the same mixture on every platform and library version,
+examples; with exponential r_i the shares are from Dirichlet(1). Its examples are equally likely,
+or, in a tilted mixture, as likely as its weights say (see tilting). All randomness is SHA-256 of
+the seed and a name: the same seed gives the same mixture on every platform and library version,
 whatever the order of the rows.
 """
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import duckdb
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 
@@ -18,6 +20,7 @@ from im_resources.study.schema.base import Shares
 from im_resources.warehouse import SQL
 
 DRAW = (SQL / "draw_mixture.sql").read_text(encoding="utf-8")
+DRAW_TILTED = (SQL / "draw_tilted_mixture.sql").read_text(encoding="utf-8")
 
 
 class MixtureError(ValueError):
@@ -45,7 +48,11 @@ def source_weights(sources: Iterable[str], seed: int, shares: Shares) -> dict[st
 
 
 def draw_mixtures(
-    candidates: pd.DataFrame, seeds: Iterable[int], size: int, shares: Shares = "uniform"
+    candidates: pd.DataFrame,
+    seeds: Iterable[int],
+    size: int,
+    shares: Shares = "uniform",
+    log_weights: Callable[[int], np.ndarray] | None = None,
 ) -> Iterator[tuple[int, pd.DataFrame]]:
     """Draw the mixture of each seed.
 
@@ -57,6 +64,9 @@ def draw_mixtures(
         seeds: the mixtures' keys.
         size: examples in a mixture.
         shares: how those of the sources are drawn (see ``source_weights``).
+        log_weights: of a seed, the logarithm of what each candidate's probability to be drawn next
+            from its source is proportional to [candidates], finite; default: all are equally
+            likely.
 
     Yields:
         The seed, and columns position (0 …), example_id, source, share (r_i / Σr of the example's
@@ -73,8 +83,12 @@ def draw_mixtures(
         for seed in seeds:
             weights = source_weights(held, seed, shares)
             sizes = allocate(weights, held, size)
-            most = max(1, *sizes.values())
-            found = connection.execute(DRAW, {"seed": str(seed), "most": most}).fetchall()
+            most, statement = max(1, *sizes.values()), DRAW
+            if log_weights is not None:
+                weighted = pool.append_column("log_weight", pa.array(log_weights(seed)))
+                connection.register("candidates", weighted)
+                statement = DRAW_TILTED
+            found = connection.execute(statement, {"seed": str(seed), "most": most}).fetchall()
             ranked = dict(found)
             total = sum(weights.values())
             members = [

@@ -22,6 +22,7 @@ from im_assets.experiments.evaluation import CACHE as LOSSES
 from im_assets.experiments.evaluation import evaluation_fingerprint, evaluation_rows
 from im_assets.experiments.experiment import Drawing, Experiment, seed_of
 from im_assets.experiments.finetuning import Finetune
+from im_assets.experiments.lineage import LineageError
 from im_assets.mixtures.experiment import SERIES, mixture_experiment
 from im_assets.mixtures.growing import grown_series
 from im_assets.planning.judged import of_measures, of_the_judge, there
@@ -134,7 +135,15 @@ class Counting:
         if not (self.warehouse.has_table(POOL) and self.warehouse.has_table(HISTORY)):
             return Sets(experiment, dict.fromkeys(experiment.keys, size))
         pool = self.warehouse.read_table(POOL, ["example_id", "source"])
-        series, _, _ = grown_series(study, self.warehouse, pool)
+        tables, models = {POOL: pool}, Models.of(study, self.gpu)
+        if study.mixtures.kind != "random":  # drawn by scores
+            if not self.warehouse.has_table(experiment.scores):
+                return Sets(experiment, dict.fromkeys(experiment.keys, size))
+            tables[experiment.scores] = self.warehouse.read_table(experiment.scores)
+        try:
+            series = grown_series(study, self.warehouse, pool, models).series
+        except LineageError:  # of scores that will be made again
+            return Sets(experiment, dict.fromkeys(experiment.keys, size))
         experiment = experiment.now({SERIES: series})
         drawn = self._as_drawn(experiment)
         there = {
@@ -143,8 +152,7 @@ class Counting:
             if version == experiment.versions.get(key)
         }
         todo = [key for key in experiment.keys if key not in there]
-        tables = {POOL: pool, SERIES: series}
-        drawing = Drawing(tables, study, Models.of(study, self.gpu), self.warehouse)
+        drawing = Drawing(tables | {SERIES: series}, study, models, self.warehouse)
         new = {key: rows["example_id"].tolist() for key, rows in experiment.draw(todo, drawing)}
         sets = {key: there.get(key) or new[key] for key in experiment.keys}
         return Sets(experiment, {key: len(ids) for key, ids in sets.items()}, sets)

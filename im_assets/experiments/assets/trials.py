@@ -107,10 +107,7 @@ def samples_asset(experiment: Experiment) -> dg.AssetsDefinition:
         description=experiment.description,
         partitions_def=experiment.partitions,
         ins={
-            # Long, and of few texts.
-            name: dg.AssetIn(
-                name, metadata={"categories": True} if name == experiment.scores else {}
-            )
+            name: dg.AssetIn(name, metadata=_read(name, experiment))
             for name in experiment.made_from
         },
         check_specs=[completeness_spec(experiment)],

@@ -16,10 +16,33 @@ from im_resources.study.schema.base import (
 
 
 class MixtureSettings(Settings):
-    """How many random mixtures are drawn, and how large they are (paper: 78 of 2000)."""
+    """How many mixtures are drawn, how, and how large they are (paper: 78 random ones of 2000)."""
 
-    ADDED: ClassVar[Mapping[str, Any]] = {"shares": "uniform"}
+    ADDED: ClassVar[Mapping[str, Any]] = {
+        "shares": "uniform",
+        "kind": "random",
+        "tilt": None,
+        "strength": 1.5,
+    }
 
+    kind: Literal["random", "tilted", "designed"] = Field(
+        "random",
+        description="How a mixture's examples are drawn from its sources. random: all equally "
+        "likely (paper), so that mixtures stay near the pool's mean; tilted: leaning to a random "
+        "direction of the indicators, as selections do; designed: those tilted ones of "
+        "`candidate_seeds` that tell most together (D-optimal). Both need `scoring.score: all`",
+    )
+    tilt: tuple[Name, ...] | None = Field(
+        None,
+        min_length=1,
+        description="Indicators that tilted mixtures lean on; default: all that an example has. "
+        "Others, or more, are other mixtures: name them where indicators may be added later",
+    )
+    strength: Annotated[float, Field(gt=0, le=5)] = Field(
+        1.5,
+        description="How far tilted mixtures lean: an example one standard deviation further in "
+        "their direction is exp(strength) times as likely. Of designed ones the most",
+    )
     seeds: int | tuple[int, ...] = Field(
         78,
         description="How many mixtures, with seeds from 0, or a list of distinct seed numbers "
@@ -27,8 +50,8 @@ class MixtureSettings(Settings):
     )
     candidate_seeds: Annotated[int, Field(ge=10, le=100_000)] = Field(
         500,
-        description="Seeds that seed_design looks at for the most informative mixtures, by "
-        "their expected indicators; none is finetuned on",
+        description="Seeds that seed_design, and designed mixtures, look at for the most "
+        "informative mixtures, by their expected indicators; none is finetuned on",
     )
     size: Positive = Field(2000, description="Examples in a mixture (paper: 2000)")
     shares: Shares = Field(

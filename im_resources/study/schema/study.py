@@ -128,6 +128,24 @@ class Study(Settings):
         return self
 
     @model_validator(mode="after")
+    def _tilted_mixtures(self) -> Self:
+        """Tilted mixtures are drawn by scores, which have to be there before them."""
+        settings = self.mixtures
+        if settings.kind == "random" or self.fits_nothing:
+            return self
+        if self.scoring.score != "all":
+            raise ValueError(
+                f"mixtures.kind: {settings.kind} draws examples by their indicators, and "
+                "scoring.score: members scores only what was drawn; set scoring.score: all"
+            )
+        if unknown := [n for n in settings.tilt or () if n not in self.scoring.indicators]:
+            known = ", ".join(self.scoring.indicators)
+            raise ValueError(
+                f"mixtures.tilt: {', '.join(unknown)} is none of scoring.indicators ({known})"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _measured_points(self) -> Self:
         if self.rule.points[0] != "mixtures" or len(set(self.rule.points)) < len(self.rule.points):
             raise ValueError("`rule.points` has to begin with mixtures and name each once")
