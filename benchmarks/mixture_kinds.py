@@ -4,10 +4,11 @@
 [--seeds 8]`` finetunes, and ``python -m benchmarks.mixture_kinds --read DIR`` tells again what a
 run in DIR came to. The data of the profile have to be there: ``python -m im_assets.run data``.
 
-Of each kind (``mixtures.kind``) as many mixtures, drawn anew in every repeat, give a rule. All rules
-are then asked about the same sets, none of which was fitted on: other random and tilted mixtures,
-random subsets of the unseen pool, and the ends of it by each indicator. Each rule then cuts the
-pool into slices by its value, and selects from parts of the pool, one a seed; both are finetuned on.
+Of each kind (``mixtures.kind``) as many mixtures, drawn anew in every repeat, give a rule. All
+rules are then asked about the same sets, none of which was fitted on: other random and tilted
+mixtures, random subsets of the unseen pool, and the ends of it by each indicator. Each rule then
+cuts the pool into slices by its value, and selects from parts of the pool, one a seed; both are
+finetuned on.
 
 - ``error``: root mean square of predicted less measured log loss on the common sets, on the
   instructions that rules are fitted on;
