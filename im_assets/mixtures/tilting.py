@@ -102,13 +102,11 @@ def inclusion(weights: np.ndarray, count: int) -> np.ndarray:
     if count <= 0:
         return np.zeros(len(weights))
     w = np.exp(weights - weights.max())
-    low, high = 0.0, count / w.sum()
-    while -np.expm1(-high * w).sum() < count:
-        high *= 2
-    for _ in range(60):
-        middle = (low + high) / 2
-        if -np.expm1(-middle * w).sum() < count:
-            low = middle
-        else:
-            high = middle
-    return np.asarray(-np.expm1(-high * w))
+    t = count / w.sum()
+    for _ in range(100):
+        left = np.exp(-t * w)
+        lacking = count - (1 - left).sum()
+        if lacking <= 1e-9 * count:
+            break
+        t += lacking / (w @ left)  # the sum is concave in t: Newton's steps come from below
+    return np.asarray(-np.expm1(-t * w))
