@@ -32,7 +32,13 @@ import pandas as pd
 from scipy.stats import spearmanr, t
 
 from im_assets.common.digests import digest
-from im_assets.experiments.evaluation import evaluated, evaluation_rows, overall
+from im_assets.experiments.evaluation import (
+    cached_losses,
+    evaluated,
+    evaluation_fingerprint,
+    evaluation_rows,
+    overall,
+)
 from im_assets.experiments.finetuning import Finetune, finetune_all
 from im_assets.experiments.holdout import split_of
 from im_assets.mixtures.design import expected_indicators
@@ -50,7 +56,7 @@ from im_assets.scoring.scorer import score_missing
 from im_assets.selection.pool import pool_indicators
 from im_resources.adapter_store import AdapterStore
 from im_resources.gpu import GpuResource
-from im_resources.study import MixtureSettings, Study, load_study
+from im_resources.study import MixtureSettings, Study, fingerprint, load_study
 from im_resources.warehouse import Warehouse
 
 Kind = Literal["random", "tilted", "designed"]
@@ -199,14 +205,20 @@ class Bench:
             )
             for one in sets
         }
-        trials = {}
-        for key, trained in finetune_all(work, self.study, self.gpu, self.store):
-            trials[key] = trained.trial_id
-            if len(trials) % 20 == 0:
-                print(f"finetuned {len(trials)} of {len(work)}", flush=True)
         eval_set = self.warehouse.read_table("eval_set")
-        rows, split = evaluation_rows(eval_set, self.study.evaluation), None
+        rows = evaluation_rows(eval_set, self.study.evaluation)
         split = split_of(eval_set, self.study.evaluation)
+        base, shared = (
+            self.gpu.base_fingerprint(self.study),
+            evaluation_fingerprint(rows, self.study),
+        )
+        trials = {key: finetune.trial_id(self.study, base) for key, finetune in work.items()}
+        keys = {key: fingerprint(trial, shared) for key, trial in trials.items()}
+        known = cached_losses(self.warehouse, keys.values())
+        todo = {key: finetune for key, finetune in work.items() if keys[key] not in known}
+        for done, _ in enumerate(finetune_all(todo, self.study, self.gpu, self.store), 1):
+            if done % 20 == 0:
+                print(f"finetuned {done} of {len(todo)}", flush=True)
         losses, _ = evaluated(trials, rows, self.study, self.gpu, self.store, self.warehouse)
         weighting, found = self.study.evaluation.weighting, []
         for one in sets:
@@ -244,6 +256,8 @@ def measure(study: Study, count: int, repeats: int, seeds: int, out: Path) -> No
             numbers = bench.numbers(kind, repeat, count)
             sets += bench.mixtures(kind, numbers, of=f"{kind} {repeat}")
     points = bench.measured([*sets, *bench.common(2 * seeds)])
+    out.mkdir(parents=True, exist_ok=True)
+    points.drop(columns="members").to_json(out / "sets.json", orient="records", indent=0)
     rules = {of: bench.fit(points[points["of"] == of]) for of in names}
     ranking = {of: rule for of, rule in rules.items() if rule.indicators}
     later = [one for of, rule in ranking.items() for one in bench.by_rule(rule, of, seeds)]

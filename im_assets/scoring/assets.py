@@ -10,6 +10,7 @@ from im_assets.common.presentation import presentation, preview, table
 from im_assets.common.progress import Progress
 from im_assets.scoring.batch import Models
 from im_assets.scoring.cached import loader
+from im_assets.scoring.checks import apart_check
 from im_assets.scoring.cuts import cuts_of
 from im_assets.scoring.registry import chosen, reads_tokens
 from im_assets.scoring.scorer import score_missing
@@ -132,10 +133,11 @@ def definitions(study: Study) -> dg.Definitions:
     """The assets of this room; an unknown indicator is an error here, not hours into a run."""
     chosen(study.scoring)
     candidates = [] if study.fits_nothing else [example_scores_asset(study)]
+    pools = [f"{pool}_scores" for pool in study.pools]
+    # What candidates lose is checked where they are trained on.
+    cuts = [cuts_check(name) for name in pools] if reads_tokens(study.scoring) else []
+    scored = ["example_scores", *pools] if candidates else pools
     return dg.Definitions(
         assets=[*candidates, *(pool_scores_asset(pool, study) for pool in study.pools)],
-        # What candidates lose is checked where they are trained on.
-        asset_checks=[cuts_check(f"{pool}_scores") for pool in study.pools]
-        if reads_tokens(study.scoring)
-        else [],
+        asset_checks=[*cuts, *(apart_check(name) for name in scored)],
     )
