@@ -51,7 +51,7 @@ from im_assets.rule.model import Rule
 from im_assets.rule.transform import transformed
 from im_assets.scoring.batch import Models
 from im_assets.scoring.embeddings import embeddings_of
-from im_assets.scoring.registry import chosen
+from im_assets.scoring.registry import Indicator, chosen
 from im_assets.scoring.scorer import score_missing
 from im_assets.selection.pool import pool_indicators
 from im_resources.adapter_store import AdapterStore
@@ -97,13 +97,10 @@ class Bench:
         self.models = Models.of(study, self.gpu)
         self.indicators = chosen(study.scoring)
         self.names = [indicator.name for indicator in self.indicators]
-        self.texts, frames = {}, {}
-        for name in ("candidate_datasets", f"{study.pools[0]}_dataset"):
-            self.texts[name] = self.warehouse.read_table(name)
-            told = lambda done, todo: print(f"scored {done} of {todo}", flush=True)  # noqa: E731
-            frames[name], _ = score_missing(
-                self.texts[name], self.indicators, self.models, self.warehouse, told
-            )
+        single = [i for i in self.indicators if i.backend.scope == "example"]
+        wanted = {"candidate_datasets": single, f"{study.pools[0]}_dataset": self.indicators}
+        self.texts = {name: self.warehouse.read_table(name) for name in wanted}
+        frames = {name: self.scores(self.texts[name], of) for name, of in wanted.items()}
         candidates, unseen = self.texts.values()
         tilted = tilted_indicators(study)
         scores, other = frames.values()
@@ -117,13 +114,17 @@ class Bench:
         own = pd.DataFrame(
             dict(self.candidates.values), index=self.candidates.examples["example_id"]
         )
-        single = [i.name for i in self.indicators if i.backend.scope == "example"]
-        pooled = self.pool[single].apply(lambda c: transformed(c, study.rule.transform))
-        values = pd.concat([own[single], pooled])
+        names = [i.name for i in single]
+        pooled = self.pool[names].apply(lambda c: transformed(c, study.rule.transform))
+        values = pd.concat([own[names], pooled])
         self.values = values[~values.index.duplicated()]
         columns = ["example_id", "instruction", "input", "output"]
         texts = pd.concat(frame[columns] for frame in self.texts.values())
         self.text = texts.drop_duplicates("example_id").set_index("example_id")
+
+    def scores(self, examples: pd.DataFrame, indicators: Sequence[Indicator]) -> pd.DataFrame:
+        told = lambda done, todo: print(f"scored {done} of {todo}", flush=True)  # noqa: E731
+        return score_missing(examples, indicators, self.models, self.warehouse, told)[0]
 
     def vectors(self, ids: Sequence[str]) -> np.ndarray:
         return embeddings_of(list(ids), self.models, self.warehouse)
@@ -197,6 +198,9 @@ class Bench:
 
     def measured(self, sets: Sequence[Set]) -> pd.DataFrame:
         """One row a set: its indicators, and its log loss on either part of the instructions."""
+        members = {member for one in sets for member in one.members}
+        candidates = self.texts["candidate_datasets"]
+        self.scores(candidates[candidates["example_id"].isin(members)], self.indicators)
         work = {
             one.key: Finetune(
                 one.key,

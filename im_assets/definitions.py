@@ -28,6 +28,7 @@ from im_assets.scoring import assets as scoring
 from im_assets.scoring.registry import chosen, columns_read
 from im_assets.selection import assets as selection
 from im_assets.selection.registry import check_strategies, contents_of
+from im_assets.shares import assets as shares
 from im_assets.univariate import assets as univariate
 from im_assets.validation import assets as validation
 from im_resources import waiting
@@ -45,7 +46,7 @@ from im_resources.warehouse_io_manager import WarehouseIOManager
 
 ROOMS = (
     landing, candidates, mixtures, planning, scoring, experiments, univariate, rule, evidence,
-    selection, validation, judging, reporting, automation,
+    shares, selection, validation, judging, reporting, automation,
 )  # fmt: skip
 
 

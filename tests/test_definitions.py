@@ -42,6 +42,7 @@ UPSTREAM = {
         "mixture_seeds",
     },
     "quality_rule": {"indicator_table", "mixture_seeds"},
+    "source_shares": {"candidate_datasets", "indicator_table", "mixed_samples"},
     "dolly_indicators": {"dolly_dataset", "dolly_scores", "quality_rule"},
     "dolly_selection": {"dolly_dataset", "dolly_indicators", "quality_rule"},
 }

@@ -34,6 +34,7 @@ def report_dependencies(study: Study) -> list[str]:
         return ["quality_rule", *measured, *pools]
     parts = [
         (study.rule.source == "fitted", ("rule_evidence",)),
+        (len(study.data.candidates) > 1, ("source_shares",)),
         (study.univariate is not None, ("univariate_study", "univariate_bins")),
         (validation is not None, ("selection_validation", "noise_floor", "validation_runs")),
         (validation is not None, ("selection_costs", "registered_analysis")),

@@ -57,6 +57,11 @@ COLUMNS: dict[str, Sequence[str]] = {
         "strategy", "size", "against", "finetunes", "loss", "difference", "difference_low",
         "difference_high", "verdict", "instructions", "rule_id",
     ),
+    "source_shares": (
+        "source", "examples", "own_share", "effect", "effect_low", "effect_high", "verdict",
+        "proposed_share", "repeated", "gain", "gain_low", "gain_high", "mixtures", "r2_left_out",
+        "curved", "note",
+    ),
     "registered_analysis": ("registered_at", "analysis_id", "analysis", "trials_there"),
     "rule_deciles": (
         "decile", "predicted", "loss", "log_loss", "spearman", "spearman_low", "spearman_high",

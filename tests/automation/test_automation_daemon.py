@@ -94,6 +94,7 @@ def test_a_backfill_of_the_new_seed_ends_in_a_new_rule_and_report(study: Study) 
             {
                 "quality_rule",
                 "rule_evidence",
+                "source_shares",
                 "dolly_indicators",
                 "dolly_selection",
                 "study_report",

@@ -20,7 +20,8 @@ from tests.whole_study import write_whole_profile
 MIXTURES = ("mixed_samples", "finetuned_adapters", "eval_losses")
 SEEDS = [f"seed-{number:03d}" for number in range(8)]
 AFTER_THE_POINTS = {
-    "quality_rule", "rule_evidence", "dolly_indicators", "dolly_selection", "study_report",
+    "quality_rule", "rule_evidence", "source_shares", "dolly_indicators", "dolly_selection",
+    "study_report",
 }  # fmt: skip
 
 

@@ -18,7 +18,8 @@ UPSTREAM = {"eval_set", "candidate_datasets", "dolly_dataset", "mixed_samples", 
             "example_scores", "dolly_scores", "seed_design"}  # fmt: skip
 TRAINED = {"finetuned_adapters", "univariate_adapters"}
 FITTED = {
-    "quality_rule", "rule_evidence", "dolly_indicators", "dolly_selection", "study_report",
+    "quality_rule", "rule_evidence", "source_shares", "dolly_indicators", "dolly_selection",
+    "study_report",
 }  # fmt: skip
 
 

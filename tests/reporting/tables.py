@@ -12,11 +12,13 @@ from im_assets.evidence.evidence import rule_findings
 from im_assets.rule.document import coefficient_table
 from im_assets.rule.fitting import fit_rule
 from im_assets.rule.model import Rule
+from im_assets.rule.target import Target
+from im_assets.shares.telling import shares_table
 from im_assets.univariate.study import univariate_correlations
 from im_assets.validation.arms import arms_of
 from im_assets.validation.noise import noise_floor
 from im_assets.validation.verdicts import deciles, validation_runs, verdicts
-from im_resources.study import RuleSettings, Study, fingerprint
+from im_resources.study import ProposalSettings, RuleSettings, Study, fingerprint
 from im_resources.warehouse import Warehouse
 
 NAMES = ["len_out", "reward", "ppl", "mtld", "nat"]
@@ -91,6 +93,14 @@ def univariate() -> tuple[pd.DataFrame, pd.DataFrame]:
         rows, columns=["indicator", "bin", "examples", "mean", "scaled_mean", "loss", "log_loss"]
     )
     return bins, univariate_correlations(bins, resamples=100)
+
+
+def sources(table: pd.DataFrame) -> pd.DataFrame:
+    """What the sources are worth: of shares that have nothing to do with the losses."""
+    first = generator(8).uniform(0.2, 0.8, len(table))
+    shares = pd.DataFrame({"a": first, "b": 1 - first}, index=table["partition"])
+    values = table.set_index("partition")["log_loss"]
+    return shares_table(shares, values, {"a": 300, "b": 100}, ProposalSettings(), 0.95, Target())
 
 
 def validated(study: Study) -> dict[str, pd.DataFrame]:
@@ -192,6 +202,7 @@ def tables(study: Study) -> Mapping[str, pd.DataFrame]:
         ).assign(fingerprint=fingerprint("base", "evaluation")),
         "quality_rule": coefficient_table(rule),
         "rule_evidence": findings,
+        "source_shares": sources(table),
     }
     if study.univariate:
         found["univariate_bins"], found["univariate_study"] = univariate()

@@ -16,6 +16,7 @@ from im_resources.study.schema.experiments import (
     EvaluationSettings,
     FinetuningSettings,
     MixtureSettings,
+    ProposalSettings,
 )
 from im_resources.study.schema.models import ModelSettings, ModelSource
 from im_resources.study.schema.operations import AlertSettings, LandingSettings, RefitSettings
@@ -40,6 +41,7 @@ __all__ = [
     "Name",
     "PoolName",
     "Positive",
+    "ProposalSettings",
     "RefitSettings",
     "RuleSettings",
     "ScoringSettings",

@@ -82,6 +82,21 @@ class MixtureSettings(Settings):
         return self.seeds if isinstance(self.seeds, tuple) else tuple(range(self.seeds))
 
 
+class ProposalSettings(Settings):
+    """Which shares of the sources are proposed (source_shares)."""
+
+    nearness: Annotated[float, Field(gt=0)] = Field(
+        0.01,
+        description="What it costs to leave the shares of the data one has: the target (log loss) "
+        "is weighed against so much times the Kullback-Leibler divergence from them, in nats",
+    )
+    repeats: Annotated[float, Field(ge=1)] = Field(
+        4,
+        description="How often an example may be repeated in a proposed mixture as large as all "
+        "candidates (four epochs are about as good as new data: arXiv 2305.16264)",
+    )
+
+
 class FinetuningSettings(Settings):
     """How the base is finetuned; the paper gives LoRA (Hu et al. 2021), epochs and batch size."""
 

@@ -19,6 +19,7 @@ from im_resources.study.schema.experiments import (
     EvaluationSettings,
     FinetuningSettings,
     MixtureSettings,
+    ProposalSettings,
 )
 from im_resources.study.schema.models import ModelSettings
 from im_resources.study.schema.operations import AlertSettings, LandingSettings, RefitSettings
@@ -66,6 +67,9 @@ class Study(Settings):
     univariate: UnivariateSettings | None = Field(None, description="Left out: no univariate study")
     validation: ValidationSettings | None = Field(
         None, description="Left out: selections are not finetuned on"
+    )
+    proposal: ProposalSettings = Field(
+        ProposalSettings(), description="Which shares of the candidate sources are proposed"
     )
     refit: RefitSettings = Field(
         RefitSettings(), description="What follows when the candidate pool has a new version"

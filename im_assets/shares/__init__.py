@@ -1,0 +1,1 @@
+"""What share of each source: the value of each, and a mixture that is proposed."""

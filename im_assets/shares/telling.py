@@ -1,0 +1,154 @@
+"""The value of shares as a table and in words."""
+
+from collections.abc import Mapping, Sequence
+
+import pandas as pd
+
+from im_assets.common.formatting import shown
+from im_assets.rule.target import Target
+from im_assets.shares.surface import STEP, SurfaceError, fit_surface, propose
+from im_resources.study import ProposalSettings
+
+COLUMNS = {
+    "source": ("text", "Candidate source"),
+    "examples": ("bigint", "Examples that it holds"),
+    "own_share": ("double", "Its share of all candidates"),
+    "mean_share": ("double", "Its mean share of the measured mixtures; null: in none of them"),
+    "effect": ("double", "Change of the target by a tenth more of it, taken from the others"),
+    "effect_low": ("double", "Lower end of its interval; all rows' hold together"),
+    "effect_high": ("double", "Upper end"),
+    "verdict": ("text", "better, worse or not_distinguishable; null: cannot be told"),
+    "proposed_share": ("double", "Its share of the mixture that is proposed"),
+    "repeated": ("double", "How often each of its examples is in as many examples as there are"),
+    "capped": ("boolean", "Its share is as high as its examples may be repeated"),
+    "gain": ("double", "Target of the proposed mixture less that of the data as it is"),
+    "gain_low": ("double", "Lower end of its interval, the same in all rows"),
+    "gain_high": ("double", "Upper end"),
+    "mixtures": ("bigint", "Mixtures measured"),
+    "r2_left_out": ("double", "R² of the shares alone, on mixtures left out"),
+    "curved": ("boolean", "Whether a curved surface predicts better; null: too few mixtures"),
+    "note": ("text", "Why something cannot be told; empty where it can"),
+}
+NUMBERS = [name for name, (kind, _) in COLUMNS.items() if kind == "double"]
+
+
+def measured_shares(samples: pd.DataFrame, partitions: Sequence[str]) -> pd.DataFrame:
+    """The share of each source (columns) of the examples of each mixture (rows, ``partitions``).
+
+    Args:
+        samples: mixed_samples, columns seed and source.
+    """
+    mine = samples[samples["seed"].astype(str).isin(partitions)]
+    counts = pd.crosstab(mine["seed"].astype(str), mine["source"].astype(str))
+    return counts.div(counts.sum(axis=1), axis=0).reindex(partitions)
+
+
+def shares_table(
+    shares: pd.DataFrame,
+    target_values: pd.Series,
+    held: Mapping[str, int],
+    settings: ProposalSettings,
+    confidence: float,
+    target: Target,
+) -> pd.DataFrame:
+    """One row a source, columns as in COLUMNS.
+
+    Args:
+        shares: of each measured mixture, as `measured_shares` gives them.
+        target_values: the target of each, by the same index.
+        held: examples of each source.
+    """
+    sources = sorted({*map(str, shares.columns), *held})
+    total = sum(held.values())
+    rows = pd.DataFrame(
+        {
+            "source": sources,
+            "examples": [held.get(source, 0) for source in sources],
+            "own_share": [held.get(source, 0) / total for source in sources],
+            "mean_share": shares.mean().reindex(sources).to_numpy(),
+        }
+    )
+    rows = rows.reindex(columns=list(COLUMNS)).assign(mixtures=len(shares), note="")
+    rows = rows.set_index("source").astype({"verdict": object})
+    try:
+        surface = fit_surface(shares, target_values, confidence)
+    except SurfaceError as error:
+        return _typed(rows.assign(note=str(error)))
+    rows[["r2_left_out", "curved"]] = surface.r2_left_out, surface.curved
+    for source in surface.sources:
+        effect = surface.effect(source)
+        better = (effect.value < 0) == (target.sign > 0)
+        verdict = ("better" if better else "worse") if effect.distinct else "not_distinguishable"
+        told = [effect.value, effect.low, effect.high, verdict]
+        rows.loc[source, ["effect", "effect_low", "effect_high", "verdict"]] = told
+    unmeasured = sorted(set(held) - set(surface.sources))
+    if unmeasured:
+        names = ", ".join(unmeasured)
+        return _typed(rows.assign(note=f"nothing is proposed: {names} is in no measured mixture"))
+    try:
+        proposal = propose(surface, held, settings.nearness, settings.repeats, target.sign)
+    except SurfaceError as error:
+        return _typed(rows.assign(note=f"nothing is proposed: {error}"))
+    rows["proposed_share"] = pd.Series(dict(proposal.shares))
+    rows["repeated"] = rows["proposed_share"] / rows["own_share"]
+    rows["capped"] = rows.index.isin(proposal.capped)
+    gain = proposal.gain
+    rows[["gain", "gain_low", "gain_high"]] = gain.value, gain.low, gain.high
+    return _typed(rows)
+
+
+def _typed(rows: pd.DataFrame) -> pd.DataFrame:
+    frame = rows.reset_index()[list(COLUMNS)]
+    kinds = dict.fromkeys(NUMBERS, "float64")
+    kinds |= {"examples": "int64", "mixtures": "int64", "capped": "boolean", "curved": "boolean"}
+    return frame.astype(kinds | dict.fromkeys(("source", "verdict", "note"), "string"))
+
+
+def sentence(found: pd.DataFrame, target: Target) -> str:
+    """What the table says, in sentences.
+
+    Args:
+        found: as `shares_table` gives it.
+    """
+    first = found.iloc[0]
+    if found["effect"].isna().all():
+        return f"What a share of each source is worth cannot be told: {first['note']}."
+    parts = []
+    for verdict in ("better", "worse"):
+        names = found.loc[(found["verdict"] == verdict).fillna(False), "source"]
+        if len(names):
+            parts.append(f"{verdict} with more of {', '.join(names)}")
+    told = (
+        f"By {first['mixtures']} mixtures, the {target.label} is {' and '.join(parts)}."
+        if parts
+        else f"By {first['mixtures']} mixtures, no source is distinguishable from the others."
+    )
+    if found["gain"].isna().all():
+        return f"{told} {str(first['note']).capitalize()}."
+    change = shown(first["gain"], "signed")
+    ends = f"{shown(first['gain_low'], 'signed')} to {shown(first['gain_high'], 'signed')}"
+    sure = (
+        "The proposed shares are a step that can be told from none"
+        if first["gain_low"] > 0 or first["gain_high"] < 0
+        else "The proposed shares cannot be told from the data as it is"
+    )
+    curved = " A curve predicts better than this line." if first["curved"] is True else ""
+    return f"{told} {sure}: {change} in {target.label} ({ends}).{curved}"
+
+
+def llama_factory(found: pd.DataFrame) -> str | None:
+    """The proposed mixture as LLaMA-Factory's data arguments; None where nothing is proposed.
+
+    https://github.com/hiyouga/LLaMA-Factory/blob/main/src/llamafactory/hparams/data_args.py
+    """
+    wanted = found[found["proposed_share"] > 0]
+    if wanted.empty:
+        return None
+    names = ",".join(wanted["source"])
+    shares = ",".join(f"{share:.4f}" for share in wanted["proposed_share"])
+    return f"dataset: {names}\nmix_strategy: interleave_over\ninterleave_probs: {shares}\n"
+
+
+def step_words() -> str:
+    """The step that an effect is told for, in words."""
+    return f"{STEP:.0%} more of it, taken from the others in proportion"
