@@ -17,7 +17,7 @@ from im_assets.shares.telling import (
 from im_resources.study import ProposalSettings
 
 HELD = {"a": 600, "b": 300, "c": 100}
-SETTINGS = ProposalSettings()
+SETTINGS = ProposalSettings(nearness=0.01)
 
 
 def study(noise: float, rows: int = 30, sources: str = "abc") -> tuple[pd.DataFrame, pd.Series]:

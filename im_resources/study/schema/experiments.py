@@ -86,7 +86,7 @@ class ProposalSettings(Settings):
     """Which shares of the sources are proposed (source_shares)."""
 
     nearness: Annotated[float, Field(gt=0)] = Field(
-        0.01,
+        0.05,
         description="What it costs to leave the shares of the data one has: the target (log loss) "
         "is weighed against so much times the Kullback-Leibler divergence from them, in nats",
     )
