@@ -39,7 +39,7 @@ RULE_ID = {"rule_id": ("text", "Fingerprint of the rule that the evidence is abo
         "evidence",
         {"python", "duckdb", "statsmodels"},
         COLUMNS | RULE_ID,
-        code_version="2",
+        code_version="3",
         reads=("rule",),
     )
 )

@@ -306,8 +306,10 @@ class CurveVerdict(Finding):
             answer = {
                 "no": "No: twice as many mixtures would hardly rank better "
                 f"(by less than {WORTH}).",
-                "yes": f"Yes: twice as many mixtures would raise the Spearman, by {WORTH} or more.",
-                "cannot_tell": "Cannot tell: these mixtures allow a gain worth having, and none.",
+                "yes": "Yes: twice as many mixtures would raise the Spearman, most likely by "
+                f"{WORTH} or more.",
+                "cannot_tell": "Cannot tell: these mixtures allow a gain worth having "
+                f"({WORTH} or more), and less.",
             }[self.verdict]
         words = (
             f"{answer} Spearman on unseen mixtures is {self.spearman:.2f} "
