@@ -1,15 +1,13 @@
 """The whole report: sections in order, and the folder that they are written into."""
 
 import json
-import os
-import shutil
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from im_assets.reporting.blocks import Section, document
+from im_assets.reporting.folder import replace_folder, write_text
 from im_assets.reporting.gather import Gathered
 from im_assets.reporting.page import figure_files, render_page
 from im_assets.reporting.sections import (
@@ -112,50 +110,14 @@ def write_report(report: Report, folder: Path) -> Path:
     Raises FileExistsError when the folder holds something that is not a report.
     """
     folder = folder.resolve()
-    _refuse_foreign(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    new = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
-    try:
-        new.chmod(0o755)  # mkdtemp's is for its owner alone; a report is for readers
+
+    def write(new: Path) -> None:
         (new / FIGURES).mkdir()
         for name, text in figure_files(report.sections).items():
-            _write(new / FIGURES / name, text)
+            write_text(new / FIGURES / name, text)
         numbers = json.dumps(report.document(), indent=1, ensure_ascii=False, allow_nan=False)
-        _write(new / NUMBERS, numbers + "\n")
-        _write(new / PAGE, render_page(report.study, report.sections, report.made))
-        _exchange(new, folder)
-    finally:
-        shutil.rmtree(new, ignore_errors=True)
+        write_text(new / NUMBERS, numbers + "\n")
+        write_text(new / PAGE, render_page(report.study, report.sections, report.made))
+
+    replace_folder(folder, (PAGE, NUMBERS, FIGURES), "a report", write)
     return folder / PAGE
-
-
-def _refuse_foreign(folder: Path) -> None:
-    if folder.exists():
-        foreign = sorted({p.name for p in folder.iterdir()} - {PAGE, NUMBERS, FIGURES})
-        if foreign:
-            raise FileExistsError(
-                f"{folder} holds {', '.join(foreign[:5])}, which is not of a report; choose a "
-                "folder of its own"
-            )
-
-
-def _exchange(new: Path, folder: Path) -> None:
-    """Rename ``new`` to ``folder``; an earlier one is moved out of the way and deleted."""
-    if not folder.exists():
-        os.rename(new, folder)
-        return
-    old = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.old."))
-    os.rename(folder, old)
-    try:
-        os.rename(new, folder)
-    except OSError:
-        os.rename(old, folder)
-        raise
-    shutil.rmtree(old)
-
-
-def _write(path: Path, text: str) -> None:
-    with path.open("w", encoding="utf-8", newline="\n") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
