@@ -56,7 +56,8 @@ def grown_series(study: Study, warehouse: Warehouse, pool: pd.DataFrame, models:
     paid = _paid(experiment, study, warehouse)
     series, count = next_series(previous, experiment.keys, paid, history, study.refit.new_seeds)
     if settings.kind == "random":
-        expect, unscored = None, []
+        expect: Expect | None = None
+        unscored: list[str] = []
         if count and warehouse.has_table(experiment.scores):
             expect, unscored = _of_random(study, warehouse, history, pool)
         series = with_new_seeds(series, count, history, expect, settings.candidate_seeds)

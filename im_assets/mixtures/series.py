@@ -8,6 +8,7 @@ beside those measured already (D-optimality, see design).
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,7 +18,7 @@ from im_assets.experiments.experiment import seed_key, seed_of
 from im_assets.mixtures.design import d_optimal, principal_directions
 
 COLUMNS = ["seed", "version", "refit", "retired", "as_of", "number"]
-TYPES = {
+TYPES: dict[str, Any] = {
     "seed": "string",
     "version": "int64",
     "refit": bool,

@@ -37,8 +37,10 @@ def commonest(asset: str, warehouse: Warehouse) -> list[Commonest]:
     """The commonest value of each indicator in a table of scores."""
     found = warehouse.query("commonest_values.sql", {"scores": asset})
     return [
-        Commonest(str(row.indicator), float(row.value), float(row.share))
-        for row in found.itertuples()
+        Commonest(str(name), float(value), float(share))
+        for name, value, share in zip(
+            found["indicator"], found["value"], found["share"], strict=True
+        )
     ]
 
 

@@ -4,7 +4,7 @@ import pandas as pd
 
 from im_assets.common.charts.look import Chart
 from im_assets.common.charts.rows import Row, rows_chart
-from im_assets.common.formatting import between, shown
+from im_assets.common.formatting import between, rows_of, shown
 from im_assets.rule.target import Target
 
 
@@ -28,6 +28,6 @@ def shares_figure(found: pd.DataFrame, target: Target) -> Chart | None:
             f"{between(row.effect_low, row.effect_high, 'signed')}",
             look=1 if row.verdict in ("better", "worse") else 0,
         )
-        for row in ordered.itertuples()
+        for row in rows_of(ordered)
     ]
     return rows_chart(rows, f"change of {target.label} by 10 % more of the source", zero=True)

@@ -40,7 +40,7 @@ def measured_shares(samples: pd.DataFrame, partitions: Sequence[str]) -> pd.Data
     """
     mine = samples[samples["seed"].astype(str).isin(partitions)]
     counts = pd.crosstab(mine["seed"].astype(str), mine["source"].astype(str))
-    return counts.div(counts.sum(axis=1), axis=0).reindex(partitions)
+    return counts.div(counts.sum(axis=1), axis=0).reindex(pd.Index(partitions))
 
 
 def shares_table(
@@ -69,18 +69,20 @@ def shares_table(
         }
     )
     rows = rows.reindex(columns=list(COLUMNS)).assign(mixtures=len(shares), note="")
-    rows = rows.set_index("source").astype({"verdict": object})
+    rows = rows.set_index("source")
     try:
         surface = fit_surface(shares, target_values, confidence)
     except SurfaceError as error:
         return _typed(rows.assign(note=str(error)))
     rows[["r2_left_out", "curved"]] = surface.r2_left_out, surface.curved
+    told: dict[str, tuple[float, float, float, str]] = {}
     for source in surface.sources:
         effect = surface.effect(source)
         better = (effect.value < 0) == (target.sign > 0)
         verdict = ("better" if better else "worse") if effect.distinct else "not_distinguishable"
-        told = [effect.value, effect.low, effect.high, verdict]
-        rows.loc[source, ["effect", "effect_low", "effect_high", "verdict"]] = told
+        told[source] = (effect.value, effect.low, effect.high, verdict)
+    columns = ["effect", "effect_low", "effect_high", "verdict"]
+    rows[columns] = pd.DataFrame.from_dict(told, orient="index", columns=columns)
     unmeasured = sorted(set(held) - set(surface.sources))
     if unmeasured:
         names = ", ".join(unmeasured)

@@ -1,6 +1,8 @@
 """Tilted mixtures: drawn with the probabilities that are stated, and near no single example."""
 
 import json
+from collections.abc import Iterator
+from functools import partial
 from itertools import permutations
 from pathlib import Path
 
@@ -24,6 +26,7 @@ from im_assets.mixtures.tilting import (
     percentiles,
     random_tilt,
 )
+from im_assets.scoring.registry import chosen
 from im_resources.study import MixtureSettings, load_study
 
 NAMES = ["len", "mtld", "ppl"]
@@ -167,7 +170,7 @@ def test_expected_indicators_are_those_of_the_drawn_mixtures() -> None:
     candidates = pool(a=400, b=300, c=60)
     found, settings = leaning_pool(candidates), MixtureSettings(kind="tilted", size=60)
     tilts = {number: tilt_of(number, NAMES, settings) for number in range(12)}
-    held = candidates["source"].value_counts().to_dict()
+    held = counted(candidates)
     expected = expected_indicators(held, found.expected(tilts), range(12), 60)
     values = pd.DataFrame(dict(found.values), index=found.examples["example_id"])
     for number, tilt in tilts.items():
@@ -181,18 +184,29 @@ def test_expected_indicators_are_those_of_the_drawn_mixtures() -> None:
         assert (np.abs(mean - expected.loc[number]) < 4.5 * error + 0.01).all()
 
 
-def draw_of(candidates: pd.DataFrame, number: int, seed: int, logs: np.ndarray) -> object:
+def keep(logs: np.ndarray, number: int) -> np.ndarray:
+    return logs
+
+
+def counted(candidates: pd.DataFrame) -> dict[str, int]:
+    counts = candidates["source"].value_counts()
+    return {str(source): int(count) for source, count in counts.items()}
+
+
+def draw_of(
+    candidates: pd.DataFrame, number: int, seed: int, logs: np.ndarray
+) -> Iterator[tuple[int, pd.DataFrame]]:
     """A mixture with the shares of ``number`` whose examples are drawn anew for each seed."""
     from im_assets.mixtures.drawing import allocate, source_weights
 
-    held = candidates["source"].value_counts().to_dict()
+    held = counted(candidates)
     counts = allocate(source_weights(sorted(held), number, "uniform"), held, 60)
     parts = []
     for source, count in counts.items():
         mine = (candidates["source"] == source).to_numpy()
         if count:
-            of = candidates[mine].reset_index(drop=True)
-            [(_, part)] = draw_mixtures(of, [seed], count, log_weights=lambda _, m=mine: logs[m])
+            of, weights = candidates[mine].reset_index(drop=True), partial(keep, logs[mine])
+            [(_, part)] = draw_mixtures(of, [seed], count, log_weights=weights)
             parts.append(part)
     yield number, pd.concat(parts)
 
@@ -202,7 +216,7 @@ def test_tilted_mixtures_spread_and_a_design_tells_more_than_chance() -> None:
 
     candidates = pool(a=600, b=500, c=300)
     found = leaning_pool(candidates)
-    held = candidates["source"].value_counts().to_dict()
+    held = counted(candidates)
 
     def expected(kind: str, numbers: list[int]) -> pd.DataFrame:
         settings = MixtureSettings.model_validate({"kind": kind})
@@ -292,7 +306,7 @@ def test_percentiles_of_a_version_stay_when_the_pool_grows(tmp_path: Path) -> No
         def fingerprint(self, name: str) -> str:
             return "weights"
 
-    [own] = leaning.chosen(study.scoring)
+    [own] = chosen(study.scoring)
     version = own.fingerprint(Known())  # type: ignore[arg-type]
     warehouse = Warehouse(tmp_path / "w.duckdb")
     first, both = pool(a=30), pool(a=30, b=30)

@@ -96,7 +96,7 @@ def test_a_curve_is_told_where_it_is_plain() -> None:
     x = drawn(rng, 78)
     assert fitted(x, power(x) + 1e-4 * rng.normal(size=78)).curved is True
     straight = [
-        fitted(p, linear(p) + 0.02 * rng.normal(size=78)).curved
+        bool(fitted(p, linear(p) + 0.02 * rng.normal(size=78)).curved)
         for p in (drawn(rng, 78) for _ in range(60))
     ]
     assert np.mean(straight) <= 0.1

@@ -43,17 +43,22 @@ def test_shares_are_counted_of_the_mixtures_that_are_points() -> None:
     assert found.loc["s2"].to_dict() == {"a": 0, "b": 0, "c": 1}
 
 
+def number(found: pd.DataFrame, source: str, column: str) -> float:
+    return float(found[column][source])
+
+
 def test_what_is_plain_is_called_and_proposed() -> None:
     found = told(0.005).set_index("source")
     assert list(found.reset_index().columns) == list(COLUMNS)
     assert found["verdict"].to_dict() == {
-        "a": "not_distinguishable" if found.loc["a", "effect_low"] < 0 else "worse",
+        "a": "not_distinguishable" if number(found, "a", "effect_low") < 0 else "worse",
         "b": "better",
         "c": "worse",
     }
-    assert found.loc["b", "proposed_share"] > 0.9
+    assert number(found, "b", "proposed_share") > 0.9
     assert found["proposed_share"].sum() == pytest.approx(1)
-    assert found.loc["b", "repeated"] == pytest.approx(found.loc["b", "proposed_share"] / 0.3)
+    share = number(found, "b", "proposed_share")
+    assert number(found, "b", "repeated") == pytest.approx(share / 0.3)
     assert (found["repeated"] <= SETTINGS.repeats + 1e-9).all()
     assert (found["gain_high"] < 0).all()
     words = sentence(found.reset_index(), Target())
