@@ -145,6 +145,8 @@ def kept_percentiles(
         there = mine[mine[INDICATOR].isin(lacking) & mine["example_id"].isin(held)]
         if version == newest:
             _require_scores(there, lacking, held)
+        if there.empty:  # nothing of that version is left
+            continue
         rows.append(percentiles(there).assign(**{VERSION: version}))
     found = pd.concat(rows, ignore_index=True)[[VERSION, INDICATOR, FINGERPRINT, LEVEL, "value"]]
     return found.sort_values([VERSION, INDICATOR, LEVEL], ignore_index=True)

@@ -68,13 +68,12 @@ def normal_scores(values: np.ndarray, kept: np.ndarray) -> np.ndarray:
     """
     from scipy.special import ndtri
 
-    below, upto = np.interp(values, kept, LEVELS), np.interp(values, kept, LEVELS)
-    low, high = np.searchsorted(kept, values, "left"), np.searchsorted(kept, values, "right")
-    tied = high - low > 1  # several percentiles have this value: it is shared
     last = len(LEVELS) - 1
-    below = np.where(tied, LEVELS[np.minimum(low, last)], below)
-    upto = np.where(tied, LEVELS[np.clip(high - 1, 0, last)], upto)
-    return np.where(np.isnan(values), np.nan, ndtri((below + upto) / 2))
+    low, high = np.searchsorted(kept, values, "left"), np.searchsorted(kept, values, "right")
+    middle = (LEVELS[np.minimum(low, last)] + LEVELS[np.clip(high - 1, 0, last)]) / 2
+    # Where several percentiles have this value, it is shared.
+    levels = np.where(high - low > 1, middle, np.interp(values, kept, LEVELS))
+    return np.where(np.isnan(values), np.nan, ndtri(levels))
 
 
 def log_weights(tilt: Tilt, scores: Mapping[str, np.ndarray]) -> np.ndarray:
