@@ -46,7 +46,7 @@ def measured_shares(samples: pd.DataFrame, partitions: Sequence[str]) -> pd.Data
 def shares_table(
     shares: pd.DataFrame,
     target_values: pd.Series,
-    held: Mapping[str, int],
+    held: Mapping[str, int] | None,
     settings: ProposalSettings,
     confidence: float,
     target: Target,
@@ -56,15 +56,17 @@ def shares_table(
     Args:
         shares: of each measured mixture, as `measured_shares` gives them.
         target_values: the target of each, by the same index.
-        held: examples of each source.
+        held: examples of each source; None: not known, so that nothing is proposed.
     """
-    sources = sorted({*map(str, shares.columns), *held})
-    total = sum(held.values())
+    sources = sorted({*map(str, shares.columns), *(held or ())})
+    examples = pd.Series(held or {}, dtype="float64").reindex(sources, fill_value=0)
+    if held is None:
+        examples[:] = float("nan")
     rows = pd.DataFrame(
         {
             "source": sources,
-            "examples": [held.get(source, 0) for source in sources],
-            "own_share": [held.get(source, 0) / total for source in sources],
+            "examples": examples.to_numpy(),
+            "own_share": (examples / examples.sum()).to_numpy(),
             "mean_share": shares.mean().reindex(sources).to_numpy(),
         }
     )
@@ -83,6 +85,9 @@ def shares_table(
         told[source] = (effect.value, effect.low, effect.high, verdict)
     columns = ["effect", "effect_low", "effect_high", "verdict"]
     rows[columns] = pd.DataFrame.from_dict(told, orient="index", columns=columns)
+    if held is None:
+        note = "nothing is proposed: how many examples each source has is not known"
+        return _typed(rows.assign(note=note))
     unmeasured = sorted(set(held) - set(surface.sources))
     if unmeasured:
         names = ", ".join(unmeasured)
@@ -102,7 +107,7 @@ def shares_table(
 def _typed(rows: pd.DataFrame) -> pd.DataFrame:
     frame = rows.reset_index()[list(COLUMNS)]
     kinds = dict.fromkeys(NUMBERS, "float64")
-    kinds |= {"examples": "int64", "mixtures": "int64", "capped": "boolean", "curved": "boolean"}
+    kinds |= {"examples": "Int64", "mixtures": "int64", "capped": "boolean", "curved": "boolean"}
     return frame.astype(kinds | dict.fromkeys(("source", "verdict", "note"), "string"))
 
 
