@@ -12,7 +12,7 @@ import numpy as np
 
 from im_assets.rule.choosing import Points, selections
 from im_assets.rule.model import CHANCE, AgainstChance, Chance
-from im_assets.rule.regression import EXACT
+from im_assets.rule.regression import COLLINEAR, EXACT
 from im_resources.study import RuleSettings
 
 SEED = 2
@@ -56,6 +56,21 @@ def _against(values: np.ndarray) -> AgainstChance:
     return AgainstChance(value=float(observed), low=float(low), high=float(high), p=float(p))
 
 
+def _error_left_out(z: np.ndarray, y: np.ndarray, row: int) -> float:
+    """The error at a row that alone carries an indicator: without it nothing says that slope, and
+    the fit to the others has none, as in `choosing.left_out`.
+
+    Args:
+        z: the rule's indicators (rows, indicators).
+    """
+    others = np.arange(len(y)) != row
+    centre, level = z[others].mean(axis=0), y[others].mean()
+    rest = z[others] - centre
+    varies = np.linalg.norm(rest, axis=0) > COLLINEAR * np.linalg.norm(z, axis=0)
+    slopes = np.linalg.lstsq(rest[:, varies], y[others] - level, rcond=COLLINEAR)[0]
+    return float(y[row] - level - (z[row] - centre)[varies] @ slopes)
+
+
 def _fits(x: np.ndarray, targets: np.ndarray, masks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """R2, and leave-one-out R2 with the indicators kept, of each row of ``targets``."""
     n = targets.shape[1]
@@ -70,9 +85,11 @@ def _fits(x: np.ndarray, targets: np.ndarray, masks: np.ndarray) -> tuple[np.nda
             continue  # the mean alone: 0, as the rule has it
         q, _ = np.linalg.qr(z[:, mask])
         left = e - q @ (q.T @ e)
-        # A mixture that alone carries an indicator cannot be left out: an infinite error.
-        with np.errstate(divide="ignore"):
-            error = left / np.maximum(1 - 1 / n - (q**2).sum(axis=1), 0)
+        kept = 1 - 1 / n - (q**2).sum(axis=1)
+        alone = kept <= COLLINEAR
+        error = left / np.where(alone, 1.0, kept)
+        for row in np.flatnonzero(alone):
+            error[row] = _error_left_out(z[:, mask], y, row)
         r2[i] = 1 - (left @ left) / total
         loo_r2[i] = 1 - (error @ error) / (total * (n / (n - 1)) ** 2)
     return r2, loo_r2

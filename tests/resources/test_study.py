@@ -121,7 +121,7 @@ def test_a_misspelt_key_is_named_with_the_right_one(load: Load, place: str, mean
 
 
 def test_a_key_like_no_other_gets_the_list_of_keys(load: Load) -> None:
-    known = "known: candidate_seeds, seeds, shares, size"
+    known = "known: candidate_seeds, kind, seeds, shares, size, strength, tilt"
     with pytest.raises(ProfileError, match=rf"mixtures\.xyzzy: unknown setting; {known}$"):
         load(**{"mixtures.xyzzy": 1})
 

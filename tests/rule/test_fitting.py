@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from numpy.typing import ArrayLike
 from scipy.stats import rankdata
 
+from im_assets.rule.choosing import Points, left_out
 from im_assets.rule.fitting import fit_rule, rank_correlation
 from im_assets.rule.regression import term_statistics
 from im_assets.rule.stepwise import stepwise
@@ -166,6 +167,13 @@ def test_one_mixture_that_carries_an_indicator_alone() -> None:
     assert "spike" in rule.indicators
     assert np.isfinite(number(rule.loo_rmse))
     assert rule.loo_predictions["seed-000"] < 5
+    # The permutation test leaves it out in the same way.
+    assert rule.chance is not None
+    actual = table["log_loss"].to_numpy()
+    fixed, _ = left_out(Points.of(table, ["x0", "spike"]), by_steps(), rule.indicators)
+    total = np.sum((actual - actual.mean()) ** 2) * (24 / 23) ** 2
+    expected = 1 - np.sum((actual - fixed) ** 2) / total
+    assert rule.chance.loo_r2.value == pytest.approx(expected)
 
 
 def test_warnings_say_what_to_distrust() -> None:
