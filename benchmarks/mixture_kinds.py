@@ -22,7 +22,7 @@ by Student's t over the repeats, whose mixtures share nothing but the pool.
 
 import argparse
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -173,13 +173,13 @@ class Bench:
         found += self.mixtures("tilted", range(OTHER + count, OTHER + 2 * count), "other tilted")
         size, ids = self.study.mixtures.size, list(self.pool.index)
         for place in range(2 * count):
-            drawn = sorted(ids, key=lambda i, p=place: digest(p, f"subset:{i}"))[:size]
+            drawn = by_digest(ids, place, "subset")[:size]
             found.append(Set("random subset", "", place, place, tuple(drawn)))
         for place, name in enumerate(self.values.columns):
             order = self.pool[name].sort_values(kind="stable").index
             # From a tenth of the pool at each end, so that no rare oddity is all there is.
             for end, part in enumerate((order[: len(order) // 10], order[-len(order) // 10 :])):
-                drawn = sorted(part, key=lambda i, n=name: digest(0, f"end:{n}:{i}"))[:size]
+                drawn = by_digest(part, 0, f"end:{name}")[:size]
                 found.append(Set("end", "", 2 * place + end, 2 * place + end, tuple(drawn)))
         return found
 
@@ -188,7 +188,7 @@ class Bench:
         size, found = self.study.mixtures.size, []
         badness = pd.Series(rule.badness(self.pool), self.pool.index).sort_values(kind="stable")
         for place, part in enumerate(np.array_split(badness.index.to_numpy(), SLICES)):
-            drawn = sorted(part, key=lambda i: digest(0, f"slice:{i}"))[:size]
+            drawn = by_digest(part, 0, "slice")[:size]
             found.append(Set("slice", of, place, place, tuple(drawn)))
         part_of = np.array([int(digest(0, f"part:{i}")[:8], 16) % seeds for i in badness.index])
         for seed in range(seeds):
@@ -248,6 +248,11 @@ class Bench:
         table = points.assign(log_loss=points["fitted_loss"], transform=self.study.rule.transform)
         table = table.drop(columns="members").rename(columns={"key": "partition"})
         return fit_rule(table.reset_index(drop=True), self.names, self.study.rule)
+
+
+def by_digest(ids: Iterable[str], seed: int, what: str) -> list[str]:
+    """In a random order that belongs to a seed and a name."""
+    return sorted(map(str, ids), key=lambda i: digest(seed, f"{what}:{i}"))
 
 
 def measure(study: Study, count: int, repeats: int, seeds: int, out: Path) -> None:

@@ -89,7 +89,7 @@ def _fits(x: np.ndarray, targets: np.ndarray, masks: np.ndarray) -> tuple[np.nda
         alone = kept <= COLLINEAR
         error = left / np.where(alone, 1.0, kept)
         for row in np.flatnonzero(alone):
-            error[row] = _error_left_out(z[:, mask], y, row)
+            error[row] = _error_left_out(z[:, mask], y, int(row))
         r2[i] = 1 - (left @ left) / total
         loo_r2[i] = 1 - (error @ error) / (total * (n / (n - 1)) ** 2)
     return r2, loo_r2
