@@ -275,7 +275,6 @@ def measure(study: Study, count: int, repeats: int, seeds: int, out: Path) -> No
     for of, rule in rules.items():
         table = points.assign(transform=study.rule.transform)
         points[f"predicted {of}"] = rule.predict_points(table)
-    out.mkdir(parents=True, exist_ok=True)
     points.drop(columns="members").to_json(out / "sets.json", orient="records", indent=0)
     told = {of: rule.model_dump(mode="json") for of, rule in rules.items()}
     (out / "rules.json").write_text(json.dumps(told), encoding="utf-8")

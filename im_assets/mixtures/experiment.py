@@ -78,7 +78,9 @@ def draw(keys: Sequence[str], drawing: Drawing) -> Iterator[tuple[str, pd.DataFr
     series = drawing.tables[SERIES].set_index("seed")
     newest = current_version(history)
     versions = {key: int(series["version"].get(key, newest)) for key in keys}
-    numbers = {key: int(series["number"].get(key, seed_of(key))) for key in keys}
+    # A series from before there were designs has no numbers: each seed is its own.
+    known = series["number"] if "number" in series else {}
+    numbers = {key: int(known.get(key, seed_of(key))) for key in keys}
     draw_from = _drawer(history, drawing)
     drawn = {
         version: draw_from(version, [numbers[k] for k, v in versions.items() if v == version])
