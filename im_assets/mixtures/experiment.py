@@ -79,7 +79,7 @@ def draw(keys: Sequence[str], drawing: Drawing) -> Iterator[tuple[str, pd.DataFr
     newest = current_version(history)
     versions = {key: int(series["version"].get(key, newest)) for key in keys}
     # A series from before there were designs has no numbers: each seed is its own.
-    known = series["number"] if "number" in series else {}
+    known = series.get("number", pd.Series(dtype="int64"))
     numbers = {key: int(known.get(key, seed_of(key))) for key in keys}
     draw_from = _drawer(history, drawing)
     drawn = {
