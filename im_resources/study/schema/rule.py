@@ -8,6 +8,10 @@ from pydantic import Field, field_validator, model_validator
 from im_resources.study.schema.base import Name, Positive, Settings
 
 
+# Simplest first: of several that predict as well, an earlier one is taken.
+Shape = Literal["line", "ridge", "elastic_net", "additive", "boosting"]
+
+
 class TargetSettings(Settings):
     """What the rule predicts (paper: the logarithm of the evaluation loss)."""
 
@@ -23,7 +27,9 @@ class TargetSettings(Settings):
 class RuleSettings(Settings):
     """How the rule is fitted (paper: stepwise least squares), or which ready one is applied."""
 
-    ADDED: ClassVar[Mapping[str, Any]] = {"path": None, "transform": "none", "winsorize": False}
+    ADDED: ClassVar[Mapping[str, Any]] = {
+        "path": None, "transform": "none", "winsorize": False, "shapes": ("line",),
+    }  # fmt: skip
 
     source: Literal["fitted", "published_v1", "published_v2", "file"] = Field(
         "fitted",
@@ -56,6 +62,14 @@ class RuleSettings(Settings):
         True,
         description="Whether a fitted rule cuts an example's indicators to the range that the "
         "points cover, since of what lies outside it says nothing (paper: false)",
+    )
+    shapes: tuple[Shape, ...] = Field(
+        ("line",),
+        min_length=1,
+        description="What the rule may be: a line (paper), a line of all indicators that is "
+        "shrunk (ridge, elastic_net), a sum of smooth curves (additive), or of steps by gradient "
+        "boosting (LightGBM). Of several, the simplest whose cross-validated error is within one "
+        "standard error of the least",
     )
     choose: Literal["all_subsets", "stepwise"] = Field(
         "all_subsets",
@@ -107,6 +121,18 @@ class RuleSettings(Settings):
         if (self.source == "file") != (self.path is not None):
             raise ValueError(
                 "`path`, of a quality_rule.json, goes with `source: file` and only with it"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _shapes(self) -> Self:
+        if len(set(self.shapes)) < len(self.shapes):
+            raise ValueError(f"`shapes` names one twice: {', '.join(self.shapes)}")
+        bent = [shape for shape in self.shapes if shape in ("additive", "boosting")]
+        if bent and not self.winsorize:
+            raise ValueError(
+                f"`shapes` has {', '.join(bent)}, and a curve says nothing beyond the points that "
+                "it was fitted on: leave it out, or set `winsorize: true`"
             )
         return self
 
