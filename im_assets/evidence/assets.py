@@ -92,7 +92,9 @@ def summary(findings: pd.DataFrame) -> str:
         )
     if collinear := [r.item for r in rows["vif"] if r.verdict == "collinear"]:
         lines.append(f"collinear indicators: {', '.join(collinear)}")
-    lines += [f"{r.item}: {r.note}" for r in rows["diagnostics"] if r.note]
+    if bent := [r.item for r in rows.get("shape", []) if r.verdict == "chosen"]:
+        lines.append(f"shape of the rule: {bent[0].replace('_', ' ')}")
+    lines += [f"{r.item}: {r.note}" for r in rows.get("diagnostics", []) if r.note]
     return "\n".join(f"- {markdown(line)}" for line in lines)
 
 

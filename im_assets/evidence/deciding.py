@@ -24,9 +24,10 @@ from im_assets.evidence.decisions import (
     repeated_noise,
 )
 from im_assets.evidence.findings import Finding
-from im_assets.rule.choosing import Points, left_out
+from im_assets.rule.choosing import Points
 from im_assets.rule.model import Rule
 from im_assets.rule.published import published_rule
+from im_assets.rule.refitting import without_each
 from im_assets.rule.target import PAPER
 from im_resources.study import RuleSettings
 
@@ -102,7 +103,7 @@ def noise_of(table: pd.DataFrame, y: np.ndarray, stand_in: float | None) -> Nois
 
 def of_rule(mixtures: Points, table: pd.DataFrame, rule: Rule, settings: RuleSettings) -> Predictor:
     """The rule, by its predictions of mixtures left out; one without indicators ranks nothing."""
-    without, sloped = left_out(mixtures, settings)
+    without, sloped = without_each(mixtures, settings)
     sloped = sloped & bool(rule.indicators)
     return Predictor(
         "rule",

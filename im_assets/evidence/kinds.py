@@ -55,6 +55,29 @@ class ResampledCoefficient(Finding):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ShapeOfRule(Finding):
+    """``value``: a shape's error on mixtures left out by folds; ``gain``: the line's mean squared
+    error less its own, low and high one standard error from it; ``x``: share of the resamples that
+    choose it."""
+
+    section: ClassVar[str] = "shape"
+    gain: float
+    gain_low: float
+    gain_high: float
+    chosen: bool
+
+    @property
+    def verdict(self) -> Literal["chosen", "not_chosen"]:
+        return "chosen" if self.chosen else "not_chosen"
+
+    @property
+    def note(self) -> str:
+        if self.chosen:
+            return "the simplest whose error is within one standard error of the least"
+        return ""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Permutation(Finding):
     """``value``: the study's fit; low and high the 5 and 95 % points of ``shuffles`` shuffles."""
 

@@ -20,8 +20,8 @@ from im_assets.rule.checks import (
     made_with,
     still_holds,
 )
-from im_assets.rule.document import RULE_FILE, coefficient_table, write_rule
-from im_assets.rule.figures import coefficient_figure, fit_figure, indicator_figure
+from im_assets.rule.document import RULE_FILE, TERM_NUMBERS, coefficient_table, write_rule
+from im_assets.rule.figures import coefficient_figure, curve_figure, fit_figure, indicator_figure
 from im_assets.rule.fitting import fit_rule, rank_correlation
 from im_assets.rule.model import Rule
 from im_assets.rule.points import (
@@ -48,12 +48,15 @@ MEASURING = ("evaluation.weighting", "evaluation.measures", "rule.target")
 FITTING = (
     "rule.source", "rule.target", "rule.choose", "rule.criterion", "rule.direction", "rule.p_enter",
     "rule.p_remove", "rule.max_indicators", "rule.confidence", "rule.standard_errors",
-    "rule.transform", "rule.winsorize", "rule.permutations",
+    "rule.transform", "rule.winsorize", "rule.shapes", "rule.permutations",
 )  # fmt: skip
 
 COLUMNS = {
     "term": ("text", "constant, or an indicator in the rule"),
-    "estimate": ("double", "Coefficient: log loss per unit of the indicator on the rule's scale"),
+    "estimate": (
+        "double",
+        "Coefficient: log loss per unit of the indicator on the rule's scale; null for a curve",
+    ),
     "std_error": (
         "double",
         "Standard error; it ignores that the indicators were chosen by the "
@@ -277,6 +280,7 @@ def _numbers(rule: Rule, table: pd.DataFrame) -> dict[str, Any]:
     return {
         "formula": rule.formula,
         "source": rule.source,
+        "shape": rule.shape,
         "indicators chosen by": rule.choose or "the paper",
         "standard errors": rule.standard_errors or "none",
         "mixtures": len(table),
@@ -295,8 +299,9 @@ def _numbers(rule: Rule, table: pd.DataFrame) -> dict[str, Any]:
 
 
 def _views(rule: Rule, table: pd.DataFrame, indicators: list[str]) -> dict[str, Any]:
-    terms = pd.DataFrame([c.model_dump() for c in (rule.constant, *rule.coefficients)])
-    views: dict[str, Any] = {"coefficients": preview(terms, rows=len(terms))}
+    told = ["name", *TERM_NUMBERS]
+    terms = pd.DataFrame([t.model_dump() for t in (rule.constant, *rule.terms)])
+    views: dict[str, Any] = {"coefficients": preview(terms.reindex(columns=told), rows=len(terms))}
     if rule.path:
         path = pd.DataFrame([s.model_dump(exclude={"p"}) for s in rule.path])
         views["path"] = preview(path, rows=len(path))
@@ -304,6 +309,11 @@ def _views(rule: Rule, table: pd.DataFrame, indicators: list[str]) -> dict[str, 
         views["warnings"] = dg.MetadataValue.md(
             "\n".join(f"- {markdown(w.note)}" for w in rule.warnings)
         )
+    if rule.shapes:
+        compared = pd.DataFrame([shape.model_dump() for shape in rule.shapes])
+        views["shapes"] = preview(compared, rows=len(compared))
+    if curves := curve_figure(rule):
+        views["curves"] = png_markdown(curves, "what each indicator adds")
     if effects := coefficient_figure(rule, table):
         views["effects"] = png_markdown(effects, "standardised effects")
     panels = indicator_figure(table, indicators, rule.indicators, rule.predicts)

@@ -19,9 +19,10 @@ from im_assets.rule.model import Coefficient, Rule
 RULE_FILE = "quality_rule.json"  # in the folder of each study
 FORMAT = "instruction-mining/rule"
 # 1 held its warnings as sentences, without their kind; 2 did not say with which indicators and
-# models it was fitted; 3 read every indicator as it is, and had a t and p of each term.
-VERSION = 4
-READABLE = (1, 2, 3, 4)
+# models it was fitted; 3 read every indicator as it is, and had a t and p of each term; in 4 every
+# term was a straight line.
+VERSION = 5
+READABLE = (1, 2, 3, 4, 5)
 
 TERM_NUMBERS = [f for f in Coefficient.model_fields if f != "name"]
 RULE_NUMBERS = [
@@ -116,7 +117,7 @@ def read_rule(path: Path) -> Rule:
 def coefficient_table(rule: Rule) -> pd.DataFrame:
     """One row a term, the constant first; the rule's own numbers and document repeat in each."""
     rows = []
-    for term in (rule.constant, *rule.coefficients):
+    for term in (rule.constant, *rule.terms):
         row: dict[str, Any] = {"term": term.name, **term.model_dump(include=set(TERM_NUMBERS))}
         row |= {"source": rule.source, "n": rule.n, **rule.model_dump(include=set(RULE_NUMBERS))}
         rows.append(row | {"formula": rule.formula, "rule_id": rule.id, "document": to_json(rule)})

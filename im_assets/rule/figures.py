@@ -5,6 +5,7 @@ The rule's target gives the column, and the words on the axes.
 
 from collections.abc import Sequence
 
+import numpy as np
 import pandas as pd
 
 from im_assets.common.charts.look import Chart
@@ -75,11 +76,12 @@ def coefficient_figure(rule: Rule, table: pd.DataFrame) -> Chart | None:
     """Effect of each indicator on the target per standard deviation over the mixtures of ``table``.
 
     Standardised, because raw coefficients carry the units of their indicators. Intervals are drawn
-    where the rule has them (a published rule has none). None where no indicator entered.
+    where the rule has them (a published rule has none). None where no straight term entered.
     """
     if not rule.coefficients:
         return None
-    spreads = numeric(table, rule.indicators).std(axis=0, ddof=1)
+    names = [term.name for term in rule.coefficients]
+    spreads = numeric(table, names).std(axis=0, ddof=1)
     rows = []
     for term, spread in zip(rule.coefficients, map(float, spreads), strict=True):
         low, high = (None if v is None else v * spread for v in (term.ci_low, term.ci_high))
@@ -94,6 +96,24 @@ def coefficient_figure(rule: Rule, table: pd.DataFrame) -> Chart | None:
         f"Effect of one standard deviation{level}{doubt}",
         zero=True,
     )
+
+
+def curve_figure(rule: Rule) -> Chart | None:
+    """What each indicator with a curve adds to the target over the range of the points, one small
+    panel each; None where the rule has no curve."""
+    if not rule.curves:
+        return None
+    panels = []
+    for curve in rule.curves:
+        x = np.linspace(curve.low, curve.high, 81)
+        y = curve.bend.of(x)
+        texts = [
+            f"{curve.name} {shown(a)}: {shown(b, 'signed')}" for a, b in zip(x, y, strict=True)
+        ]
+        line = Series("", x.tolist(), y.tolist(), texts, points=False, line="solid")
+        label = f"mean {scaled(curve.name, rule.transform)}"
+        panels.append(points_chart([line], label, f"adds to {rule.predicts.label}", height=150))
+    return panels_chart(panels, 3)
 
 
 def indicator_figure(

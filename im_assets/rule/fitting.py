@@ -7,6 +7,7 @@ collinearity, and how few mixtures stand behind each indicator.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,8 +16,19 @@ from im_assets.common.correlation import correlation
 from im_assets.common.numbers import finite
 from im_assets.rule.chance import permutation_test, told
 from im_assets.rule.choosing import Points, choose, left_out
-from im_assets.rule.model import CHANCE, CONSTANT, Caution, Chance, Coefficient, Rule
+from im_assets.rule.model import (
+    CHANCE,
+    CONSTANT,
+    Caution,
+    Chance,
+    Coefficient,
+    Curve,
+    Rule,
+    ShapeError,
+)
+from im_assets.rule.refitting import lines_only, whole, without_each
 from im_assets.rule.regression import inflation_factors, least_squares, term_statistics
+from im_assets.rule.shapes.comparing import Compared, compare
 from im_assets.rule.stepwise import Selected, indicator_limit
 from im_assets.rule.target import PAPER, Target
 from im_assets.rule.transform import scale_of
@@ -54,8 +66,68 @@ def fit_rule(
     """
     mixtures = Points.of(table, indicators, target.column)
     _require_rows(len(table), len(indicators), settings)
-    selected = choose(mixtures, settings)
-    chosen = selected.chosen
+    rows = len(mixtures)
+    found = None if lines_only(settings) else compare(whole(mixtures), settings)
+    if found is None or found.chosen == "line":
+        selected = choose(mixtures, settings)
+        terms = _line(mixtures, selected.chosen, settings)
+    else:
+        selected = Selected(tuple(np.array(indicators)[found.fit.mask]), (), {})
+        terms = _bent(mixtures, found)
+    chance = permutation_test(mixtures, settings)
+    honest, sloped = without_each(mixtures, settings)
+    chosen, y = selected.chosen, mixtures.y
+    # Folds may find slopes where the whole table does not; a rank correlation beside a rule that
+    # ranks nothing would mislead, so it is left undefined.
+    ranks: dict[str, float | None] = {}
+    if chosen:
+        low, high = rank_interval(y, honest, sloped, settings.confidence)
+        ranks = {
+            "loo_spearman": rank_correlation(y, honest, sloped),
+            "loo_spearman_low": low,
+            "loo_spearman_high": high,
+        }
+        if found is None or found.chosen == "line":
+            ranks["loo_spearman_fixed"] = rank_correlation(y, *left_out(mixtures, settings, chosen))
+    coefficients: tuple[Coefficient, ...] = terms["coefficients"]
+    return Rule(
+        source="fitted",
+        target=target.measure,
+        scale=target.scale,
+        direction=target.direction,
+        choose=settings.choose,
+        n=rows,
+        transform=scale_of(table),
+        winsorize=settings.winsorize,
+        chance=chance,
+        confidence=settings.confidence,
+        loo_rmse=finite(np.sqrt(np.mean((y - honest) ** 2))),
+        loo_folds_without_slope=int((~sloped).sum()),
+        loo_predictions=dict(zip(mixtures.seeds, map(float, honest), strict=True)),
+        candidates=tuple(indicators),
+        path=selected.path,
+        shapes=() if found is None else shape_errors(found),
+        warnings=(
+            *_by_chance(chance, rows, chosen, target),
+            *_warnings(rows, len(indicators), selected, coefficients, sloped, target),
+        ),
+        **ranks,
+        **terms,
+    )
+
+
+def shape_errors(found: Compared) -> tuple[ShapeError, ...]:
+    """The shapes with their errors on folds left out, and how they compare with the line's."""
+    errors = []
+    for place, shape in enumerate(found.shapes):
+        rmse = float(np.sqrt(np.average(found.errors[place], weights=found.counts)))
+        less, error = found.less_than("line", shape) if "line" in found.shapes else (0.0, 0.0)
+        errors.append(ShapeError(shape=shape, rmse=rmse, less=less, less_error=error))
+    return tuple(errors)
+
+
+def _line(mixtures: Points, chosen: Sequence[str], settings: RuleSettings) -> dict[str, Any]:
+    """The fields of a rule that is least squares on the chosen indicators."""
     y, x = mixtures.y, mixtures.x[:, [mixtures.names.index(name) for name in chosen]]
     with np.errstate(divide="ignore", invalid="ignore"):  # an exact fit leaves no residual
         ols = least_squares(y, x)
@@ -63,51 +135,55 @@ def fit_rule(
         f = ols.fvalue if chosen else np.nan
     vifs = [None, *(finite(v) for v in inflation_factors(x))]
     covered = [None, *(tuple(map(float, (c.min(), c.max()))) for c in x.T)]
-    terms = [
+    constant, *coefficients = [
         _coefficient(name, row, vif, ends)
         for name, row, vif, ends in zip((CONSTANT, *chosen), statistics, vifs, covered, strict=True)
     ]
-    chance = permutation_test(mixtures, settings)
-    honest, sloped = left_out(mixtures, settings)
-    low, high = rank_interval(y, honest, sloped, settings.confidence) if chosen else (None, None)
-    fixed, fixed_sloped = left_out(mixtures, settings, chosen)
-    return Rule(
-        source="fitted",
-        target=target.measure,
-        scale=target.scale,
-        direction=target.direction,
-        reference=f"least squares on {len(table)} mixtures",
-        constant=terms[0],
-        coefficients=tuple(terms[1:]),
-        choose=settings.choose,
-        standard_errors=settings.standard_errors,
-        n=len(table),
-        transform=scale_of(table),
-        winsorize=settings.winsorize,
-        chance=chance,
-        confidence=settings.confidence,
-        r2=finite(ols.rsquared) if chosen else 0.0,
-        adj_r2=finite(ols.rsquared_adj) if chosen else 0.0,
-        f=finite(f),
-        aic=finite(ols.aic),
-        bic=finite(ols.bic),
-        residual_std_error=finite(np.sqrt(ols.mse_resid)),
-        # Folds may find slopes where the whole table does not; a rank correlation beside a rule
-        # that ranks nothing would mislead, so it is left undefined.
-        loo_spearman=rank_correlation(y, honest, sloped) if chosen else None,
-        loo_spearman_low=low,
-        loo_spearman_high=high,
-        loo_spearman_fixed=rank_correlation(y, fixed, fixed_sloped) if chosen else None,
-        loo_rmse=finite(np.sqrt(np.mean((y - honest) ** 2))),
-        loo_folds_without_slope=int((~sloped).sum()),
-        loo_predictions=dict(zip(mixtures.seeds, map(float, honest), strict=True)),
-        candidates=tuple(indicators),
-        path=selected.path,
-        warnings=(
-            *_by_chance(chance, len(table), terms[1:], target),
-            *_warnings(len(table), len(indicators), selected, terms[1:], sloped, target),
-        ),
-    )
+    return {
+        "reference": f"least squares on {len(y)} mixtures",
+        "constant": constant,
+        "coefficients": tuple(coefficients),
+        "standard_errors": settings.standard_errors,
+        "r2": finite(ols.rsquared) if chosen else 0.0,
+        "adj_r2": finite(ols.rsquared_adj) if chosen else 0.0,
+        "f": finite(f),
+        "aic": finite(ols.aic),
+        "bic": finite(ols.bic),
+        "residual_std_error": finite(np.sqrt(ols.mse_resid)),
+    }
+
+
+def _bent(mixtures: Points, found: Compared) -> dict[str, Any]:
+    """The fields of a rule of another shape: what it predicts by, and R2. Nobody knows standard
+    errors of terms that were shrunk, nor how many parameters they are worth."""
+    fit, y = found.fit, mixtures.y
+    ends = dict(enumerate(zip(mixtures.x.min(axis=0), mixtures.x.max(axis=0), strict=True)))
+    coefficients, curves = [], []
+    for place in np.flatnonzero(fit.mask):
+        name, (low, high) = mixtures.names[place], map(float, ends[place])
+        if (bend := fit.bends.get(int(place))) is None:
+            slope = float(fit.slopes[place])
+            coefficients.append(Coefficient(name=name, estimate=slope, low=low, high=high))
+        else:
+            curves.append(
+                Curve(
+                    name=name,
+                    at=tuple(map(float, bend.at)),
+                    value=tuple(map(float, bend.value)),
+                    steps=bend.steps,
+                    low=low,
+                    high=high,
+                )
+            )
+    residual, total = y - fit.predict(mixtures.x), y - y.mean()
+    return {
+        "shape": found.chosen,
+        "reference": f"{found.chosen.replace('_', ' ')} on {len(y)} mixtures",
+        "constant": Coefficient(name=CONSTANT, estimate=fit.constant),
+        "coefficients": tuple(coefficients),
+        "curves": tuple(curves),
+        "r2": float(1 - (residual @ residual) / (total @ total)) if fit.mask.any() else 0.0,
+    }
 
 
 def rank_correlation(
@@ -180,10 +256,8 @@ def _coefficient(
     )
 
 
-def _by_chance(
-    chance: Chance, rows: int, terms: Sequence[Coefficient], target: Target
-) -> list[Caution]:
-    if not terms or chance.loo_r2.p <= CHANCE:
+def _by_chance(chance: Chance, rows: int, chosen: Sequence[str], target: Target) -> list[Caution]:
+    if not chosen or chance.loo_r2.p <= CHANCE:
         return []
     return [Caution(kind="chance", note=f"not beyond chance: {told(chance, rows, target.plural)}")]
 
@@ -200,10 +274,10 @@ def _warnings(
         Caution(kind="dropped", indicator=name, note=f"{name} was dropped: {why.note}")
         for name, why in selected.dropped.items()
     ]
-    if not terms:
+    if not selected.chosen:
         note = f"no indicator entered: the rule is the mean {target.label} and ranks nothing"
         found.append(Caution(kind="no_indicator", note=note))
-    else:
+    elif any(term.std_error is not None for term in terms):
         note = "standard errors and intervals are optimistic: they ignore the selection"
         found.append(Caution(kind="selection_ignored", note=note))
     if candidates and rows < FEW_ROWS * candidates:
@@ -219,7 +293,7 @@ def _warnings(
                 "coefficient and sign are not reliable alone"
             )
             found.append(Caution(kind="collinear", indicator=term.name, note=note))
-    if terms and not sloped.all():
+    if selected.chosen and not sloped.all():
         note = (
             f"unstable selection: in {int((~sloped).sum())} of {rows} leave-one-out folds no "
             "indicator entered"

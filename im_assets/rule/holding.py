@@ -59,6 +59,9 @@ class Holding:
         return self.verdict in ("fails", "open")
 
 
+CURVE = 5
+
+
 def holding(rule: Rule, points: pd.DataFrame, confidence: float) -> Holding:
     """Put a rule to the test on points that it was not fitted on.
 
@@ -100,7 +103,8 @@ def _shift(rule: Rule, errors: np.ndarray, confidence: float) -> Interval:
 
     assert rule.n is not None
     assert rule.loo_rmse is not None
-    k = len(rule.coefficients) + 1
+    # A curve is worth several coefficients, at most as many as it has functions.
+    k = min(1 + len(rule.coefficients) + CURVE * len(rule.curves), rule.n - 1)
     spread = rule.loo_rmse * np.sqrt(1 / len(errors) + k / rule.n)
     half = float(stats.t.ppf((1 + confidence) / 2, max(1, rule.n - k)) * spread)
     mean = float(errors.mean())

@@ -13,6 +13,7 @@ accident.
 """
 
 from collections.abc import Collection, Mapping
+from itertools import pairwise
 from typing import Annotated, Any, Literal, Self
 
 import numpy as np
@@ -22,9 +23,10 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from im_assets.common.numbers import numeric
 from im_assets.experiments.measures import Direction, Scale
 from im_assets.rule.regression import Dropped, Uselessness
+from im_assets.rule.shapes.sample import Bend
 from im_assets.rule.target import PAPER, Target
 from im_assets.rule.transform import Transform, scaled, transformed
-from im_resources.study import fingerprint
+from im_resources.study import Shape, fingerprint
 
 CONSTANT = "constant"
 CHANCE = 0.05  # the p of the permutation test up to which a rule is beyond chance
@@ -52,6 +54,56 @@ class Coefficient(Record):
         None, description="Least value over the points, on the rule's scale; None: not known"
     )
     high: Number | None = Field(None, description="Highest value over the points")
+
+
+class Curve(Record):
+    """A term of a rule that bends: what an indicator adds to the target, told at points ``at``.
+
+    Between two of them it is the straight line, beyond the outermost level. Of ``steps``, ``value``
+    has one more than ``at``: it is constant up to and with each point.
+    """
+
+    name: str
+    at: tuple[Number, ...] = Field(description="Ascending, on the rule's scale")
+    value: tuple[Number, ...]
+    steps: bool = False
+    low: Number = Field(description="Least value over the points, on the rule's scale")
+    high: Number = Field(description="Highest value over the points")
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if len(self.value) != len(self.at) + self.steps or not self.at:
+            raise ValueError(
+                f"the curve of {self.name} has {len(self.value)} values for {len(self.at)} points"
+            )
+        if any(b <= a for a, b in pairwise(self.at)):
+            raise ValueError(f"the points of the curve of {self.name} do not ascend")
+        return self
+
+    def best(self, sign: int) -> tuple[float, Literal["more", "less", "near"]]:
+        """Where over the points the curve, times ``sign``, is lowest, and whether that is at the
+        upper end of their range, the lower, or in between."""
+        x = np.linspace(self.low, self.high, 201)
+        y = sign * self.bend.of(x)
+        at = float(x[y == y.min()].mean())  # the middle, where many are equally good
+        ends = 0.1 * (self.high - self.low)
+        if at > self.high - ends or y[-1] == y.min():
+            return at, "more"
+        return at, "less" if at < self.low + ends or y[0] == y.min() else "near"
+
+    @property
+    def bend(self) -> Bend:
+        """The curve to compute with."""
+        return Bend(np.array(self.at), np.array(self.value), self.steps)
+
+
+class ShapeError(Record):
+    """A shape that the rule could have had, and its error on mixtures left out by folds."""
+
+    shape: Shape
+    rmse: Number = Field(description="In the target's units")
+    less: Number = Field(0.0, description="Mean squared error of the line less its own")
+    less_error: Number = Field(0.0, description="Standard error of that difference")
 
 
 class Step(Record):
@@ -153,6 +205,10 @@ class Rule(Record):
     reference: str = Field("", description="Where the rule comes from")
     constant: Coefficient
     coefficients: tuple[Coefficient, ...] = ()
+    # Not in documents before version 5, of rules that could only be a line.
+    shape: Shape = Field("line", description="What the rule is: a line, or one that bends")
+    curves: tuple[Curve, ...] = Field((), description="The terms that are no straight line")
+    shapes: tuple[ShapeError, ...] = Field((), description="The shapes compared, simplest first")
     # Not in documents written before these two were recorded.
     choose: Literal["all_subsets", "stepwise"] | None = Field(
         None, description="How the indicators were chosen"
@@ -201,9 +257,11 @@ class Rule(Record):
 
     @model_validator(mode="after")
     def _limits(self) -> Self:
-        lacking = [t.name for t in self.coefficients if t.low is None or t.high is None]
+        lacking = [t.name for t in self.terms if t.low is None or t.high is None]
         if self.winsorize and lacking:
             raise ValueError(f"winsorize needs low and high of {', '.join(lacking)}")
+        if self.curves and not self.winsorize:
+            raise ValueError("a rule with curves says nothing beyond its points: winsorize it")
         return self
 
     @property
@@ -217,16 +275,21 @@ class Rule(Record):
         return self.constant.estimate
 
     @property
+    def terms(self) -> tuple[Coefficient | Curve, ...]:
+        """All that is added to the constant."""
+        return (*self.coefficients, *self.curves)
+
+    @property
     def indicators(self) -> tuple[str, ...]:
         """The indicators that the rule reads; empty when none entered."""
-        return tuple(c.name for c in self.coefficients)
+        return tuple(term.name for term in self.terms)
 
     @property
     def beyond_chance(self) -> bool | None:
         """Whether shuffled losses rarely give a rule that does as well on mixtures left out. None:
         nobody knows, since it was not fitted here or earlier than this was tested, or the rule
         ranks nothing."""
-        if self.source != "fitted" or self.chance is None or not self.coefficients:
+        if self.source != "fitted" or self.chance is None or not self.terms:
             return None
         return self.chance.loo_r2.p <= CHANCE
 
@@ -234,9 +297,11 @@ class Rule(Record):
     def id(self) -> str:
         """The rule's fingerprint: of what it predicts. Verdicts about it carry it."""
         terms = [(term.name, term.estimate) for term in (self.constant, *self.coefficients)]
-        limits = [(term.low, term.high) for term in self.coefficients] if self.winsorize else []
-        # A rule that reads every indicator as it is has the id that it had before others could be.
+        limits = [(term.low, term.high) for term in self.terms] if self.winsorize else []
+        # A rule that reads every indicator as it is has the id that it had before others could be,
+        # and so has one without curves.
         reading = [(self.transform, limits)] if self.transform != "none" or limits else []
+        reading += [(c.name, c.at, c.value, c.steps) for c in self.curves]
         return fingerprint("rule", self.source, terms, *reading)
 
     @property
@@ -247,7 +312,8 @@ class Rule(Record):
             f"{scaled(c.name, self.transform)}"
             for c in self.coefficients
         )
-        return f"{self.predicts.column} = {self.intercept:.4g}{terms}"
+        bends = "".join(f" + f({scaled(curve.name, self.transform)})" for curve in self.curves)
+        return f"{self.predicts.column} = {self.intercept:.4g}{terms}{bends}"
 
     def predict_points(self, points: pd.DataFrame) -> np.ndarray:
         """The predicted target (log loss) of sets whose indicators are means on the rule's scale
@@ -273,14 +339,15 @@ class Rule(Record):
         cover where it is `winsorize`, shape (rows, indicators). Raises as `predict_points` does."""
         values = np.array(transformed(self._values(examples), self.transform))  # a copy
         if self.winsorize:
-            for place, term in enumerate(self.coefficients):
+            for place, term in enumerate(self.terms):
                 values[:, place] = np.clip(values[:, place], term.low, term.high)
         return values
 
     def without(self, names: Collection[str]) -> Self:
         """The rule without the terms of some indicators."""
         kept = tuple(term for term in self.coefficients if term.name not in names)
-        return self.model_copy(update={"coefficients": kept})
+        curves = tuple(curve for curve in self.curves if curve.name not in names)
+        return self.model_copy(update={"coefficients": kept, "curves": curves})
 
     def _values(self, frame: pd.DataFrame) -> np.ndarray:
         try:
@@ -292,6 +359,9 @@ class Rule(Record):
         # One indicator after the other: a matrix product, and a sum over an axis, add up in an
         # order that depends on the number of rows, and a prediction must not depend on the others.
         predicted = np.full(len(values), self.intercept)
-        for term, column in zip(self.coefficients, values.T, strict=True):
-            predicted += term.estimate * column
+        for term, column in zip(self.terms, values.T, strict=True):
+            if isinstance(term, Curve):
+                predicted += term.bend.of(column)
+            else:
+                predicted += term.estimate * column
         return predicted

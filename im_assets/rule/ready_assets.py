@@ -42,7 +42,7 @@ def ready_rule_asset(study: Study, columns: Mapping[str, tuple[str, str]]) -> dg
             context.log.warning(warning.note)
         path = study.folder / RULE_FILE
         write_rule(rule, path)
-        terms = pd.DataFrame([c.model_dump() for c in (rule.constant, *rule.coefficients)])
+        terms = pd.DataFrame([c.model_dump() for c in (rule.constant, *rule.terms)])
         metadata: dict[str, Any] = {
             "formula": rule.formula,
             "source": rule.source,

@@ -11,8 +11,8 @@ import numpy as np
 
 from im_assets.common.tracking import tracked
 from im_assets.rule.choosing import Points, left_out, selections, weighted_fits
-from im_assets.rule.shapes.comparing import Compared, compare
-from im_assets.rule.shapes.sample import Sample, fold_ranks
+from im_assets.rule.shapes.comparing import compare, fit_shape
+from im_assets.rule.shapes.sample import Fit, Sample, fold_ranks
 from im_resources.study import RuleSettings, Shape
 
 
@@ -34,8 +34,10 @@ class Refitted:
 
     @property
     def sloped(self) -> np.ndarray:
-        """Whether the version's rule ranks anything, bool (versions,)."""
-        return np.asarray(self.masks.any(axis=1))
+        """Whether the version's rule ranks anything, bool (versions,). Of a line, what was chosen
+        and does not vary in the version has no slope."""
+        straight = np.array([shape == "line" for shape in self.shapes])
+        return np.where(straight, (self.slopes != 0).any(axis=1), self.masks.any(axis=1))
 
 
 def lines_only(settings: RuleSettings) -> bool:
@@ -49,19 +51,16 @@ def whole(mixtures: Points) -> Sample:
     return Sample(mixtures.x, mixtures.y, ones, fold_ranks(mixtures.seeds))
 
 
-def compared(
-    mixtures: Points, weights: np.ndarray, settings: RuleSettings, y: np.ndarray | None = None
-) -> Iterator[Compared]:
-    """The shapes compared on each version; ``weights`` and ``y`` as `choosing.selections` has
-    them."""
-    study, versions = whole(mixtures), max(len(weights), 1 if y is None else len(y))
-    for version in tracked(range(versions), "comparing shapes", "versions of the points"):
+def versions_of(
+    mixtures: Points, weights: np.ndarray, y: np.ndarray | None = None
+) -> Iterator[Sample]:
+    """The sample of each version; ``weights`` and ``y`` as `choosing.selections` has them."""
+    study, count = whole(mixtures), max(len(weights), 1 if y is None else len(y))
+    for version in tracked(range(count), "fitting shapes", "versions of the points"):
         counts = weights[version % len(weights)].astype(int)
         target = mixtures.y if y is None else y[version % len(y)]
         kept = counts > 0
-        yield compare(
-            Sample(study.x[kept], target[kept], counts[kept], study.ranks[kept]), settings
-        )
+        yield Sample(study.x[kept], target[kept], counts[kept], study.ranks[kept])
 
 
 def refitted(mixtures: Points, weights: np.ndarray, settings: RuleSettings) -> Refitted:
@@ -70,15 +69,22 @@ def refitted(mixtures: Points, weights: np.ndarray, settings: RuleSettings) -> R
         masks = selections(mixtures, weights, settings)
         constants, slopes = weighted_fits(mixtures, weights, masks)
         predicted = constants[:, None] + slopes @ mixtures.x.T
-        # What was chosen and does not vary has no slope, and was chosen all the same.
         return Refitted(predicted, masks, slopes, ("line",) * len(weights))
-    found = list(compared(mixtures, weights, settings))
+    found = [chosen_fit(sample, settings) for sample in versions_of(mixtures, weights)]
     return Refitted(
-        np.array([one.fit.predict(mixtures.x) for one in found]),
-        np.array([one.fit.mask for one in found]),
-        np.array([one.fit.slopes for one in found]),
-        tuple(one.chosen for one in found),
+        np.array([fit.predict(mixtures.x) for _, fit in found]),
+        np.array([fit.mask for _, fit in found]),
+        np.array([fit.slopes for _, fit in found]),
+        tuple(shape for shape, _ in found),
     )
+
+
+def chosen_fit(sample: Sample, settings: RuleSettings) -> tuple[Shape, Fit]:
+    """The shape that the settings choose on a sample, fitted to it."""
+    if len(settings.shapes) == 1:
+        return settings.shapes[0], fit_shape(settings.shapes[0], sample, settings)
+    found = compare(sample, settings)
+    return found.chosen, found.fit
 
 
 def without_each(mixtures: Points, settings: RuleSettings) -> tuple[np.ndarray, np.ndarray]:

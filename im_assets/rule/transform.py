@@ -26,6 +26,11 @@ def transformed(values: "pd.Series | np.ndarray | float", transform: Transform) 
     return np.asarray(np.copysign(np.log1p(np.abs(found)), found))
 
 
+def restored(value: float, transform: Transform) -> float:
+    """The value of an indicator whose place on the rule's scale is given."""
+    return value if transform == "none" else float(np.copysign(np.expm1(abs(value)), value))
+
+
 def scaled(name: str, transform: Transform) -> str:
     """An indicator on the rule's scale, in formulas and on axes: ``log1p(mtld)``."""
     return name if transform == "none" else f"log1p({name})"

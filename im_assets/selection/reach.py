@@ -35,7 +35,7 @@ def reach(rule: Rule, pool: pd.DataFrame, selected: pd.DataFrame) -> pd.DataFram
     Raises ValueError for an indicator that is missing, or not finite.
     """
     rows = []
-    for term in rule.coefficients:
+    for term in rule.terms:
         if term.low is None or term.high is None:
             continue
         mine, all_ = (

@@ -9,6 +9,7 @@ from im_assets.reporting.sections import cuts
 from im_assets.reporting.sections.validation import verdict_sentence
 from im_assets.rule.chance import told
 from im_assets.rule.model import Rule
+from im_assets.rule.transform import restored
 from im_assets.selection.composition import concentration
 
 KEY, TITLE = "answer", "The question, and the answer"
@@ -72,9 +73,19 @@ def against_chance(rule: Rule) -> str:
 def preference(rule: Rule) -> str:
     """What a rule with indicators prefers: ``higher reward and lower ppl``."""
     sign = rule.predicts.sign
-    more = [c.name for c in rule.coefficients if sign * c.estimate < 0]
-    less = [c.name for c in rule.coefficients if sign * c.estimate > 0]
-    parts = [f"higher {_listed(more)}" if more else "", f"lower {_listed(less)}" if less else ""]
+    wants: dict[str, list[str]] = {"more": [], "less": [], "near": []}
+    for term in rule.coefficients:
+        wants["more" if sign * term.estimate < 0 else "less"].append(term.name)
+    for curve in rule.curves:
+        best, side = curve.best(sign)
+        value = restored(best, rule.transform)
+        wants[side].append(f"{curve.name} near {shown(value)}" if side == "near" else curve.name)
+    more, less, near = wants.values()
+    parts = [
+        f"higher {_listed(more)}" if more else "",
+        f"lower {_listed(less)}" if less else "",
+        _listed(near) if near else "",
+    ]
     return " and ".join(filter(None, parts))
 
 

@@ -47,6 +47,7 @@ def section(found: Gathered) -> Section:
     )  # fmt: skip
     for name, make in (
         ("permutation", partial(_permutation, values=target.plural)),
+        ("shape", partial(_shapes, label=target.label)),
         ("inclusion", _inclusion),
         ("coefficient", _resampled),
         ("leave_one_source_out", partial(_left_out, what=target.measure_label)),
@@ -98,6 +99,27 @@ def _permutation(rows: pd.DataFrame, values: str) -> list[Block]:
             data=Table.of("permutation", f"Against shuffled {values}", columns, named, True),
         ),
     ]
+
+
+def _shapes(rows: pd.DataFrame, label: str) -> list[Block]:
+    columns = (
+        Column("item", "Shape", "text"),
+        Column("value", "Error, mixtures left out", "loss"),
+        Column("gain", "Squared error less than the line's"),
+        Column("gain_low", "less one standard error"),
+        Column("gain_high", "and one more"),
+        Column("x", "Chosen in resamples", "percent"),
+    )
+    named = rows.assign(item=rows["item"].str.replace("_", " "))
+    taken = named.loc[named["verdict"] == "chosen", "item"]
+    if taken.empty:
+        return []
+    words = (
+        f"Of {len(rows)} shapes that the rule could have, {taken.iloc[0]} is the simplest whose "
+        f"error in {label}, on mixtures left out by folds, is within one standard error of the "
+        "least."
+    )
+    return [Text(words), Table.of("shapes", "Shapes of the rule, simplest first", columns, named)]
 
 
 def _inclusion(rows: pd.DataFrame) -> list[Block]:

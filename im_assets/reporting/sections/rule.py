@@ -7,8 +7,10 @@ from im_assets.reporting.gather import Gathered
 from im_assets.reporting.sections.absent import not_made
 from im_assets.reporting.sections.answer import against_chance, chance_p, left_out_interval
 from im_assets.reporting.sections.columns import measured_on
+from im_assets.rule.document import TERM_NUMBERS
 from im_assets.rule.figures import (
     coefficient_figure,
+    curve_figure,
     fit_figure,
     indicator_figure,
     predictions,
@@ -48,6 +50,7 @@ def section(found: Gathered) -> Section:
         blocks.append(_fit(rule, table))
         if len(table) > 1:
             blocks += _effects(rule, table)
+        blocks += _curves(rule)
     if found.indicators and len(table) > 1 and rule.predicts.column in table:
         blocks.append(_indicators(rule, table, found.indicators))
     return Section(KEY, TITLE, tuple(blocks))
@@ -101,7 +104,8 @@ def coefficients(
         inclusion, signs: of the bootstrap, where it was made. There is no p of a single term: after
             a choice by the same losses it is no test.
     """
-    terms = pd.DataFrame([t.model_dump() for t in (rule.constant, *rule.coefficients)])
+    terms = pd.DataFrame([t.model_dump() for t in (rule.constant, *rule.terms)])
+    terms = terms.reindex(columns=["name", *TERM_NUMBERS])
     terms["name"] = [CONSTANT, *(scaled(name, rule.transform) for name in rule.indicators)]
     resampled = []
     for frame, column, label in (
@@ -113,7 +117,7 @@ def coefficients(
             terms[label] = [None, *(values.get(name) for name in rule.indicators)]
             resampled.append(Column(label, label, "percent"))
     covered = (Column("low", "Points from"), Column("high", "to"))
-    known = any(term.low is not None for term in rule.coefficients)
+    known = any(term.low is not None for term in rule.terms)
     level = f"{rule.confidence:.0%} " if rule.confidence else ""
     columns = (
         Column("name", "Term", "text"),
@@ -146,6 +150,22 @@ def _fit(rule: Rule, table: pd.DataFrame) -> Figure:
         fit_figure(rule, table),
         data=Table.of("predictions", "Every mixture's prediction", columns, rows, True),
     )
+
+
+def _curves(rule: Rule) -> list[Figure]:
+    chart = curve_figure(rule)
+    if chart is None:
+        return []
+    return [
+        Figure(
+            "curves",
+            "What each indicator adds",
+            f"What each indicator with a curve adds to the {rule.predicts.label}.",
+            f"One panel an indicator, over the range of the points; {rule.predicts.better_side} is "
+            "better. Beyond the range the rule takes the value at its end.",
+            chart,
+        )
+    ]
 
 
 def _effects(rule: Rule, table: pd.DataFrame) -> list[Figure]:

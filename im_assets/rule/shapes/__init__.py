@@ -1,1 +1,1 @@
-"""Which shape the rule may have: a line, or one that bends (see `fit.SHAPES`)."""
+"""Which shape the rule may have: a line, or one that bends (see `comparing`)."""

@@ -13,7 +13,7 @@ import numpy as np
 
 from im_assets.rule.shapes.sample import Bend, Fit, Sample
 
-ROUNDS = 200
+ROUNDS = 100
 RATE = 0.1
 LEAF = 3  # least sets in a leaf
 
@@ -44,13 +44,14 @@ def fit_boosting(sample: Sample) -> Fit:
         out = folds == fold
         left = target[out].astype(float)
         errors[0] += left @ left
-        for done, tree in enumerate(_stumps(grown(~out)), 1):
+        trees = _stumps(grown(~out))
+        for done, tree in enumerate(trees, 1):
             left = left - _value(tree, x[out])
             errors[done] += left @ left
-        errors[done + 1 :] += left @ left
+        errors[len(trees) + 1 :] += left @ left
     rounds = int(np.argmin(errors))
     steps: dict[int, list[tuple[float, float, float]]] = defaultdict(list)
-    for place, *step in list(_stumps(grown(np.ones(len(x), dtype=bool))))[:rounds]:
+    for place, *step in _stumps(grown(np.ones(len(x), dtype=bool)))[:rounds]:
         steps[place].append((step[0], step[1], step[2]))
     bends = {place: _bend(found) for place, found in sorted(steps.items())}
     fit = Fit(level, none.slopes, bends)

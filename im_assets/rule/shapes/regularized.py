@@ -7,8 +7,8 @@ import numpy as np
 from im_assets.rule.shapes.sample import Fit, Sample, on_own_scale, standardized
 
 PENALTIES = np.logspace(-3, 3, 25)  # of ridge, times the number of sets
-RATIOS = (0.1, 0.5, 0.9, 1.0)  # of the elastic net: the share of the absolute penalty
-STEPS = 25
+RATIOS = (0.2, 0.6, 1.0)  # of the elastic net: the share of the absolute penalty
+STEPS = 20
 
 
 def fit_ridge(sample: Sample) -> Fit:

@@ -7,7 +7,6 @@ from pydantic import Field, field_validator, model_validator
 
 from im_resources.study.schema.base import Name, Positive, Settings
 
-
 # Simplest first: of several that predict as well, an earlier one is taken.
 Shape = Literal["line", "ridge", "elastic_net", "additive", "boosting"]
 
