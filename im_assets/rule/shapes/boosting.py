@@ -19,8 +19,17 @@ LEAF = 3  # least sets in a leaf
 
 
 def fit_boosting(sample: Sample) -> Fit:
-    """The boosted step functions, as many rounds as cross-validation over the folds likes best."""
-    import lightgbm
+    """The boosted step functions, as many rounds as cross-validation over the folds likes best.
+
+    Raises RuntimeError where LightGBM cannot be loaded.
+    """
+    try:
+        import lightgbm
+    except OSError as error:  # its wheel brings no OpenMP, and small images have none
+        raise RuntimeError(
+            f"rule.shapes: boosting needs LightGBM, which cannot be loaded: {error}; install "
+            "libgomp (Debian: libgomp1), or leave boosting out"
+        ) from error
 
     rows = sample.repeated
     x, folds = sample.x[rows], sample.folds[rows]
