@@ -71,11 +71,11 @@ def make_report(
         return Report(found.study, _of_ready_rule(found, with_rows, versions), made)
     sections = (
         answer.section(found),
+        shares.section(found),
         data.section(found),
         mixtures.section(found),
         rule.section(found),
         evidence.section(found),
-        shares.section(found),
         *measures.sections(found),
         univariate.section(found),
         validation.section(found),

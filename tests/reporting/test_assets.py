@@ -2,21 +2,24 @@ import json
 from pathlib import Path
 
 import dagster as dg
+import numpy as np
 import pandas as pd
 import pytest
 import yaml
 
+from im_assets.evidence.evidence import rule_findings
 from im_assets.reporting.assets import ALWAYS, definitions, report_dependencies
-from im_assets.reporting.blocks import Facts, Text
+from im_assets.reporting.blocks import Facts, Figure, Text
 from im_assets.reporting.export import main
 from im_assets.reporting.gather import Gathered, ReportError, gather
 from im_assets.reporting.report import make_report, write_report
 from im_assets.reporting.sections.answer import rule_sentence, selection_sentences
 from im_assets.reporting.sections.evidence import section as evidence
 from im_assets.rule.document import coefficient_table
-from im_resources.study import Study
+from im_assets.rule.fitting import fit_rule
+from im_resources.study import RuleSettings, Study
 from im_resources.warehouse import Warehouse
-from tests.reporting.tables import HOSTILE, fill, make_study, tables, without_parts
+from tests.reporting.tables import HOSTILE, NAMES, fill, make_study, tables, without_parts
 
 
 @pytest.fixture(autouse=True)
@@ -140,6 +143,41 @@ def test_the_rule_is_shown_with_its_resamples_and_without_p_values(tmp_path: Pat
     # And the selection with its share outside of what the points cover, the pool beside it.
     reach = report["selection"]["tables"]["reach"]
     assert [row["indicator"] for row in reach["rows"]] == list(found.rule.indicators)
+
+
+def test_a_rule_that_bends_is_shown_with_its_curves_and_its_shapes(tmp_path: Path) -> None:
+    study = make_study()
+    warehouse = fill(tmp_path / "w.duckdb", study)
+    table = tables(study)["indicator_table"]
+    way = np.abs(table["ppl"] - table["ppl"].mean())
+    table = table.assign(log_loss=0.5 + 0.1 * way / way.std())
+    bends = RuleSettings(shapes=("line", "additive"), bootstrap=10, permutations=20)
+    rule = fit_rule(table, NAMES, bends)
+    assert rule.shape == "additive"
+    sources = dict.fromkeys(table["partition"], "a")
+    warehouse.replace_table("indicator_table", table)
+    warehouse.replace_table("quality_rule", coefficient_table(rule))
+    findings = rule_findings(table, sources, rule, bends).assign(rule_id=rule.id)
+    warehouse.replace_table("rule_evidence", findings)
+    found = gather(study, warehouse, with_rows=True)
+    report = make_report(found, True, {}).document()["sections"]
+    assert "curves" in report["rule"]["figures"]
+    assert "effects" not in report["rule"]["figures"]
+    shapes = report["evidence"]["tables"]["shapes"]["rows"]
+    assert [(row["item"], row["x"] > 0.5) for row in shapes] == [
+        ("line", False),
+        ("additive", True),
+    ]
+    assert " near " in rule_sentence(found)  # the middle of the range is best, not an end
+    assert "residuals" not in report["evidence"]["figures"]
+
+
+def test_the_share_of_each_source_is_the_reports_first_figure(tmp_path: Path) -> None:
+    study = make_study()
+    found = gather(study, fill(tmp_path / "w.duckdb", study), with_rows=True)
+    sections = make_report(found, True, {}).sections
+    first = next(b for s in sections for b in s.blocks if isinstance(b, Figure))
+    assert first.key == "source_shares"
 
 
 def test_the_answer_and_the_evidence_follow_the_verdicts(tmp_path: Path) -> None:

@@ -72,7 +72,7 @@ def test_a_file_gives_the_rule_without_what_was_said_of_it_elsewhere(tmp_path: P
         (b"\xff\xfe{}", "utf-8"),
         (b"[" * 100_000, "not a JSON document"),
         (b"{}", "not a rule document"),
-        (to_json(FITTED).replace('"version": 4', '"version": 99').encode(), "version 99"),
+        (to_json(FITTED).replace('"version": 5', '"version": 99').encode(), "version 99"),
         (to_json(FITTED).replace('"estimate"', '"estimat"').encode(), r"damaged.*estimate"),
         (
             json.dumps(json.loads(to_json(FITTED)) | {"rule": {"constant": "one"}}).encode(),
