@@ -58,9 +58,7 @@ class Models:
             if judge is None:
                 raise ValueError("an indicator needs a `judge`, which the profile does not set")
             local = judge.backend == "local"
-            return judge_fingerprint(
-                judge, self.gpu.base_fingerprint(self.study) if local else ""
-            )
+            return judge_fingerprint(judge, self.gpu.base_fingerprint(self.study) if local else "")
         if name == "base":
             return fingerprint(self.gpu.base_fingerprint(self.study), *learned_key(models))
         source = getattr(models, "base" if name == "tokenizer" else name)
