@@ -149,9 +149,9 @@ def several(todo: Sequence[Item], one: Callable[[Item], Answer]) -> Iterator[tup
 
 def verdict_of(comparison: Comparison, endpoint: Endpoint) -> Verdict:
     """One verdict. A reply without one is answered with a reminder, once."""
-    return Verdict(
-        *told_by(endpoint, SYSTEM, comparison.prompt(), read_verdict, "verdict", REMINDER)
-    )
+    question = comparison.prompt()
+    letter, problem = told_by(endpoint, SYSTEM, question, read_verdict, "verdict", REMINDER)
+    return Verdict(letter, problem)
 
 
 def told_by(

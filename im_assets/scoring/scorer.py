@@ -186,10 +186,11 @@ def _score(
         part, names = chunks[number]
         lacking = [i for i in per_example if i.name in names]
         layers = sorted({i.backend.layer for i in lacking if i.backend.layer is not None})
-        batch = ScoringBatch(part.reset_index(drop=True), models, *layers[:1])
+        layer = layers[0] if layers else None
+        batch = ScoringBatch(part.reset_index(drop=True), models, layer)
         # One forward pass gives one layer; a second layer takes a second pass.
         passes: dict[int | None, ScoringBatch] = {
-            layer: replace(batch, layer=layer) for layer in layers[1:]
+            other: replace(batch, layer=other) for other in layers[1:]
         }
         rows = []
         with enough_memory(f"scoring {len(part)} examples", lower):

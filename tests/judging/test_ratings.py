@@ -64,7 +64,7 @@ def test_ratings_come_in_order_and_a_second_run_asks_nothing(warehouse: Warehous
 
 
 def test_examples_that_look_alike_are_asked_about_once(warehouse: Warehouse) -> None:
-    shown, told = Shown("Which?", "", "Worth 4."), []
+    shown, told = Shown("Which?", "", "Worth 4."), list[int]()
     with serving(rates) as server, endpoint(server.url) as judge:
         found = rate_all({"b": shown, "a": shown}, judge, warehouse, told.append)
         assert found == {"b": Rating(4), "a": Rating(4)}

@@ -209,7 +209,7 @@ def make_platform(
                 tmp_path,
                 tiny_folder,
                 scoring={"indicators": {"len_out": "response_length", "rating": rating}},
-                **({} if judge is None else {"judge": judge}),
+                judge=judge,
             )
             return Platform(profile, instance)
 

@@ -7,7 +7,7 @@ in ``im_assets/judging/rating.py``; docs/judge.md tells what it costs.
 """
 
 from collections.abc import Collection
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
@@ -60,7 +60,8 @@ def judge_rating(batch: ScoringBatch, unrated: Unrated = None) -> np.ndarray:
         JudgeError: the judge cannot be asked, or its budget is spent.
     """
     assert batch.warehouse is not None  # a whole indicator has one
-    rows, models = batch.examples.to_dict("records"), batch.models
+    rows: list[dict[Any, Any]] = batch.examples.to_dict("records")
+    models = batch.models
     examples = {str(row["example_id"]): Shown.of(row) for row in rows}
     with judge_of(models.study, models.gpu) as judge:
         ratings = rate_all(examples, judge, batch.warehouse, batch.on_done)
@@ -101,5 +102,5 @@ def _write_down(
         warehouse.replace_rows(UNRATED, rows, where)
 
 
-def _place(row: dict[str, object]) -> str:
+def _place(row: dict[Any, Any]) -> str:
     return str(Place.of(row)) if pd.notna(row.get("line")) else str(row["example_id"])
