@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import pandas as pd
 
-from im_assets.judging.comparing import REMINDER, SYSTEM, Comparison, read_verdict
+from im_assets.judging.comparing import REMINDER, SYSTEM, Comparison, Letter, read_verdict
 from im_assets.judging.verdicts import Verdict
 from im_resources.gpu import GpuResource
 from im_resources.judge import (
@@ -149,8 +149,10 @@ def several(todo: Sequence[Item], one: Callable[[Item], Answer]) -> Iterator[tup
 
 def verdict_of(comparison: Comparison, endpoint: Endpoint) -> Verdict:
     """One verdict. A reply without one is answered with a reminder, once."""
-    question = comparison.prompt()
-    letter, problem = told_by(endpoint, SYSTEM, question, read_verdict, "verdict", REMINDER)
+    letter: Letter | None
+    letter, problem = told_by(
+        endpoint, SYSTEM, comparison.prompt(), read_verdict, "verdict", REMINDER
+    )
     return Verdict(letter, problem)
 
 

@@ -44,9 +44,9 @@ def card(
         f"{total:,} examples of the candidates of the study `{study.name}`, in the shares that it "
         f"proposes. {sentence(found, target)}",
         f"The gain is a prediction: {target.label} of the proposed mixture less that of the data "
-        f"as it is, with an interval of {by:.0%} that holds together with those of all sources "
-        f"(Scheffé). It is about finetunes of {study.mixtures.size:,} examples over this study's "
-        "base.",
+        f"as it is, with an interval of {100 * by:g} % that holds together with those of all "
+        f"sources (Scheffé). It is about finetunes of {study.mixtures.size:,} examples over this "
+        "study's base.",
         "## Shares",
         _table(found, parts),
         "An example is in the mixture as often as its source is repeated, and none more than once "
@@ -75,12 +75,12 @@ def card(
 
 
 def _table(found: pd.DataFrame, parts: Sequence[Part]) -> str:
-    heads = ["source", "candidates", "own share", "proposed share", "rows here", "an example is in"]
+    heads = ["source", "candidates", "own share", "proposed share", "rows here", "times an example"]
     lines = [heads, ["---", *["---:"] * (len(heads) - 1)]]
     for row, part in zip(found.to_dict("records"), parts, strict=True):
         held = int(row["examples"])
         least, rest = divmod(part.rows, held) if held else (0, 0)
-        times = f"{least} or {least + 1} times" if rest else f"{least} times"
+        times = f"{least} or {least + 1}" if rest else str(least)
         lines.append(
             [
                 f"{part.source} (`{part.file}`)" if part.file else part.source,

@@ -136,7 +136,7 @@ def written(rows: Sequence[Drawn], study: Study, warehouse: Warehouse) -> dict[s
     groups = {str(name): part for name, part in examples.groupby("source", sort=True)}
     shapes = {name: shape_of(study.data.candidates[name], part) for name, part in groups.items()}
     kinds = set(shapes.values())
-    [common] = kinds if len(kinds) == 1 else ["messages"]
+    common: Shape = kinds.pop() if len(kinds) == 1 else "messages"
     return {
         name: Source(shape, own, own if shape == common else _lines(groups[name], common))
         for name, shape in shapes.items()

@@ -27,7 +27,7 @@ def candidates(turns: bool) -> pd.DataFrame:
         for i in range(count):
             before = [Turn("system", "Be kind."), Turn("user", "Hi."), Turn("assistant", "Yes?")]
             asked = f"What is {source} {i}?"
-            row = {
+            row: dict[str, Any] = {
                 "example_id": f"{source}-{i}",
                 "source": source,
                 "instruction": asked,
