@@ -17,6 +17,7 @@ from im_assets.experiments import assets as experiments
 from im_assets.experiments.measures import measures_of
 from im_assets.experiments.trainers import check_trainer, trainer_key
 from im_assets.judging import assets as judging
+from im_assets.judging.askers import check_judge
 from im_assets.landing import assets as landing
 from im_assets.mixtures import assets as mixtures
 from im_assets.planning import assets as planning
@@ -25,7 +26,7 @@ from im_assets.rule import assets as rule
 from im_assets.rule.ready import check_ready_rule
 from im_assets.rule.target import Target, target_measure
 from im_assets.scoring import assets as scoring
-from im_assets.scoring.registry import chosen, columns_read
+from im_assets.scoring.registry import Indicator, chosen, columns_read
 from im_assets.selection import assets as selection
 from im_assets.selection.registry import check_strategies, contents_of
 from im_assets.shares import assets as shares
@@ -34,6 +35,7 @@ from im_assets.validation import assets as validation
 from im_resources import waiting
 from im_resources.adapter_store import AdapterStoreResource
 from im_resources.gpu import GpuResource
+from im_resources.judge import judge_fingerprint
 from im_resources.language_model.template_registry import template_key, template_of
 from im_resources.plugins import load_plugins
 from im_resources.runs import dead_runs_sensor, one_process_executor
@@ -54,6 +56,12 @@ def _with_files(value: Any, *strategies: StrategySettings) -> Any:
     """Settings of strategies, with what is in the files that they name; themselves where none."""
     contents = contents_of(*strategies)
     return (value, contents) if contents else value
+
+
+def _judge_of(indicator: Indicator, study: Study) -> list[str]:
+    """Who gives the indicator, where a judge does; a local one is among the study's models."""
+    asks = "judge" in indicator.backend.uses
+    return [judge_fingerprint(study.judge, "")] if asks and study.judge is not None else []
 
 
 # Settings that name entries of a registry; these have versions of their own.
@@ -78,7 +86,8 @@ KEYS: dict[str, Callable[[Study], Any]] = {
     ),
     "rule.target": lambda study: (study.rule.target, target_measure(study).version),
     "scoring.indicators": lambda study: [
-        (i.name, i.backend.name, i.backend.version, i.options) for i in chosen(study.scoring)
+        (i.name, i.backend.name, i.backend.version, i.options, *_judge_of(i, study))
+        for i in chosen(study.scoring)
     ],
 }
 
@@ -94,6 +103,7 @@ def definitions(study: Study, profile: str) -> dg.Definitions:
     check_strategies(study)
     check_trainer(study)
     Target.of(study)
+    check_judge(study)
     rooms = dg.Definitions.merge(*(room.definitions(study) for room in ROOMS))
     made = [asset for asset in rooms.assets or () if isinstance(asset, dg.AssetsDefinition)]
     versioned = measured(with_settings(made, study, KEYS))

@@ -168,7 +168,7 @@ class Endpoint:
 
 
 class LocalJudge:
-    """The study's base model, asked which of two continuations is likelier.
+    """The study's base model, asked which of some continuations is likelier.
 
     It shows the mechanism. A small model's preference is mostly one for a position, and no evidence
     about the answers.
@@ -184,17 +184,25 @@ class LocalJudge:
 
         NaN where a prompt does not fit into the model's context.
         """
+        found = self.log_likelihoods(prompts, (first, second))
+        return np.asarray(found[:, 0] - found[:, 1])
+
+    def log_likelihoods(self, prompts: Sequence[str], ends: Sequence[str]) -> np.ndarray:
+        """log p(end | prompt), nats, [prompts, ends].
+
+        NaN where a prompt does not fit into the model's context.
+        """
         from im_resources.language_model.losses import output_losses
         from im_resources.language_model.prompts import Encoded
 
         tokenizer, model = self.base.tokenizer, self.base.model
-        ends = [tuple(tokenizer(t, add_special_tokens=False)["input_ids"]) for t in (first, second)]
+        tails = [tuple(tokenizer(t, add_special_tokens=False)["input_ids"]) for t in ends]
         ids = [tuple(tokenizer(prompt)["input_ids"]) for prompt in prompts]
-        longest = model.config.max_position_embeddings - max(map(len, ends))
+        longest = model.config.max_position_embeddings - max(map(len, tails))
         fitting = [i for i, prompt in enumerate(ids) if len(prompt) <= longest]
-        odds = np.full(len(prompts), np.nan)
+        found = np.full((len(prompts), len(ends)), np.nan)
         if fitting:
-            items = [Encoded(ids[i], tuple(ends)) for i in fitting]
-            nll = output_losses(model, items, self.tokens_per_batch).nll.reshape(-1, 2)
-            odds[fitting] = nll[:, 1] - nll[:, 0]
-        return odds
+            items = [Encoded(ids[i], tuple(tails)) for i in fitting]
+            losses = output_losses(model, items, self.tokens_per_batch)
+            found[fitting] = -losses.nll.reshape(-1, len(ends))
+        return found

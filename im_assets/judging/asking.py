@@ -4,10 +4,11 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TypeVar
 
 import pandas as pd
 
-from im_assets.judging.comparing import REMINDER, SYSTEM, Comparison, read_verdict
+from im_assets.judging.comparing import REMINDER, SYSTEM, Comparison, Letter, read_verdict
 from im_assets.judging.verdicts import Verdict
 from im_resources.gpu import GpuResource
 from im_resources.judge import (
@@ -20,6 +21,9 @@ from im_resources.judge import (
 from im_resources.study import Study
 from im_resources.usage import count
 from im_resources.warehouse import Warehouse
+
+Item = TypeVar("Item")
+Answer = TypeVar("Answer")
 
 AT_ONCE = 4
 # The local judge calls a tie what differs by less, in nats: 0.525 against 0.475.
@@ -126,8 +130,16 @@ def _ask_endpoint(
         keep(comparison, verdict)
         return verdict
 
+    return several(todo, one)
+
+
+def several(todo: Sequence[Item], one: Callable[[Item], Answer]) -> Iterator[tuple[Item, Answer]]:
+    """Yield (item, one(item)) as they finish, ``AT_ONCE`` at a time.
+
+    The first exception is raised once what is under way has finished; what waits is not begun.
+    """
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        futures = {pool.submit(one, comparison): comparison for comparison in todo}
+        futures = {pool.submit(one, item): item for item in todo}
         try:
             for future in as_completed(futures):
                 yield futures[future], future.result()
@@ -137,7 +149,31 @@ def _ask_endpoint(
 
 def verdict_of(comparison: Comparison, endpoint: Endpoint) -> Verdict:
     """One verdict. A reply without one is answered with a reminder, once."""
-    opening = [("system", SYSTEM), ("user", comparison.prompt())]
+    letter: Letter | None
+    letter, problem = told_by(
+        endpoint, SYSTEM, comparison.prompt(), read_verdict, "verdict", REMINDER
+    )
+    return Verdict(letter, problem)
+
+
+def told_by(
+    endpoint: Endpoint,
+    system: str,
+    question: str,
+    read: Callable[[str], Answer | None],
+    what: str,
+    reminder: str,
+) -> tuple[Answer | None, str | None]:
+    """What is read in the reply to a question, or None and why there is nothing.
+
+    Args:
+        read: gives what a whole reply says; None: nothing. It is then asked again, once, with the
+            ``reminder``.
+        what: is asked for, in a word.
+
+    Raises JudgeError when the endpoint cannot be asked at all, or its budget is spent.
+    """
+    opening = [("system", system), ("user", question)]
     messages, problem = opening, ""
     for _ in range(2):
         try:
@@ -146,14 +182,14 @@ def verdict_of(comparison: Comparison, endpoint: Endpoint) -> Verdict:
             problem = str(error)
             continue
         except RequestError as error:
-            return Verdict(None, str(error))
-        letter = read_verdict(reply.text) if reply.complete else None
-        if letter is not None:
-            return Verdict(letter)
+            return None, str(error)
+        found = read(reply.text) if reply.complete else None
+        if found is not None:
+            return found, None
         said = " ".join(reply.text.split())[-80:]
-        problem = f"{'no verdict in' if reply.complete else 'cut off:'} the reply {said!r}"
-        messages = [*opening, ("assistant", reply.text[:500] or "-"), ("user", REMINDER)]
-    return Verdict(None, problem)
+        problem = f"{f'no {what} in' if reply.complete else 'cut off:'} the reply {said!r}"
+        messages = [*opening, ("assistant", reply.text[:500] or "-"), ("user", reminder)]
+    return None, problem
 
 
 def _ask_local(

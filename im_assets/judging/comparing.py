@@ -11,6 +11,7 @@ from typing import Literal
 import pandas as pd
 
 from im_assets.common.digests import taken
+from im_assets.judging.prompting import last_line, tagged
 from im_resources.study import JudgeSettings, fingerprint
 from im_resources.turns import turns_columns
 
@@ -66,11 +67,10 @@ class Comparison:
 
         The tags carry a mark that depends on all texts, so that no answer can close its own tag.
         """
-        mark = self.key("")[:8]
-        parts = [("instruction", self.instruction), ("input", self.context)]
-        parts = [part for part in parts if part[1]] + [("answer_A", self.a), ("answer_B", self.b)]
-        blocks = [f"<{name}-{mark}>\n{text}\n</{name}-{mark}>" for name, text in parts]
-        return "\n\n".join([*blocks, TASK])
+        asked = [("instruction", self.instruction), ("input", self.context)]
+        answers = [("answer_A", self.a), ("answer_B", self.b)]
+        given = [part for part in asked if part[1]]
+        return "\n\n".join([*tagged([*given, *answers], self.key("")[:8]), TASK])
 
 
 def read_verdict(reply: str) -> Letter | None:
@@ -78,9 +78,7 @@ def read_verdict(reply: str) -> Letter | None:
 
     Case and markup do not matter (``**b**``, ``[[A]]``), nor does a lead such as ``Verdict:``.
     """
-    lines = [line for line in reply.splitlines() if _MARKUP.sub("", line).strip()]
-    words = " ".join(_MARKUP.sub(" ", lines[-1]).split()) if lines else ""
-    match = _VERDICT.fullmatch(words)
+    match = _VERDICT.fullmatch(last_line(reply, _MARKUP))
     if match is None:
         return None
     letter = match[1].lower()

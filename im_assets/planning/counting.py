@@ -25,7 +25,7 @@ from im_assets.experiments.finetuning import Finetune
 from im_assets.experiments.lineage import LineageError
 from im_assets.mixtures.experiment import SERIES, mixture_experiment
 from im_assets.mixtures.growing import grown_series
-from im_assets.planning.judged import of_measures, of_the_judge, there
+from im_assets.planning.judged import of_measures, of_ratings, of_the_judge, there
 from im_assets.planning.work import Kind, Work, sources_of
 from im_assets.scoring.batch import Models
 from im_assets.scoring.registry import chosen
@@ -68,7 +68,7 @@ class Counting:
         if self.study.fits_nothing:
             return [*found, *self._pools()]
         mixtures = self._mixtures()
-        found += [self._candidates(mixtures), *self._pools()]
+        found += [*self._candidates(mixtures), *self._pools()]
         found += self._trials(mixtures)
         for experiment in self._later():
             sets = self._drawn(experiment, self._settled(experiment, found))
@@ -101,30 +101,39 @@ class Counting:
 
     # -- what is scored ----------------------------------------------------------------------------
 
-    def _candidates(self, mixtures: "Sets") -> Work:
+    def _candidates(self, mixtures: "Sets") -> list[Work]:
         if self.study.scoring.score == "all":
-            return self._scoring("example_scores", self._ids(POOL))
+            return self._scoring("example_scores", POOL, self._ids(POOL))
         ids = mixtures.members
-        if ids is None:
-            most = len(mixtures.keys) * self.study.mixtures.size
-            return self._unknown("example_scores", "scoring", "examples", most)
-        return self._scoring("example_scores", ids)
+        most = len(mixtures.keys) * self.study.mixtures.size if ids is None else None
+        return self._scoring("example_scores", POOL, ids, most)
 
     def _pools(self) -> list[Work]:
+        tables = {f"{pool}_scores": f"{pool}_dataset" for pool in self.study.pools}
         return [
-            self._scoring(f"{pool}_scores", self._ids(f"{pool}_dataset"))
-            for pool in self.study.pools
+            work
+            for asset, table in tables.items()
+            for work in self._scoring(asset, table, self._ids(table))
         ]
 
-    def _scoring(self, asset: str, ids: list[str] | None) -> Work:
-        if ids is None:
-            return self._unknown(asset, "scoring", "examples", None)
-        if self.no_scorer:
-            return self._unknown(asset, "scoring", "examples", len(ids))
+    def _scoring(
+        self, asset: str, table: str, ids: list[str] | None, most: int | None = None
+    ) -> list[Work]:
+        """Scores of some examples of a table, and what a judge is asked for them.
+
+        Args:
+            ids: None: not known which.
+            most: how many these are at most then.
+        """
         models = Models.of(self.study, self.gpu)
+        if ids is None or self.no_scorer:
+            most = most if ids is None else len(ids)
+            scoring = self._unknown(asset, "scoring", "examples", most)
+            return [scoring, *of_ratings(asset, table, None, models, self.warehouse, most)]
         missing = unscored(ids, chosen(self.study.scoring), models, self.warehouse)
         found = len(ids) - len(missing)
-        return Work(asset, "scoring", "examples", len(ids), found, size=len(missing))
+        scoring = Work(asset, "scoring", "examples", len(ids), found, size=len(missing))
+        return [scoring, *of_ratings(asset, table, ids, models, self.warehouse)]
 
     # -- what is finetuned and measured ------------------------------------------------------------
 

@@ -1,6 +1,6 @@
-"""How many answers and verdicts there are to come, and how many are there."""
+"""How many answers, verdicts and ratings there are to come, and how many are there."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
@@ -12,8 +12,14 @@ from im_assets.experiments.measures import rows_read
 from im_assets.experiments.points import instructions_id_of
 from im_assets.judging.assets import answer_pairs, judged_arms
 from im_assets.judging.comparing import asked_instructions
+from im_assets.judging.rating import Shown
+from im_assets.judging.ratings import cached_ratings
 from im_assets.judging.verdicts import orders
 from im_assets.planning.work import Work
+from im_assets.scoring.batch import Models
+from im_assets.scoring.cached import loader
+from im_assets.scoring.registry import chosen
+from im_assets.scoring.scorer import unscored
 from im_resources.judge import judge_fingerprint
 from im_resources.study import Study
 from im_resources.warehouse import Warehouse
@@ -89,6 +95,38 @@ def of_the_judge(
     comparisons = {c.key(who) for pair in pairs for c in orders(pair)}
     verdicts = _work("pairwise_judge", "verdicts", comparisons, there(warehouse, VERDICTS, "key"))
     return [answers, verdicts]
+
+
+def of_ratings(
+    asset: str,
+    examples: str,
+    ids: Sequence[str] | None,
+    models: Models,
+    warehouse: Warehouse,
+    most: int | None = None,
+) -> list[Work]:
+    """The ratings that an asset's scores need; none where no indicator is a judge's.
+
+    Args:
+        examples: the table with the texts.
+        ids: of the examples that are scored; None: not known, or no score can be.
+        most: how many there are at most.
+    """
+    study = models.study
+    wanted = [i for i in chosen(study.scoring) if "judge" in i.backend.uses]
+    if not wanted or study.judge is None:
+        return []
+    if ids is None:
+        return [Work(asset, "other", "ratings", most, at_most=most is not None)]
+    missing = list(unscored(ids, wanted, models, warehouse))
+    rows = loader(examples, warehouse)(missing).to_dict("records") if missing else []
+    keys = {Shown.of(row).key(models.fingerprint("judge")) for row in rows}
+    left = len(keys - set(cached_ratings(keys, warehouse)))
+    budget, limited = study.judge.max_requests, study.judge.backend == "openai"
+    note = f"judge.max_requests is {budget:,}: the step stops there, and goes on when run again"
+    over = limited and left > budget
+    found = len(ids) - left
+    return [Work(asset, "other", "ratings", len(ids), found, note=note if over else "")]
 
 
 def there(warehouse: Warehouse, table: str, column: str) -> set[str]:

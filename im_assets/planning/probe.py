@@ -288,7 +288,9 @@ def _embedding(study: Study, gpu: GpuResource, rows: pd.DataFrame) -> tuple[floa
 
 
 def _used(study: Study) -> list[str]:
-    return list(dict.fromkeys(name for i in chosen(study.scoring) for name in i.backend.uses))
+    """The study's models that its indicators read; a judge is none, or it is the base."""
+    uses = (name for i in chosen(study.scoring) for name in i.backend.uses)
+    return list(dict.fromkeys(name for name in uses if name != "judge"))
 
 
 def _embeds(study: Study) -> bool:

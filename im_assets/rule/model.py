@@ -166,7 +166,7 @@ class Chance(Record):
 class UsedModel(Record):
     """A model that the numbers of a rule came from."""
 
-    role: Literal["base", "embedding", "reward", "unieval"]
+    role: Literal["base", "embedding", "reward", "unieval", "judge"]
     name: str = Field(description="As a profile names it")
     weights: str = Field("", description="Fingerprint of its weights; '' where not known")
     prompt: str = Field("", description="Of a base: the prompt template that it was read with")

@@ -79,6 +79,14 @@ def named(source: ModelSource) -> str:
     return f"{source.package}/{source.file}"
 
 
+def model_name(study: Study, role: str) -> str | None:
+    """The profile's model of a role, in words; None where it sets none."""
+    if role == "judge" and study.judge is not None and study.judge.backend == "openai":
+        return study.judge.model
+    source = _source(study, "base" if role == "judge" else role)
+    return None if source is None else named(source)
+
+
 def _used(indicator: Indicator) -> UsedIndicator:
     backend = indicator.backend
     weights = backend.weights.read_bytes() if backend.weights is not None else None
@@ -105,6 +113,9 @@ def _model(role: str, models: Models) -> UsedModel:
     from im_resources.language_model.loading import effective_precision, locate
 
     settings = models.study.models
+    if role == "judge":  # another endpoint may serve another model of the name
+        name, key = model_name(models.study, role), models.fingerprint("judge")
+        return UsedModel(role="judge", name=name or "", weights=key)
     source = _source(models.study, role)
     if source is None:
         raise ValueError(f"an indicator needs models.{role}, which the profile does not set")
@@ -148,18 +159,20 @@ def _of_model(
         readers: the rule's indicators that read the model, or its tokenizer.
         passes: those of them that the base model itself computes.
     """
-    source = _source(models.study, used.role)
-    if source is None:  # only an unread base could be missing, and a profile always has one
-        return
+    if model_name(models.study, used.role) is None:
+        return  # only an unread base could be missing, and a profile always has one
     mine = _model(used.role, models)
     if (mine.weights != used.weights) if used.weights else not _same_name(mine.name, used.name):
         also = (
             f" {', '.join(readers)} read{'s' if len(readers) == 1 else ''} it." if readers else ""
         )
         what = "finetunes of " if used.role == "base" else ""
+        field, other = f"models.{used.role}", "of other weights"
+        if used.role == "judge":
+            field, other = "the judge", "at another place"
         note = (
-            f"models.{used.role} is {mine.name}, and the rule was fitted with {what}{used.name}"
-            f"{' of other weights' if mine.name == used.name else ''}.{also}"
+            f"{field} is {mine.name}, and the rule was fitted with {what}{used.name}"
+            f"{f' {other}' if mine.name == used.name else ''}.{also}"
         )
         yield Caution(kind=BLOCKING if readers else "unproven", note=note)
         return

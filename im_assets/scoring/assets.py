@@ -114,10 +114,18 @@ def _score(
     load = None if "output" in examples else loader(asset, warehouse)
     scores, new = score_missing(examples, indicators, models, warehouse, on_chunk, load)
     summary = scores.groupby("indicator", observed=True)["value"].describe().reset_index()
+    said: dict[str, float] = {}
+    for i in indicators:
+        if i.backend.told is not None:
+            told = i.backend.told(examples["example_id"], models, warehouse, **i.options)
+            said |= {f"{i.name}: {what}": value for what, value in told.items()}
+    if said:
+        context.log.warning("; ".join(f"{what}: {value:g}" for what, value in said.items()))
     metadata: dict[str, Any] = {
         "examples": len(examples),
         "scored in this run": new,
         **progress.rates,
+        **said,
         "backends": {i.name: i.backend.name for i in indicators},
         "read of a conversation": {i.name: READ[i.backend.text] for i in indicators},
         "summary": preview(summary, rows=len(summary)),

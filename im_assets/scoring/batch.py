@@ -13,9 +13,11 @@ import numpy as np
 import pandas as pd
 
 from im_resources.gpu import GpuResource
+from im_resources.judge import judge_fingerprint
 from im_resources.language_model.template_registry import learned_key
 from im_resources.study import Study, fingerprint
 from im_resources.turns import Turn, turns_in
+from im_resources.warehouse import Warehouse
 
 if TYPE_CHECKING:
     from im_resources.language_model.prompts import Encoded
@@ -38,7 +40,8 @@ class Models:
         return cls(study, gpu, threading.local())
 
     def fingerprint(self, name: str) -> str:
-        """What identifies the outputs of a model: base, tokenizer, embedding, reward or unieval.
+        """What identifies the outputs of a model: base, tokenizer, embedding, reward, unieval, or
+        the judge.
 
         Found once: it hashes the model's files, and the probes ask for it with every chunk.
         """
@@ -50,6 +53,12 @@ class Models:
         from im_resources.language_model.loading import locate
 
         models = self.study.models
+        if name == "judge":
+            judge = self.study.judge
+            if judge is None:
+                raise ValueError("an indicator needs a `judge`, which the profile does not set")
+            local = judge.backend == "local"
+            return judge_fingerprint(judge, self.gpu.base_fingerprint(self.study) if local else "")
         if name == "base":
             return fingerprint(self.gpu.base_fingerprint(self.study), *learned_key(models))
         source = getattr(models, "base" if name == "tokenizer" else name)
@@ -97,6 +106,10 @@ class ScoringBatch:
     examples: pd.DataFrame
     models: Models
     layer: int | None = None
+    # Of a backend that is given all examples at once: where it keeps what it finds as it comes, and
+    # what it tells how many it has.
+    warehouse: Warehouse | None = None
+    on_done: Callable[[int], None] | None = None
     # Not cached_property: before Python 3.12 its lock is one for all batches, and would let the
     # threads run one after the other (https://github.com/python/cpython/issues/87634).
     _done: dict[str, Any] = field(default_factory=dict, init=False, compare=False, repr=False)

@@ -60,6 +60,12 @@ class Backend:
         content: gives a hash of the files that its options name, which enters the cache key too.
         cached: whether scores are kept in the score cache. Off where they are read, not computed.
         text: what of a conversation it reads: the last exchange, or all turns.
+        whole: of scope "example", given all examples that lack it at once, after the other
+            indicators, and not chunk by chunk: what asks somebody else, whose budget and failures
+            are those of the whole run. Only a complete answer goes to the score cache, so that it
+            keeps what it finds in the batch's warehouse.
+        told: gives what there is to say of the scores of some examples beside them, as metadata
+            that a warning repeats: ``told(example_ids, models, warehouse, **options)``.
     """
 
     name: str
@@ -74,6 +80,8 @@ class Backend:
     content: Callable[[Mapping[str, Any]], str] | None = None
     cached: bool = True
     text: Text = "exchange"
+    whole: bool = False
+    told: Callable[..., dict[str, float]] | None = None
 
 
 BACKENDS = Registry[Backend]("indicator backend", "im_assets.scoring.indicators", IndicatorError)
@@ -181,6 +189,8 @@ def indicator(
     content: Callable[[Mapping[str, Any]], str] | None = None,
     cached: bool = True,
     text: Text = "exchange",
+    whole: bool = False,
+    told: Callable[..., dict[str, float]] | None = None,
 ) -> Callable[[Registered], Registered]:
     """Register the decorated function as the backend ``name`` (see Backend for the arguments).
 
@@ -194,7 +204,7 @@ def indicator(
     def register(score: Registered) -> Registered:
         backend = Backend(
             name, score, version, uses, layer, scope, weights, expected, columns, content, cached,
-            text,
+            text, whole, told,
         )  # fmt: skip
         BACKENDS.add(name, backend, score)
         return score

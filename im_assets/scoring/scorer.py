@@ -5,7 +5,7 @@ chunk; embeddings go to ``embedding_cache``. Both are keyed by content hash and 
 """
 
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -40,7 +40,8 @@ def score_missing(
     Args:
         examples: columns example_id, instruction, input, output, and turns where some are
             conversations; each example_id once.
-        on_chunk: called with (examples done, examples to do) after each chunk.
+        on_chunk: called with (examples done, examples to do) after each chunk. One that lacks an
+            indicator which is given all examples at once counts for that once more.
         load: gives the rows of some example_ids, where ``examples`` has no texts: none is read that
             is not scored.
 
@@ -61,12 +62,40 @@ def score_missing(
     count(found=len(examples) * len(per_example) - computed, computed=computed)
     if wanted:
         todo = examples[ids.isin(wanted)] if load is None else load(list(wanted))
-        _score(todo, wanted, unembedded, per_example, keys, models, warehouse, on_chunk)
+        whole = [i for i in per_example if i.backend.whole]
+        lacking = {i.name: todo[[i.name in wanted[e] for e in todo["example_id"]]] for i in whole}
+        in_chunks = {
+            example_id: names
+            for example_id, all_names in wanted.items()
+            if (names := tuple(n for n in all_names if n not in lacking))
+            or example_id in (unembedded or ())
+        }
+        told = _Told(on_chunk, len(in_chunks) + sum(map(len, lacking.values())))
+        if in_chunks:
+            part = todo[todo["example_id"].isin(in_chunks)]
+            _score(part, in_chunks, unembedded, per_example, keys, models, warehouse, told)
+        # What others are asked for comes last: it is what may stop half-way.
+        for i in whole:
+            if len(lacking[i.name]):
+                _score_whole(lacking[i.name], i, keys[i.name], models, warehouse, told)
         values = cached_scores(ids, own, warehouse)
     # Nothing has to be computed for these.
     batch = ScoringBatch(examples.reset_index(drop=True), models)
     values = np.column_stack([values, *(i.score(batch) for i in read)])
     return long_scores(ids, values, [*per_example, *read], keys), len(wanted)
+
+
+@dataclass
+class _Told:
+    """Tells how much is done of all that there is to do."""
+
+    on_chunk: OnChunk | None
+    total: int
+    before: int = 0  # of the parts that are finished
+
+    def part(self, done: int) -> None:
+        if self.on_chunk is not None:
+            self.on_chunk(self.before + done, self.total)
 
 
 def unscored(
@@ -132,7 +161,7 @@ def _score(
     keys: dict[str, str],
     models: Models,
     warehouse: Warehouse,
-    on_chunk: OnChunk | None,
+    told: _Told,
 ) -> None:
     # Longest first and alike in length inside a chunk: little padding, and the time left is an
     # upper bound.
@@ -157,10 +186,11 @@ def _score(
         part, names = chunks[number]
         lacking = [i for i in per_example if i.name in names]
         layers = sorted({i.backend.layer for i in lacking if i.backend.layer is not None})
-        batch = ScoringBatch(part.reset_index(drop=True), models, *layers[:1])
+        layer = layers[0] if layers else None
+        batch = ScoringBatch(part.reset_index(drop=True), models, layer)
         # One forward pass gives one layer; a second layer takes a second pass.
         passes: dict[int | None, ScoringBatch] = {
-            layer: replace(batch, layer=layer) for layer in layers[1:]
+            other: replace(batch, layer=other) for other in layers[1:]
         }
         rows = []
         with enough_memory(f"scoring {len(part)} examples", lower):
@@ -189,5 +219,20 @@ def _score(
     finished = 0
     for number, _ in run_side_by_side(work, range(len(chunks)), models.gpu):
         finished += len(chunks[number][0])
-        if on_chunk is not None:
-            on_chunk(finished, len(todo))
+        told.part(finished)
+    told.before += len(todo)
+
+
+def _score_whole(
+    todo: pd.DataFrame,
+    indicator: Indicator,
+    key: str,
+    models: Models,
+    warehouse: Warehouse,
+    told: _Told,
+) -> None:
+    rows = todo.reset_index(drop=True)
+    batch = ScoringBatch(rows, models, None, warehouse, told.part)
+    values = _rows(indicator, rows["example_id"], indicator.score(batch), key)
+    warehouse.append("score_cache", values, key=KEY)
+    told.before += len(todo)

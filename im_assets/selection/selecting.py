@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -103,23 +103,32 @@ def _one_turn(row: Mapping[Any, str]) -> list[Turn]:
     return [Turn("user", "\n\n".join(filter(None, (row["instruction"], row["input"]))))]
 
 
+def json_lines(
+    examples: pd.DataFrame, write: Write | None, beside: Sequence[str] = ("example_id",)
+) -> Iterator[str]:
+    """Each example as a line of JSON: ``shaped`` by ``write``, and the columns ``beside``, where it
+    came from, and its category; null where unknown."""
+    facts = with_place(examples).to_dict("records")
+    names = [*beside, *PLACE, "category"]
+    for texts, row in zip(shaped(examples, write), facts, strict=True):
+        told = {name: None if pd.isna(row.get(name)) else row[name] for name in names}
+        # A column of the shape's own keeps its value, whatever its name.
+        yield json.dumps(texts | told | texts, ensure_ascii=False) + "\n"
+
+
 def export_jsonl(
     selection: pd.DataFrame,
     path: Path,
     predicted: str = PAPER.predicted_column,
     write: Write | None = None,
 ) -> None:
-    """Write the examples as JSONL, by rename: ``shaped`` by ``write``, and beside it example_id,
-    rank, the column ``predicted``, where each came from, and its category; null where unknown."""
+    """Write the examples as JSONL, by rename: ``json_lines`` with rank and the column
+    ``predicted``."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".writing")
-    facts = with_place(selection).to_dict("records")
-    told = ["example_id", "rank", predicted, *PLACE, "category"]
     with temporary.open("w", encoding="utf-8") as file:
-        for texts, row in zip(shaped(selection, write), facts, strict=True):
-            beside = {name: None if pd.isna(row.get(name)) else row[name] for name in told}
-            # A column of the shape's own keeps its value, whatever its name.
-            file.write(json.dumps(texts | beside | texts, ensure_ascii=False) + "\n")
+        for line in json_lines(selection, write, ["example_id", "rank", predicted]):
+            file.write(line)
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)

@@ -10,7 +10,8 @@ from im_assets.common.charts.drawing import png_markdown
 from im_assets.common.presentation import markdown, presentation, preview, table
 from im_assets.rule.target import Target
 from im_assets.shares.figures import shares_figure
-from im_assets.shares.telling import COLUMNS, llama_factory, measured_shares, sentence, shares_table
+from im_assets.shares.telling import COLUMNS, measured_shares, sentence, shares_table
+from im_assets.shares.trainers import interleaved
 from im_resources.study import Study
 
 BY_SOURCE = {"columns": KEY}  # no text of the candidates is read
@@ -50,7 +51,7 @@ def source_shares(
         "shares": preview(found, rows=len(found)),
         "answer": dg.MetadataValue.md(markdown(sentence(found, target))),
     }
-    if (snippet := llama_factory(found)) is not None:
+    if (snippet := interleaved(found)) is not None:
         shown["LLaMA-Factory"] = dg.MetadataValue.md(f"```yaml\n{snippet}```")
     if (figure := shares_figure(found, target)) is not None:
         shown["effects"] = png_markdown(figure, "what a share is worth")

@@ -18,7 +18,8 @@ import pandas as pd
 from im_assets.experiments.measures import Direction, Scale
 from im_assets.reporting.folder import replace_folder, write_text
 from im_assets.rule.target import Target
-from im_assets.shares.telling import llama_factory, sentence, shares_table
+from im_assets.shares.telling import sentence, shares_table
+from im_assets.shares.trainers import LLAMA_FACTORY, interleaved
 from im_resources.study import ProposalSettings, did_you_mean
 
 SHOWN = [
@@ -26,7 +27,7 @@ SHOWN = [
     "proposed_share", "repeated",
 ]  # fmt: skip
 ALIKE = 1.1  # sums of shares, or of as many examples, differ by no more than rounding and a bit
-TABLE, MIX = "shares.csv", "llama_factory.yaml"
+TABLE = "shares.csv"
 
 
 class RunsError(ValueError):
@@ -172,10 +173,10 @@ def write_out(folder: Path, found: pd.DataFrame) -> None:
 
     def write(new: Path) -> None:
         write_text(new / TABLE, found.to_csv(index=False))
-        if (mix := llama_factory(found)) is not None:
-            write_text(new / MIX, mix)
+        if (mix := interleaved(found)) is not None:
+            write_text(new / LLAMA_FACTORY, mix)
 
-    replace_folder(folder, (TABLE, MIX), "shares", write)
+    replace_folder(folder, (TABLE, LLAMA_FACTORY), "shares", write)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from im_assets.common.formatting import shown
+from im_assets.common.formatting import between, plain, shown
 from im_assets.rule.target import Target
 from im_assets.shares.surface import STEP, SurfaceError, fit_surface, propose
 from im_resources.study import ProposalSettings
@@ -132,28 +132,25 @@ def sentence(found: pd.DataFrame, target: Target) -> str:
     )
     if found["gain"].isna().all():
         return f"{told} {str(first['note']).capitalize()}."
+    curved = " A curve predicts better than this line." if plain(first["curved"]) is True else ""
+    return f"{told} {proposal_words(found, target)}.{curved}"
+
+
+def proposal_words(found: pd.DataFrame, target: Target) -> str:
+    """Whether the proposed shares can be told from the data as it is, and what they change.
+
+    Args:
+        found: as `shares_table` gives it, with a proposal.
+    """
+    first = found.iloc[0]
     change = shown(first["gain"], "signed")
-    ends = f"{shown(first['gain_low'], 'signed')} to {shown(first['gain_high'], 'signed')}"
     sure = (
         "The proposed shares are a step that can be told from none"
         if first["gain_low"] > 0 or first["gain_high"] < 0
         else "The proposed shares cannot be told from the data as it is"
     )
-    curved = " A curve predicts better than this line." if first["curved"] is True else ""
-    return f"{told} {sure}: {change} in {target.label} ({ends}).{curved}"
-
-
-def llama_factory(found: pd.DataFrame) -> str | None:
-    """The proposed mixture as LLaMA-Factory's data arguments; None where nothing is proposed.
-
-    https://github.com/hiyouga/LLaMA-Factory/blob/main/src/llamafactory/hparams/data_args.py
-    """
-    wanted = found[found["proposed_share"] > 0]
-    if wanted.empty:
-        return None
-    names = ",".join(wanted["source"])
-    shares = ",".join(f"{share:.4f}" for share in wanted["proposed_share"])
-    return f"dataset: {names}\nmix_strategy: interleave_over\ninterleave_probs: {shares}\n"
+    ends = between(first["gain_low"], first["gain_high"], "signed")
+    return f"{sure}: {change} in {target.label} ({ends})"
 
 
 def step_words() -> str:

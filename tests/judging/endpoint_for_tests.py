@@ -99,6 +99,13 @@ def longer_wins(body: dict[str, Any], number: int = 0) -> Sent:
     return says("Longer is better.\n" + ("A" if len(a) > len(b) else "B" if a != b else "TIE"))
 
 
+def rates(body: dict[str, Any], number: int = 0) -> Sent:
+    """A judge that gives what the response says that it is worth."""
+    [prompt] = [m["content"] for m in body["messages"][:2] if m["role"] == "user"]
+    found = re.search(r"<response-\w+>\n.*?[Ww]orth ([0-9.]+)\.", prompt, re.DOTALL)
+    return says(f"As it says.\nRating: {found[1]}" if found else "It says nothing.")
+
+
 def answers_in(body: dict[str, Any]) -> tuple[str, str]:
     """The two answers that a request is about, in its order."""
     [prompt] = [m["content"] for m in body["messages"][:2] if m["role"] == "user"]

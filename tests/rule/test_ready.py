@@ -16,7 +16,7 @@ from im_assets.rule.ready import RuleError, check_ready_rule, ready_rule, set_si
 from im_assets.scoring.batch import Models
 from im_assets.scoring.registry import chosen
 from im_resources.gpu import GpuResource
-from im_resources.study import RuleSettings, Study
+from im_resources.study import JudgeSettings, RuleSettings, Study
 from tests.rule.data import random_study
 
 INDICATORS = {"x0": "response_length", "x1": "mtld", "x2": "perplexity"}
@@ -198,3 +198,22 @@ def test_sets_are_of_the_size_that_the_rule_was_fitted_on(
     assert set_size(published_rule("published_v1"), study) == 2000
     assert set_size(FITTED, study) == study.mixtures.size  # it does not say
     assert set_size(FITTED.model_copy(update={"set_size": 64}), study) == 64
+
+
+def test_a_rating_by_another_judge_is_another_number(make_study: Callable[..., Study]) -> None:
+    settings = {"backend": "openai", "base_url": "http://127.0.0.1:9/v1", "model": "one"}
+
+    def judged(**changes: Any) -> Study:
+        study = make_study(indicators={"x0": "response_length", "x1": "judge_rating"})
+        judge = JudgeSettings.model_validate(settings | changes)
+        return study.model_copy(update={"judge": judge})
+
+    rule = fitted_in(judged())
+    assert compared(rule, judged(timeout=3)) == []
+    [other] = compared(rule, judged(model="two"))
+    assert other.kind == "not_as_fitted"
+    assert other.note == "the judge is two, and the rule was fitted with one. x1 reads it."
+    [elsewhere] = compared(rule, judged(base_url="http://127.0.0.1:8/v1"))
+    assert "the judge is one, and the rule was fitted with one at another place" in elsewhere.note
+    local = fitted_in(judged(backend="local"))
+    assert compared(local, judged(backend="local")) == []

@@ -9,11 +9,11 @@ from im_assets.rule.target import Target
 from im_assets.shares.figures import shares_figure
 from im_assets.shares.telling import (
     COLUMNS,
-    llama_factory,
     measured_shares,
     sentence,
     shares_table,
 )
+from im_assets.shares.trainers import interleaved
 from im_resources.study import ProposalSettings
 
 HELD = {"a": 600, "b": 300, "c": 100}
@@ -64,7 +64,7 @@ def test_what_is_plain_is_called_and_proposed() -> None:
     words = sentence(found.reset_index(), Target())
     assert "better with more of b" in words
     assert "a step that can be told from none" in words
-    shown = yaml.safe_load(str(llama_factory(found.reset_index())))
+    shown = yaml.safe_load(str(interleaved(found.reset_index())))
     assert shown["dataset"].split(",") == ["a", "b", "c"]
     shares = [float(share) for share in shown["interleave_probs"].split(",")]
     assert sum(shares) == pytest.approx(1, abs=1e-3)
@@ -92,7 +92,7 @@ def test_too_few_mixtures_say_so_and_give_no_number() -> None:
     assert found["effect"].isna().all()
     assert found["proposed_share"].isna().all()
     assert "at least 7 are needed" in sentence(found, Target())
-    assert llama_factory(found) is None
+    assert interleaved(found) is None
     assert shares_figure(found, Target()) is None
 
 

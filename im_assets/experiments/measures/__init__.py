@@ -127,8 +127,7 @@ def measure_of(name: str, settings: EvaluationSettings, field: str) -> Measure:
 def measures_of(study: Study) -> list[Measure]:
     """What the study measures: `evaluation.measures` in their order, then the rule's target.
 
-    Raises MeasureError for an unknown measure, one that reads verdicts without a `judge`, or a
-    `judge` whose verdicts nobody reads.
+    Raises MeasureError for an unknown measure, or one that reads verdicts without a `judge`.
     """
     asked = [("evaluation.measures", name) for name in study.evaluation.measures]
     asked.append(("rule.target", study.rule.target.measure))
@@ -140,12 +139,6 @@ def measures_of(study: Study) -> list[Measure]:
                 raise MeasureError(
                     f"{field}: {name} reads a judge's verdicts, and the profile has no `judge`"
                 )
-    judged = study.validation is not None or any(m.reads == "verdicts" for m in found.values())
-    if study.judge is not None and not judged:
-        raise MeasureError(
-            "judge: it compares arms of `validation`, which is not set, and no measure of "
-            "evaluation.measures (such as win_rate) reads its verdicts"
-        )
     return list(found.values())
 
 

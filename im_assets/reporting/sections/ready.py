@@ -19,7 +19,7 @@ from im_assets.reporting.sections.answer import (
     preference,
 )
 from im_assets.rule.model import Rule
-from im_assets.rule.provenance import BLOCKING, KINDS, named, role_of
+from im_assets.rule.provenance import BLOCKING, KINDS, model_name, role_of
 from im_assets.scoring.registry import set_level
 from im_resources.study import Study
 
@@ -152,9 +152,9 @@ def _then_and_now(rule: Rule, study: Study) -> Table:
     for name in rule.indicators:
         one, now = used.get(name), study.scoring.indicators[name].backend
         roles = list(map(role_of, one.uses)) if one else []
-        sources = [source for role in roles if (source := getattr(study.models, role))]
+        names = [n for role in roles if (n := model_name(study, role))]
         then = _listed(one.backend if one else "not recorded", [models.get(r, "") for r in roles])
-        rows.append({"indicator": name, "then": then, "now": _listed(now, map(named, sources))})
+        rows.append({"indicator": name, "then": then, "now": _listed(now, names)})
     columns = (
         Column("indicator", "Indicator", "text"),
         Column("then", "When the rule was fitted", "text"),

@@ -112,7 +112,8 @@ class ValidationSettings(Settings):
 
 
 class JudgeSettings(Settings):
-    """A judge that compares the answers of two finetuned models (paper: gpt-3.5-turbo, gpt-4)."""
+    """A judge that compares the answers of two finetuned models (paper: gpt-3.5-turbo, gpt-4), and
+    rates examples where an indicator asks it to."""
 
     ADDED: ClassVar[Mapping[str, Any]] = {"take": "first", "sample_seed": 0, "seeds": 1}
 

@@ -82,7 +82,9 @@ class Study(Settings):
         description="Whether sensors and schedules are on from the start: what has landed is "
         "refitted, what has changed is followed up, failures are posted",
     )
-    judge: JudgeSettings | None = Field(None, description="Left out: no pairwise judge")
+    judge: JudgeSettings | None = Field(
+        None, description="Left out: no pairwise judge, and no example is rated"
+    )
     transfer: TransferSettings | None = Field(None, description="Left out: no proxy transfer")
     alerts: AlertSettings | None = Field(None, description="Left out: no alerts")
     plugins: tuple[Annotated[str, Field(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*$")], ...] = Field(
@@ -121,7 +123,7 @@ class Study(Settings):
                 "data.candidates is missing: a rule is fitted on them; give at least 1 source, or "
                 "apply a ready rule (rule.source: published_v1, published_v2 or file)"
             )
-        parts = ("univariate", "validation", "judge", "transfer")
+        parts = ("univariate", "validation", "transfer")
         asked = [name for name in parts if getattr(self, name) is not None]
         asked += ["selection.size: searched"] if self.selection.size == "searched" else []
         if asked:
@@ -172,12 +174,7 @@ class Study(Settings):
         if self.judge is None:
             return self
         if self.validation is None:
-            if {*self.evaluation.measures, self.rule.target.measure} - {"loss"}:
-                return self  # a measure may read its verdicts: see im_assets.experiments.measures
-            raise ValueError(
-                "`judge` compares arms of `validation`, which is not set, and no measure "
-                "(evaluation.measures, such as win_rate) reads its verdicts"
-            )
+            return self  # who else asks it is known to registries: see im_assets.judging.askers
         for arm in (self.judge.first, self.judge.second):
             if arm not in self.validation.strategies:
                 known = ", ".join(self.validation.strategies)
