@@ -159,9 +159,9 @@ def _bent(mixtures: Points, found: Compared) -> dict[str, Any]:
     fit, y = found.fit, mixtures.y
     ends = dict(enumerate(zip(mixtures.x.min(axis=0), mixtures.x.max(axis=0), strict=True)))
     coefficients, curves = [], []
-    for place in np.flatnonzero(fit.mask):
+    for place in map(int, np.flatnonzero(fit.mask)):
         name, (low, high) = mixtures.names[place], map(float, ends[place])
-        if (bend := fit.bends.get(int(place))) is None:
+        if (bend := fit.bends.get(place)) is None:
             slope = float(fit.slopes[place])
             coefficients.append(Coefficient(name=name, estimate=slope, low=low, high=high))
         else:

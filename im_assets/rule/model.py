@@ -300,7 +300,9 @@ class Rule(Record):
         limits = [(term.low, term.high) for term in self.terms] if self.winsorize else []
         # A rule that reads every indicator as it is has the id that it had before others could be,
         # and so has one without curves.
-        reading = [(self.transform, limits)] if self.transform != "none" or limits else []
+        reading: list[Any] = []
+        if self.transform != "none" or limits:
+            reading.append((self.transform, limits))
         reading += [(c.name, c.at, c.value, c.steps) for c in self.curves]
         return fingerprint("rule", self.source, terms, *reading)
 

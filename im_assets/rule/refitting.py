@@ -69,7 +69,7 @@ def refitted(mixtures: Points, weights: np.ndarray, settings: RuleSettings) -> R
         masks = selections(mixtures, weights, settings)
         constants, slopes = weighted_fits(mixtures, weights, masks)
         predicted = constants[:, None] + slopes @ mixtures.x.T
-        return Refitted(predicted, masks, slopes, ("line",) * len(weights))
+        return Refitted(predicted, masks, slopes, settings.shapes * len(weights))
     found = [chosen_fit(sample, settings) for sample in versions_of(mixtures, weights)]
     return Refitted(
         np.array([fit.predict(mixtures.x) for _, fit in found]),
