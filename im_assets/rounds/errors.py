@@ -82,7 +82,9 @@ def _half(rounds: list[Errors], level: float, seed: int) -> float | None:
     generator = np.random.Generator(np.random.PCG64(seed))
     variance, freedom = 0.0, []
     for errors in rounds:
-        groups = [errors.of(name).errors ** 2 for name in sorted(set(errors.strategies))]
+        # In order, so that the result does not depend on the rows'.
+        names = sorted(set(errors.strategies))
+        groups = [np.sort(errors.of(name).errors ** 2) for name in names]
         fewest = min(map(len, groups), default=0)
         if fewest < 2:
             return None
