@@ -11,6 +11,7 @@ from im_assets.automation.conditions import with_conditions
 from im_assets.candidates import assets as candidates
 from im_assets.candidates.format_registry import check_formats
 from im_assets.common.measuring import measured
+from im_assets.common.presentation import JOB
 from im_assets.common.versions import with_settings
 from im_assets.evidence import assets as evidence
 from im_assets.experiments import assets as experiments
@@ -22,6 +23,7 @@ from im_assets.landing import assets as landing
 from im_assets.mixtures import assets as mixtures
 from im_assets.planning import assets as planning
 from im_assets.reporting import assets as reporting
+from im_assets.rounds import assets as rounds
 from im_assets.rule import assets as rule
 from im_assets.rule.ready import check_ready_rule
 from im_assets.rule.target import Target, target_measure
@@ -47,8 +49,8 @@ from im_resources.warehouse import WarehouseResource
 from im_resources.warehouse_io_manager import WarehouseIOManager
 
 ROOMS = (
-    landing, candidates, mixtures, planning, scoring, experiments, univariate, rule, evidence,
-    shares, selection, validation, judging, reporting, automation,
+    landing, candidates, mixtures, planning, scoring, experiments, univariate, rounds, rule,
+    evidence, shares, selection, validation, judging, reporting, automation,
 )  # fmt: skip
 
 
@@ -83,6 +85,9 @@ KEYS: dict[str, Callable[[Study], Any]] = {
     "validation.strategies": lambda study: (
         study.validation
         and _with_files(study.validation.strategies, *study.validation.strategies.values())
+    ),
+    "mining.strategies": lambda study: (
+        study.mining and _with_files(study.mining.strategies, *study.mining.strategies.values())
     ),
     "rule.target": lambda study: (study.rule.target, target_measure(study).version),
     "scoring.indicators": lambda study: [
@@ -148,22 +153,31 @@ ALONE = {"judging", "reporting"}
 FIRST = {"landing", "candidates", "mixtures", "planning"}
 
 
+def runs_of(study: Study) -> dict[str, str]:
+    """The jobs that a study may have, in order, and what they do: rounds come before all that a
+    rule may be fitted on them for."""
+    first = {name: RUNS[name] for name in ("data", "study")}
+    return first | rounds.runs(study) | RUNS
+
+
 def jobs(assets: Sequence[dg.AssetsDefinition], study: Study) -> list[Any]:
     """One job for each run of a whole study, in order."""
     specs = {spec.key: spec for asset in assets for spec in asset.specs}
-    order = list(RUNS)
+    said = RUNS | READY_RUNS if study.fits_nothing else runs_of(study)
+    order = list(said)
     places: dict[dg.AssetKey, int] = {}
 
     def place(key: dg.AssetKey) -> int:
         if key not in places:
             spec = specs[key]
             group = str(spec.group_name)
-            fixed = group in ALONE or (spec.partitions_def is not None and group in RUNS)
+            job = str(spec.metadata.get(JOB, group))
+            fixed = group in ALONE or (spec.partitions_def is not None and job in said)
             # What decides which partitions there are is made before a run over them begins: scores
             # too, where mixtures are drawn by them.
             deciding = FIRST if study.mixtures.kind == "random" else FIRST | {"scoring"}
             first = 0 if group in deciding and spec.partitions_def is None else 1
-            own = order.index(group) if fixed else first
+            own = order.index(job) if fixed else first
             parents = [place(d.asset_key) for d in spec.deps if d.asset_key in specs]
             places[key] = max([own, *parents])
         return places[key]
@@ -175,7 +189,7 @@ def jobs(assets: Sequence[dg.AssetsDefinition], study: Study) -> list[Any]:
         dg.define_asset_job(
             name,
             selection=dg.AssetSelection.assets(*members[name]),
-            description=(RUNS | READY_RUNS if study.fits_nothing else RUNS)[name],
+            description=said[name],
             tags={"study": study.name},
         )
         for name in order

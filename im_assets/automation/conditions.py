@@ -22,7 +22,9 @@ TAGS = {"automation/started_by": NAME}  # on the runs that the sensor starts
 
 # The rooms that calculate from what others have measured. Judging is none: its answers are
 # generated, and its verdicts may cost money.
-CALCULATING = {"rule", "evidence", "selection", "sizes", "univariate", "validation", "reporting"}
+CALCULATING = {
+    "rounds", "rule", "evidence", "selection", "sizes", "univariate", "validation", "reporting",
+}  # fmt: skip
 # The report says of everything else that it is not there.
 REPORTED_ON = {dg.AssetKey("indicator_table"), dg.AssetKey("quality_rule")}
 

@@ -11,6 +11,7 @@ from im_assets.common.versions import READS, content_version
 from im_resources.texts import one_line
 
 OWNERS = ["team:instruction-mining"]
+JOB = "job"  # the metadata entry with the job that makes an asset, where its group has several
 
 
 def presentation(

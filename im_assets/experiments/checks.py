@@ -92,8 +92,12 @@ def _faults(
         return [Fault(key, "not evaluated", experiment.samples) for key in experiment.keys]
 
 
-def finite_losses_check(asset: str) -> dg.AssetChecksDefinition:
-    """The blocking check ``<asset>_are_finite``: every loss is a positive, finite number."""
+def finite_losses_check(asset: str, may_be_empty: bool = False) -> dg.AssetChecksDefinition:
+    """The blocking check ``<asset>_are_finite``: every loss is a positive, finite number.
+
+    Args:
+        may_be_empty: whether a table without losses passes: that of an experiment with a gate.
+    """
 
     @dg.asset_check(
         asset=asset,
@@ -102,17 +106,17 @@ def finite_losses_check(asset: str) -> dg.AssetChecksDefinition:
         blocking=True,
     )
     def check(losses: pd.DataFrame) -> dg.AssetCheckResult:
-        return losses_are_finite(losses)
+        return losses_are_finite(losses, may_be_empty)
 
     return check
 
 
-def losses_are_finite(losses: pd.DataFrame) -> dg.AssetCheckResult:
+def losses_are_finite(losses: pd.DataFrame, may_be_empty: bool = False) -> dg.AssetCheckResult:
     """Fails with the number of losses that are not positive and finite, and shows the first."""
     good = np.isfinite(losses["loss"]) & (losses["loss"] > 0)
     bad = losses[~good]
     return dg.AssetCheckResult(
-        passed=bad.empty and len(losses) > 0,
+        passed=bad.empty and (len(losses) > 0 or may_be_empty),
         metadata={
             "losses": len(losses),
             "not finite": len(bad),

@@ -17,6 +17,9 @@ from im_assets.scoring.batch import Models
 from im_resources.study import Study, fingerprint
 from im_resources.warehouse import Warehouse
 
+# The columns of a gate (see Experiment): whether the experiment is made, and why, or why not.
+GOES_ON, WHY = "goes_on", "why"
+
 
 @dataclass(frozen=True)
 class Drawing:
@@ -45,6 +48,7 @@ class Experiment:
         keys: the partition keys; of a series, those that the profile names.
         column: holds the partition key in the experiment's tables.
         group: the assets' group in the catalog, or None: each in that of its kind.
+        job: the job that makes them, where it is not called as the group.
         draw: how sets are chosen, from the assets ``made_from``.
         columns: columns of the samples beside those that all experiments have.
         reads: the settings that the drawing reads.
@@ -54,6 +58,9 @@ class Experiment:
         series: the asset with the partition keys as they are now (seed, version, retired), where
             they grow with the data; ``now`` reads it.
         versions: of a series, the version of the pool that each key's set is drawn from.
+        gate: the asset that says whether the experiment is made at all (``goes_on``, ``why``), one
+            of those that it is made from; ``now`` reads it. Of one that is not, the assets hold
+            nothing (see stopping).
         origin: of a series, what its sets go back to: their data version must not depend on what
             the pool becomes later. Default: the content of what they are made from.
         before: assets that have to be made before its losses are measured.
@@ -73,21 +80,27 @@ class Experiment:
     reads: tuple[str, ...] = ()
     version: str = "1"
     group: str | None = None
+    job: str | None = None
     names: Mapping[str, str] = field(default_factory=dict)
     rows: tuple[str, ...] = ()
     series: str | None = None
+    gate: str | None = None
     versions: Mapping[str, int] = field(default_factory=dict)
     origin: Callable[[Drawing], str] | None = None
     content: Callable[[Study], list[str]] | None = None
     before: tuple[str, ...] = ()
 
     def now(self, tables: Mapping[str, pd.DataFrame]) -> "Experiment":
-        """The experiment with the partition keys that it has now: itself, if it is no series.
+        """The experiment with the partition keys that it has now: itself, if it is no series and
+        has no gate.
 
         Args:
-            tables: by the names of their assets. Of the series' own, the profile's keys stay, but
-                those retired; further ones follow.
+            tables: by the names of their assets, those of ``told_by`` among them. Of a series' own,
+                the profile's keys stay, but those retired; further ones follow. Behind a gate that
+                is shut there are none.
         """
+        if self.gate is not None and not bool(tables[self.gate][GOES_ON].all()):
+            return replace(self, keys=())
         if self.series is None:
             return self
         series = tables[self.series]
@@ -96,6 +109,11 @@ class Experiment:
         keys = [key for key in dict.fromkeys((*self.keys, *drawn)) if key not in retired]
         versions = {str(k): int(v) for k, v in zip(series["seed"], series["version"], strict=True)}
         return replace(self, keys=tuple(keys), versions=versions)
+
+    @property
+    def told_by(self) -> tuple[str, ...]:
+        """The assets that ``now`` reads."""
+        return tuple(name for name in (self.series, self.gate) if name is not None)
 
     def asset(self, kind: str) -> str:
         """The name of the experiment's asset of a kind: samples, adapters, losses, …"""

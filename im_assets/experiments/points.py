@@ -73,7 +73,7 @@ class Parts:
             *(experiment.asset(kind) for kind in experiment.rows),
             experiment.pool,
             "eval_set",
-            *((experiment.series,) if experiment.series else ()),
+            *experiment.told_by,
         )
 
     def faults(

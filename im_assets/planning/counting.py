@@ -27,6 +27,7 @@ from im_assets.mixtures.experiment import SERIES, mixture_experiment
 from im_assets.mixtures.growing import grown_series
 from im_assets.planning.judged import of_measures, of_ratings, of_the_judge, there
 from im_assets.planning.work import Kind, Work, sources_of
+from im_assets.rounds.experiment import round_experiments
 from im_assets.scoring.batch import Models
 from im_assets.scoring.registry import chosen
 from im_assets.scoring.scorer import unscored
@@ -83,7 +84,7 @@ class Counting:
         """Whether nothing that an experiment's sets are drawn by will change in this run."""
         if self.changed.keys() & {POOL, "eval_set", *experiment.made_from}:
             return False
-        by_rule = "quality_rule" in experiment.made_from
+        by_rule = "quality_rule" in experiment.made_from or experiment.gate is not None
         return all(w.left == 0 for w in before if by_rule or w.kind in ("reading", "scoring"))
 
     # -- what is read ------------------------------------------------------------------------------
@@ -189,7 +190,7 @@ class Counting:
             (study.selection.size == "searched", size_experiment),
             (study.validation, validation_experiment),
         ]
-        return [of(study) for wanted, of in found if wanted]
+        return [*round_experiments(study), *(of(study) for wanted, of in found if wanted)]
 
     def _drawn(self, experiment: Experiment, settled: bool) -> "Sets":
         """The sets of an experiment that are drawn by scores, or by the rule.
@@ -202,6 +203,9 @@ class Counting:
         made_from = [name for name in experiment.made_from if self.warehouse.has_table(name)]
         if not settled or len(made_from) < len(experiment.made_from):
             return Sets(experiment, sizes)
+        told = {name: self.warehouse.read_table(name) for name in experiment.told_by}
+        if not (experiment := experiment.now(told)).keys:  # behind a gate that is shut
+            return Sets(experiment, {}, {})
         contents = [content_version(self.warehouse.read_table(name)) for name in made_from]
         version = fingerprint(experiment.drawing_id(self.study), contents)
         if not self.warehouse.has_table(experiment.samples):

@@ -35,6 +35,7 @@ def report_dependencies(study: Study) -> list[str]:
     parts = [
         (study.rule.source == "fitted", ("rule_evidence",)),
         (len(study.data.candidates) > 1, ("source_shares",)),
+        (study.mining is not None, ("mining_rounds",)),
         (study.univariate is not None, ("univariate_study", "univariate_bins")),
         (validation is not None, ("selection_validation", "noise_floor", "validation_runs")),
         (validation is not None, ("selection_costs", "registered_analysis")),

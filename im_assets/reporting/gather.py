@@ -62,6 +62,11 @@ COLUMNS: dict[str, Sequence[str]] = {
         "proposed_share", "repeated", "gain", "gain_low", "gain_high", "mixtures", "r2_left_out",
         "curved", "note",
     ),
+    "mining_rounds": (
+        "round", "points", "rule_id", "formula", "sets", "rmse", "rmse_low", "rmse_high",
+        "rule_rmse", "change", "change_low", "change_high", "verdict", "less_random",
+        "less_random_low", "less_random_high", "stopped", "why",
+    ),
     "registered_analysis": ("registered_at", "analysis_id", "analysis", "trials_there"),
     "rule_deciles": (
         "decile", "predicted", "loss", "log_loss", "spearman", "spearman_low", "spearman_high",

@@ -8,31 +8,30 @@ import pandas as pd
 
 from im_assets.common.charts.drawing import png_markdown
 from im_assets.common.presentation import markdown, presentation, preview, table
-from im_assets.common.versions import content_version, with_version
+from im_assets.common.versions import with_version
 from im_assets.experiments.checks import parts_agree_check
 from im_assets.experiments.holdout import split_of
-from im_assets.experiments.points import Parts, points_of, values_fingerprint
+from im_assets.experiments.points import Parts, points_of
 from im_assets.mixtures.experiment import SERIES
 from im_assets.rule.checks import (
     HOLDS,
     indicator_table_is_finite,
     indicators_are_not_collinear,
-    made_with,
     still_holds,
 )
 from im_assets.rule.document import RULE_FILE, TERM_NUMBERS, coefficient_table, write_rule
 from im_assets.rule.figures import coefficient_figure, curve_figure, fit_figure, indicator_figure
-from im_assets.rule.fitting import fit_rule, rank_correlation
+from im_assets.rule.fitted import fitted_rule
+from im_assets.rule.fitting import rank_correlation
 from im_assets.rule.model import Rule
+from im_assets.rule.point_experiments import point_experiments
 from im_assets.rule.points import (
     MEASURED,
-    point_experiments,
     require_points,
     require_scale,
     selections_measured,
     still_valid,
 )
-from im_assets.rule.provenance import provenance
 from im_assets.rule.ready import applied_rule, ready_rule, transform_of
 from im_assets.rule.ready_assets import applied_as_fitted, ready_rule_asset
 from im_assets.rule.target import Target
@@ -183,63 +182,65 @@ def measured_asset(study: Study) -> dg.AssetsDefinition:
     return measured_selections
 
 
-@dg.asset(
-    **presentation(
-        "rule",
-        {"python", "duckdb", "statsmodels"},
-        COLUMNS,
-        code_version="5",
-        reads=(*FITTING, "scoring.indicators"),
-    )
-)
-def quality_rule(
-    context: dg.AssetExecutionContext,
-    indicator_table: pd.DataFrame,
-    mixture_seeds: pd.DataFrame,
-    study: dg.ResourceParam[Study],
-    gpu: GpuResource,
-) -> dg.Output[pd.DataFrame]:
-    """The linear rule that predicts log evaluation loss (or `rule.target`) from indicators, one row
-    a term.
+def rule_asset(study: Study) -> dg.AssetsDefinition:
+    """The asset ``quality_rule``, which is made from the points and from what says which there have
+    to be."""
+    told_by = [SERIES, *(name for e in point_experiments(study) for name in e.told_by)]
 
-    Fitted by least squares on the study's points, its indicators chosen as `rule.choose` says, or
-    a ready one (`rule.source`). Also written as JSON to `quality_rule.json`
-    in the study's folder.
-    """
-    indicators, models = list(study.scoring.indicators), Models.of(study, gpu)
-    if study.rule.source == "fitted":
-        require_points(indicator_table, study, {SERIES: mixture_seeds})
-        rule = fit_rule(indicator_table, indicators, study.rule, Target.of(study))
-        values_id = str(indicator_table["values_id"].iloc[0])
-        found = chosen(study.scoring)
-        as_now = values_id == values_fingerprint(found, study, models)
-        rule = rule.model_copy(
-            update={
-                "points_id": content_version(indicator_table),
-                "values_id": values_id,
-                "trials": tuple(indicator_table["trial_id"].astype(str)),
-                "made_with": made_with(indicator_table),
-                # Of other versions than the profile's nobody knows what they were.
-                **(provenance(found, models) if as_now else {}),
-            }
-        )
-    else:
-        require_scale(indicator_table, study)
-        rule = applied_rule(study, models)
-    for warning in rule.warnings:
-        context.log.warning(warning.note)
-    path = study.folder / RULE_FILE
-    write_rule(rule, path)
-    return table(
-        coefficient_table(rule),
-        {
-            **_numbers(rule, indicator_table),
-            **_views(rule, indicator_table, indicators),
-            "rule_id": rule.id,
-            "study": study.label or study.name,
-            "document": dg.MetadataValue.path(path),
-        },
+    @dg.asset(
+        ins={name: dg.AssetIn(name) for name in dict.fromkeys(["indicator_table", *told_by])},
+        **presentation(
+            "rule",
+            {"python", "duckdb", "statsmodels"},
+            COLUMNS,
+            code_version="5",
+            reads=(*FITTING, "scoring.indicators"),
+        ),
     )
+    def quality_rule(
+        context: dg.AssetExecutionContext,
+        indicator_table: pd.DataFrame,
+        study: dg.ResourceParam[Study],
+        gpu: GpuResource,
+        **told_by: pd.DataFrame,
+    ) -> dg.Output[pd.DataFrame]:
+        """The linear rule that predicts log evaluation loss (or `rule.target`) from indicators, one
+        row a term.
+
+        Fitted by least squares on the study's points, its indicators chosen as `rule.choose` says,
+        or a ready one (`rule.source`). Also written as JSON to `quality_rule.json` in the study's
+        folder.
+        """
+        indicators, models = list(study.scoring.indicators), Models.of(study, gpu)
+        if study.rule.source == "fitted":
+            require_points(indicator_table, study, told_by)
+            rule = fitted_rule(indicator_table, study, models)
+        else:
+            require_scale(indicator_table, study)
+            rule = applied_rule(study, models)
+        for warning in rule.warnings:
+            context.log.warning(warning.note)
+        path = study.folder / RULE_FILE
+        write_rule(rule, path)
+        return table(
+            coefficient_table(rule),
+            {
+                **rule_metadata(rule, indicator_table, indicators),
+                "study": study.label or study.name,
+                "document": dg.MetadataValue.path(path),
+            },
+        )
+
+    return quality_rule
+
+
+def rule_metadata(rule: Rule, points: pd.DataFrame, indicators: list[str]) -> dict[str, Any]:
+    """What the catalog shows of a rule and the points that it was fitted on, or applied to."""
+    return {
+        **_numbers(rule, points),
+        **_views(rule, points, indicators),
+        "rule_id": rule.id,
+    }
 
 
 def definitions(study: Study) -> dg.Definitions:
@@ -251,7 +252,7 @@ def definitions(study: Study) -> dg.Definitions:
             asset_checks=[indicators_are_not_collinear, *ready],
         )
     measured = [measured_asset(study)] if "validation" in study.rule.points else []
-    rule = quality_rule
+    rule = rule_asset(study)
     if study.rule.source == "file":  # another rule in it is another version
         rule = with_version(rule, ready_rule(study.rule).id)
     return dg.Definitions(

@@ -6,12 +6,12 @@ earlier rules left in the warehouse. It is the one place where the study's circl
 only asset that reads tables which it does not depend on.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import pandas as pd
 
 from im_assets.experiments.evaluation import evaluation_fingerprint, evaluation_rows
-from im_assets.experiments.experiment import Experiment, some
+from im_assets.experiments.experiment import some
 from im_assets.experiments.finetuning import training_settings_id
 from im_assets.experiments.holdout import split_of
 from im_assets.experiments.lineage import LineageError
@@ -22,42 +22,32 @@ from im_assets.experiments.points import (
     points_of,
     values_fingerprint,
 )
-from im_assets.mixtures.experiment import mixture_experiment
+from im_assets.rule.point_experiments import point_experiments
 from im_assets.rule.ready import transform_of
 from im_assets.rule.target import Target
 from im_assets.rule.transform import COLUMN as TRANSFORM
 from im_assets.rule.transform import scale_of
 from im_assets.scoring.batch import Models
 from im_assets.scoring.registry import chosen
-from im_assets.univariate.experiment import univariate_experiment
 from im_assets.validation.experiment import validation_experiment
 from im_resources.gpu import GpuResource
 from im_resources.study import Study, fingerprint
 from im_resources.warehouse import Warehouse
 
 MEASURED = "measured_selections"
-EXPERIMENTS: dict[str, Callable[[Study], Experiment]] = {
-    "mixtures": mixture_experiment,
-    "univariate": univariate_experiment,
-}
 
 
-def point_experiments(study: Study) -> list[Experiment]:
-    """The experiments whose trials are points and are measured before the rule is fitted."""
-    return [EXPERIMENTS[name](study) for name in study.rule.points if name in EXPERIMENTS]
-
-
-def require_points(points: pd.DataFrame, study: Study, series: Mapping[str, pd.DataFrame]) -> None:
+def require_points(points: pd.DataFrame, study: Study, told_by: Mapping[str, pd.DataFrame]) -> None:
     """Refuse a table that lacks a trial, or was made before the profile changed: a rule on some of
     the mixtures, or on finetunes with other settings, is another rule.
 
     Args:
-        series: the tables with the partition keys of the experiments that are a series.
+        told_by: the tables that say which partition keys the experiments have now.
 
     Raises LineageError with what is missing, or what changed, and what to materialize.
     """
     for named in point_experiments(study):
-        experiment = named.now(series)
+        experiment = named.now(told_by)
         mine = points.loc[points["experiment"] == experiment.name, "partition"]
         if missing := [key for key in experiment.keys if key not in set(mine)]:
             raise LineageError(

@@ -125,7 +125,7 @@ def pool_of(name: str, drawing: Drawing) -> Pool:
     they are now: ranked by a rule of other ones, the pool would look chosen and be chance.
     """
     dataset, table = (drawing.tables[f"{name}_{kind}"] for kind in ("dataset", "indicators"))
-    study, models, warehouse = drawing.study, drawing.models, drawing.warehouse
+    study, models = drawing.study, drawing.models
     ids = dataset["example_id"].tolist()
     rule = load_rule(drawing.tables["quality_rule"])
     if study.rule.source == "fitted" and rule.values_id not in (
@@ -148,7 +148,22 @@ def pool_of(name: str, drawing: Drawing) -> Pool:
             f"{name}_indicators lacks {lacking} of the pool's {len(ids)} examples; materialize "
             f"{name}_indicators again"
         )
-    load = None if "output" in dataset else loader(f"{name}_dataset", warehouse)
+    return pool_with(dataset, f"{name}_dataset", indicators.iloc[places], rule, drawing)
+
+
+def pool_with(
+    examples: pd.DataFrame, asset: str, indicators: pd.DataFrame, rule: Rule, drawing: Drawing
+) -> Pool:
+    """A pool as strategies see it, from its parts.
+
+    Args:
+        examples: those that can be selected, as ``Pool.examples``; without texts these are read
+            from ``asset``, the table that they are of.
+        indicators: of the examples, in their order.
+    """
+    study, models, warehouse = drawing.study, drawing.models, drawing.warehouse
+    ids = examples["example_id"].tolist()
+    load = None if "output" in examples else loader(asset, warehouse)
     everything = cache(lambda: embeddings_of(ids, models, warehouse))
 
     def some(positions: np.ndarray) -> np.ndarray:
@@ -157,8 +172,8 @@ def pool_of(name: str, drawing: Drawing) -> Pool:
         return embeddings_of([ids[position] for position in positions], models, warehouse)
 
     return Pool(
-        examples=dataset.reset_index(drop=True),
-        indicators=indicators.iloc[places],
+        examples=examples.reset_index(drop=True),
+        indicators=indicators,
         rule=rule,
         embeddings=everything,
         set_size=set_size(rule, study),
@@ -167,7 +182,7 @@ def pool_of(name: str, drawing: Drawing) -> Pool:
         load=load,
         embed=lambda texts: np.asarray(models.embedder.embed(texts)),
         evaluated=lambda: evaluated_in(warehouse),
-        tokens=cache(lambda: tokens_of(dataset, load, models, warehouse)),
+        tokens=cache(lambda: tokens_of(examples, load, models, warehouse)),
     )
 
 
@@ -191,11 +206,16 @@ def evaluated_in(warehouse: Warehouse) -> frozenset[str]:
 
 
 def read_by(rule: Rule, study: Study) -> frozenset[str] | None:
-    """The indicators that the rule or a strategy of the profile reads; None: any, since a plugin's
-    strategy reads what it likes."""
-    read = set(rule.indicators)
+    """The indicators that the rule or a strategy for the unseen pools reads; None: any, since a
+    plugin's strategy reads what it likes."""
     compared = study.validation.strategies.values() if study.validation else ()
-    for settings in (study.selection, *compared):
+    return read_by_strategies(rule, study.selection, *compared)
+
+
+def read_by_strategies(rule: Rule, *strategies: StrategySettings) -> frozenset[str] | None:
+    """The indicators that the rule or one of the strategies reads; None: any."""
+    read = set(rule.indicators)
+    for settings in strategies:
         if is_plugin(settings):
             return None
         found, options = strategy_of(settings)

@@ -97,7 +97,7 @@ def contents_of(*settings: StrategySettings) -> list[str]:
 
 
 def check_strategies(study: Study) -> None:
-    """Check the strategies of ``selection`` and ``validation`` when the profile is read.
+    """Check the strategies of selection, validation and mining when the profile is read.
 
     Raises SelectionError when one is unknown, has wrong options, or reads an indicator, or the
     embeddings, that the profile does not compute.
@@ -106,6 +106,9 @@ def check_strategies(study: Study) -> None:
     if study.validation is not None:
         arms = study.validation.strategies
         places |= {f"validation.strategies.{name}": arm for name, arm in arms.items()}
+    if study.mining is not None:
+        arms = study.mining.strategies
+        places |= {f"mining.strategies.{name}": arm for name, arm in arms.items()}
     known = list(study.scoring.indicators)
     for place, settings in places.items():
         found, options = strategy_of(settings, place)

@@ -116,22 +116,35 @@ class Part:
 def parts_of(pool: Pool, settings: ValidationSettings) -> list[Part]:
     """The pool cut at random into `validation.seeds` parts, whose sizes differ by at most one.
 
-    By SHA-256 of the example_id, so that the order of the rows does not matter.
-
     Raises SelectionError when the parts are smaller than the largest of `validation.sizes`.
     """
-    count, wanted = settings.seeds, max(settings.sizes)
-    if (held := len(pool) // count) < wanted:
+    named = ("validation.seeds", "validation.sizes")
+    return cut(pool, settings.seeds, max(settings.sizes), named)
+
+
+def cut(pool: Pool, count: int, size: int, named: tuple[str, str], seed: int = 0) -> list[Part]:
+    """The pool cut at random into ``count`` parts, whose sizes differ by at most one.
+
+    By SHA-256 of the example_id, so that the order of the rows does not matter.
+
+    Args:
+        size: examples that are selected from a part.
+        named: the settings with the count and the size, for the error.
+        seed: another one is another cut.
+
+    Raises SelectionError when the parts are smaller than ``size``.
+    """
+    if (held := len(pool) // count) < size:
+        seeds, sizes = named
         raise SelectionError(
             f"each finetune of a strategy selects from a part of the pool of its own: "
-            f"validation.seeds ({count}) cuts its {len(pool)} examples into parts of {held}, fewer "
-            f"than validation.sizes asks for ({wanted}); lower validation.sizes or "
-            "validation.seeds, or give a larger pool"
+            f"{seeds} ({count}) cuts its {len(pool)} examples into parts of {held}, fewer "
+            f"than {sizes} asks for ({size}); lower {sizes} or {seeds}, or give a larger pool"
         )
-    ranks = np.array([digest(0, f"part:{i}") for i in pool.examples["example_id"]], dtype=str)
-    cut = np.array_split(np.argsort(ranks, kind="stable"), count)
+    ranks = np.array([digest(seed, f"part:{i}") for i in pool.examples["example_id"]], dtype=str)
+    pieces = np.array_split(np.argsort(ranks, kind="stable"), count)
     # In the pool's own order within a part, so that a part reads like the pool.
-    return [Part(places, pool.part(places)) for places in map(np.sort, cut)]
+    return [Part(places, pool.part(places)) for places in map(np.sort, pieces)]
 
 
 def members(

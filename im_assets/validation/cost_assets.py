@@ -1,6 +1,6 @@
 """selection_costs: what each arm cost, and when that is less than training on the whole pool."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import dagster as dg
@@ -14,9 +14,9 @@ from im_assets.experiments.assets.trials import evaluation_cuts
 from im_assets.experiments.evaluation import evaluation_rows
 from im_assets.experiments.experiment import Experiment
 from im_assets.experiments.holdout import split_of
-from im_assets.mixtures.experiment import mixture_experiment
 from im_assets.rule.document import load_rule
 from im_assets.rule.model import Rule
+from im_assets.rule.point_experiments import EXPERIMENTS, point_experiments
 from im_assets.rule.target import Target, target_measure
 from im_assets.scoring.batch import Models, ScoringBatch
 from im_assets.scoring.cached import loader
@@ -24,7 +24,6 @@ from im_assets.scoring.cuts import cuts_of
 from im_assets.scoring.registry import chosen
 from im_assets.selection.pool import is_plugin
 from im_assets.selection.registry import strategy_of
-from im_assets.univariate.experiment import univariate_experiment
 from im_assets.validation.costs import (
     COLUMNS,
     Prices,
@@ -48,18 +47,13 @@ from im_resources.study import StrategySettings, Study
 from im_resources.warehouse import Warehouse
 
 SAMPLE = 2000  # examples whose texts are cut into tokens for other models than the base
-# Experiments whose trials may be points of a rule (see rule/points, which this room cannot import).
-POINTS: dict[str, Callable[[Study], Experiment]] = {
-    "mixtures": mixture_experiment,
-    "univariate": univariate_experiment,
-}
 
 
 def selection_costs_asset(study: Study) -> dg.AssetsDefinition:
     """The asset ``selection_costs``."""
     experiment, target = validation_experiment(study), Target.of(study)
     fitted = study.rule.source == "fitted"
-    points = [POINTS[name](study) for name in study.rule.points if name in POINTS]
+    points = point_experiments(study)
     mined = [name for e in points for name in (e.samples, e.adapters)] if fitted else []
     ids = dg.AssetIn(metadata={"columns": ["example_id", "source"]})
     measure = {target.measure: ("double", f"Mean {target.noun}")}
@@ -208,7 +202,7 @@ class Counting:
             lengths = lengths[lengths.index.isin(scored)]
         each = self.passes(lengths, asset)
         flop += scoring_flop(passes_of(chosen(study.scoring)), each)
-        others = sorted(set(study.rule.points) - set(POINTS))
+        others = sorted(set(study.rule.points) - set(EXPERIMENTS))
         note = f"of the rule's points, {', '.join(others)} are not counted" if others else ""
         return flop, seconds, note
 

@@ -9,6 +9,13 @@ import numpy as np
 import pandas as pd
 
 from im_assets.evidence.evidence import rule_findings
+from im_assets.experiments.points import Parts
+from im_assets.rounds.deciding import decided
+from im_assets.rounds.errors import Estimate
+from im_assets.rounds.experiment import arms_of as rounds_arms
+from im_assets.rounds.experiment import round_experiments
+from im_assets.rounds.measured import Round
+from im_assets.rounds.telling import rounds_table
 from im_assets.rule.document import coefficient_table
 from im_assets.rule.fitting import fit_rule
 from im_assets.rule.model import Rule
@@ -38,8 +45,9 @@ def make_study(name: str = "simulated", **changes: Any) -> Study:
         "data": {"candidates": {"a": source, "b": source}, "unseen": source, "evaluation": source},
         "models": {"base": {"path": "none"}, "embedding": {"path": "none"}},
         "mixtures": {"seeds": 24, "size": 100},
-        "scoring": {"indicators": dict.fromkeys(NAMES, "response_length")},
+        "scoring": {"score": "all", "indicators": dict.fromkeys(NAMES, "response_length")},
         "univariate": {"bins": 8},
+        "mining": {"rounds": 3},
         "rule": RULE.model_dump(),
         "validation": {"sizes": [SIZE], "seeds": 3, "deciles": 10},
         "judge": {"backend": "local"},
@@ -51,7 +59,9 @@ def make_study(name: str = "simulated", **changes: Any) -> Study:
 
 def without_parts() -> Study:
     """The same study without the parts that a profile can leave out."""
-    parts: dict[str, Any] = dict.fromkeys(["univariate", "validation", "judge", "transfer"])
+    parts: dict[str, Any] = dict.fromkeys(
+        ["univariate", "validation", "mining", "judge", "transfer"]
+    )
     return make_study("simulated", **parts, selection={"size": 50})
 
 
@@ -101,6 +111,25 @@ def sources(table: pd.DataFrame) -> pd.DataFrame:
     shares = pd.DataFrame({"a": first, "b": 1 - first}, index=table["partition"])
     values = table.set_index("partition")["log_loss"]
     return shares_table(shares, values, {"a": 300, "b": 100}, ProposalSettings(), 0.95, Target())
+
+
+def rounds(study: Study) -> pd.DataFrame:
+    """Two rounds of sets like mixtures, the second of which was worse; the third was not made."""
+    table, rule, _ = fitted()
+    nothing = pd.DataFrame()
+    found, decisions = [], []
+    for number, experiment in enumerate(round_experiments(study), 1):
+        keys = list(experiment.keys)
+        strategies = [arm.name for arm in rounds_arms(study, number).values()]
+        points = table.head(len(keys)).assign(partition=keys, strategy=strategies)
+        points["log_loss"] += generator(number).normal(0, 0.004 * number, len(keys))
+        errors = [one.errors for one in found]
+        decisions.append(decided(errors, rule))
+        points = points if decisions[-1].goes_on else points[:0]
+        parts = Parts(experiment, nothing, nothing, nothing, nothing)
+        found.append(Round(number, rule, points, parts))
+    gains = [Estimate(-0.01, -0.03, 0.01), Estimate(-0.02, -0.03, -0.01), None]
+    return rounds_table(found, decisions, gains)
 
 
 def validated(study: Study) -> dict[str, pd.DataFrame]:
@@ -206,6 +235,8 @@ def tables(study: Study) -> Mapping[str, pd.DataFrame]:
     }
     if study.univariate:
         found["univariate_bins"], found["univariate_study"] = univariate()
+    if study.mining:
+        found["mining_rounds"] = rounds(study)
     if study.validation:
         found |= validated(study)
     if study.judge:

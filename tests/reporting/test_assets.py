@@ -36,10 +36,10 @@ def test_the_asset_depends_on_what_the_profile_asks_for() -> None:
     assert everything - least == {
         "univariate_study", "univariate_bins", "selection_validation", "noise_floor",
         "validation_runs", "rule_deciles", "pairwise_judge", "proxy_transfer", "size_search",
-        "selection_costs", "registered_analysis",
+        "selection_costs", "registered_analysis", "mining_rounds",
     }  # fmt: skip
     assert {"quality_rule", "rule_evidence", "dolly_selection"} <= least
-    published = make_study(rule={"source": "published_v1"})
+    published = make_study(rule={"source": "published_v1"}, mining=None)
     assert "rule_evidence" not in report_dependencies(published)
     without = make_study(validation={"deciles": 0})
     assert "rule_deciles" not in report_dependencies(without)

@@ -242,3 +242,29 @@ def test_the_judge_s_sentence_follows_its_one_interval(numbers: Any) -> None:
     texts = numbers["sections"]["judge"]["texts"]
     [answer] = [t for t in texts if "Over 20 instructions and 2 pairs of finetunes" in t]
     assert "for new finetunes and instructions); no preference can be told" in answer
+
+
+def test_the_rounds_say_what_fell_what_did_not_and_where_they_ended(numbers: Any) -> None:
+    section = numbers["sections"]["rounds"]
+    rows = section["tables"]["mining_rounds"]["rows"]
+    assert [row["verdict"] for row in rows] == ["–", "cannot tell", "not made"]
+    assert rows[1]["change"] == pytest.approx(rows[1]["rmse"] - rows[0]["rmse"])
+    assert rows[2]["rmse"] is None
+    [answer, *_] = section["texts"]
+    assert "other sets could have given without any true change" in answer
+    assert "Round 3 was not made: the rule's error on the sets of round 2" in answer
+    drawn = section["figures"]["mining_rounds"]["chart"]["datasets"]["rows"]
+    assert [row["value"] for row in drawn] == [
+        rows[0]["rmse"], rows[0]["rule_rmse"], rows[1]["rmse"], rows[1]["rule_rmse"]
+    ]  # fmt: skip
+
+
+def test_without_rounds_there_is_no_section_of_them(tmp_path: Path) -> None:
+    study = without_parts()
+    found = gather(study, fill(tmp_path / "w.duckdb", study), with_rows=False)
+    keys = [section.key for section in make_report(found, False, VERSIONS).sections]
+    assert "rounds" not in keys
+    asked = study.model_copy(update={"mining": make_study().mining})
+    found = gather(asked, fill(tmp_path / "other.duckdb", study), with_rows=False)
+    report = make_report(found, False, VERSIONS).document()["sections"]
+    assert "materialize mining_rounds" in " ".join(report["rounds"]["texts"])

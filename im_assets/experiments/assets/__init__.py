@@ -6,6 +6,7 @@ One factory makes them all, whatever a set is: mixtures, bins, selections, sizes
 import dagster as dg
 
 from im_assets.common.cuts import cuts_check
+from im_assets.common.presentation import JOB
 from im_assets.experiments.assets.answers import answers_asset, base_answers, verdicts_asset
 from im_assets.experiments.assets.trials import (
     adapters_asset,
@@ -23,14 +24,21 @@ def definitions_of(experiment: Experiment, study: Study) -> dg.Definitions:
     """The assets and checks that every experiment has, and those that its measures need."""
     more = [answers_asset(experiment)] if "answers" in experiment.rows else []
     more += [verdicts_asset(experiment, study)] if "verdicts" in experiment.rows else []
+    made = [
+        samples_asset(experiment),
+        adapters_asset(experiment),
+        losses_asset(experiment),
+        *more,
+    ]
+    if experiment.job is not None:
+        job = {JOB: experiment.job}
+        made = [a.map_asset_specs(lambda spec: spec.merge_attributes(metadata=job)) for a in made]
     return dg.Definitions(
-        assets=[
-            samples_asset(experiment),
-            adapters_asset(experiment),
-            losses_asset(experiment),
-            *more,
+        assets=made,
+        asset_checks=[
+            finite_losses_check(experiment.losses, experiment.gate is not None),
+            cuts_check(experiment.adapters),
         ],
-        asset_checks=[finite_losses_check(experiment.losses), cuts_check(experiment.adapters)],
     )
 
 

@@ -20,6 +20,7 @@ from im_assets.experiments.answering import (
 from im_assets.experiments.evaluation import evaluation_rows
 from im_assets.experiments.experiment import Experiment
 from im_assets.experiments.measures import Measure, Reads, measures_of
+from im_assets.experiments.stopping import gate_of, nothing, require_rows, rows_of
 from im_assets.judging.against_base import verdicts_against_base
 from im_assets.judging.asking import JUDGE, judge_of
 from im_assets.judging.comparing import PROMPT_VERSION, asked_instructions
@@ -113,7 +114,7 @@ def answers_asset(experiment: Experiment) -> dg.AssetsDefinition:
         description=f"What the model finetuned on each of the {experiment.noun} answers to the "
         "evaluation instructions that the measures need, greedily.",
         partitions_def=experiment.partitions,
-        ins={"trained": dg.AssetIn(experiment.adapters)},
+        ins={"trained": rows_of(experiment, experiment.adapters), **gate_of(experiment)},
         **presentation(
             experiment.group or "experiments",
             columns=columns,
@@ -129,7 +130,12 @@ def answers_asset(experiment: Experiment) -> dg.AssetsDefinition:
         gpu: GpuResource,
         adapters: dg.ResourceParam[AdapterStore],
         warehouse: dg.ResourceParam[Warehouse],
+        **gate: pd.DataFrame,
     ) -> dg.Output[pd.DataFrame]:
+        made = {**ANSWER_COLUMNS, **TRIAL_COLUMNS}
+        if (stopped := nothing(context, experiment, gate, made)) is not None:
+            return stopped
+        require_rows(trained, experiment, experiment.adapters, context.partition_keys)
         instructions, measures = asked_of(study, eval_set), measures_of(study)
         trials = trained.set_index(experiment.column)
         progress = Progress(context, "answering", len(trials), experiment.noun)
@@ -178,7 +184,7 @@ def verdicts_asset(experiment: Experiment, study: Study) -> dg.AssetsDefinition:
         description=f"Whether the model finetuned on each of the {experiment.noun} answers better "
         "than the base model, judged in both orders: win, tie or lose.",
         partitions_def=experiment.partitions,
-        ins={"answers": dg.AssetIn(experiment.asset("answers"))},
+        ins={"answers": rows_of(experiment, experiment.asset("answers")), **gate_of(experiment)},
         **presentation(
             experiment.group or "experiments",
             {"pytorch" if local else "openai", "duckdb"},
@@ -205,8 +211,13 @@ def verdicts_asset(experiment: Experiment, study: Study) -> dg.AssetsDefinition:
         study: dg.ResourceParam[Study],
         gpu: GpuResource,
         warehouse: dg.ResourceParam[Warehouse],
+        **gate: pd.DataFrame,
     ) -> dg.Output[pd.DataFrame]:
         assert study.judge is not None
+        made = {**VERDICT_COLUMNS, **TRIAL_COLUMNS}
+        if (stopped := nothing(context, experiment, gate, made)) is not None:
+            return stopped
+        require_rows(answers, experiment, experiment.asset("answers"), context.partition_keys)
         require_base_answers(base_answers, asked_of(study, eval_set), study, gpu)
         rows = asked_instructions(evaluation_rows(eval_set, study.evaluation), study.judge)
         kept = [experiment.column, "eval_id", "response", "fingerprint", *TRIAL_COLUMNS]

@@ -10,7 +10,7 @@ import pandas as pd
 
 from im_assets.candidates.versions import KEY
 from im_assets.common.charts.drawing import png_markdown
-from im_assets.common.cuts import recorded, whole_sets
+from im_assets.common.cuts import forget, recorded, whole_sets
 from im_assets.common.partitions import record_partitions
 from im_assets.common.presentation import presentation, table
 from im_assets.common.progress import Progress
@@ -41,6 +41,7 @@ from im_assets.experiments.finetuning import (
     training_settings_id,
 )
 from im_assets.experiments.lineage import set_id_of
+from im_assets.experiments.stopping import gate_of, nothing, require_rows, rows_of
 from im_assets.scoring.batch import Models
 from im_assets.scoring.cuts import counted_once, cuts_fingerprint, cuts_of
 from im_resources.adapter_store import AdapterStore
@@ -128,6 +129,10 @@ def samples_asset(experiment: Experiment) -> dg.AssetsDefinition:
         **tables: pd.DataFrame,
     ) -> Iterator[dg.Output[pd.DataFrame] | dg.AssetCheckResult]:
         yield completeness(context, experiment.now(tables), study, gpu, warehouse)
+        more = {**SAMPLES, **experiment.columns}
+        if (stopped := nothing(context, experiment, tables, more)) is not None:
+            yield stopped
+            return
         drawing_id = experiment.drawing_id(study)
         drawing = Drawing(tables, study, Models.of(study, gpu), warehouse)
         if experiment.origin is not None:
@@ -172,8 +177,9 @@ def adapters_asset(experiment: Experiment) -> dg.AssetsDefinition:
         "is there is not trained again.",
         partitions_def=experiment.partitions,
         ins={
-            "samples": dg.AssetIn(experiment.samples),
+            "samples": rows_of(experiment, experiment.samples),
             "examples": dg.AssetIn(experiment.pool),
+            **gate_of(experiment),
         },
         **presentation(
             experiment.group or "experiments",
@@ -193,7 +199,12 @@ def adapters_asset(experiment: Experiment) -> dg.AssetsDefinition:
         gpu: GpuResource,
         adapters: dg.ResourceParam[AdapterStore],
         warehouse: dg.ResourceParam[Warehouse],
+        **gate: pd.DataFrame,
     ) -> dg.Output[pd.DataFrame]:
+        if (stopped := nothing(context, experiment, gate, ADAPTERS)) is not None:
+            forget(context, warehouse, context.partition_keys)
+            return stopped
+        require_rows(samples, experiment, experiment.samples, context.partition_keys)
         work = finetunes(samples, examples, experiment)
         # Before anything is trained, so that the warning comes in time.
         sets = {key: finetune.examples for key, finetune in work.items()}
@@ -236,7 +247,7 @@ def losses_asset(experiment: Experiment) -> dg.AssetsDefinition:
         description="The loss of the model finetuned on each of the "
         f"{experiment.noun}, on every reference output of the evaluation set.",
         partitions_def=experiment.partitions,
-        ins={"trained": dg.AssetIn(experiment.adapters)},
+        ins={"trained": rows_of(experiment, experiment.adapters), **gate_of(experiment)},
         deps=list(experiment.before),
         **presentation(
             experiment.group or "experiments",
@@ -256,7 +267,11 @@ def losses_asset(experiment: Experiment) -> dg.AssetsDefinition:
         gpu: GpuResource,
         adapters: dg.ResourceParam[AdapterStore],
         warehouse: dg.ResourceParam[Warehouse],
+        **gate: pd.DataFrame,
     ) -> dg.Output[pd.DataFrame]:
+        if (stopped := nothing(context, experiment, gate, LOSSES)) is not None:
+            return stopped
+        require_rows(trained, experiment, experiment.adapters, context.partition_keys)
         rows = evaluation_rows(eval_set, study.evaluation)
         progress = Progress(context, "evaluating", len(trained), experiment.noun)
         made, new = measured_losses(

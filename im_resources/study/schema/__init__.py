@@ -18,6 +18,7 @@ from im_resources.study.schema.experiments import (
     MixtureSettings,
     ProposalSettings,
 )
+from im_resources.study.schema.mining import MiningSettings
 from im_resources.study.schema.models import ModelSettings, ModelSource
 from im_resources.study.schema.operations import AlertSettings, LandingSettings, RefitSettings
 from im_resources.study.schema.rule import RuleSettings, Shape, TargetSettings
@@ -35,6 +36,7 @@ __all__ = [
     "IndicatorSettings",
     "JudgeSettings",
     "LandingSettings",
+    "MiningSettings",
     "MixtureSettings",
     "ModelSettings",
     "ModelSource",

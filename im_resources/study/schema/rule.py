@@ -45,11 +45,11 @@ class RuleSettings(Settings):
         TargetSettings(),
         description="What the rule predicts: a measure's name, or a block (paper: the log loss)",
     )
-    points: tuple[Literal["mixtures", "univariate", "validation"], ...] = Field(
+    points: tuple[Literal["mixtures", "univariate", "validation", "rounds"], ...] = Field(
         ("mixtures",),
         min_length=1,
         description="The experiments whose trials the rule is fitted on; validation: the "
-        "selections that were measured for earlier rules",
+        "selections that were measured for earlier rules; rounds: those of `mining`",
     )
     transform: Literal["none", "log"] = Field(
         "log",

@@ -21,6 +21,7 @@ from im_resources.study.schema.experiments import (
     MixtureSettings,
     ProposalSettings,
 )
+from im_resources.study.schema.mining import MiningSettings
 from im_resources.study.schema.models import ModelSettings
 from im_resources.study.schema.operations import AlertSettings, LandingSettings, RefitSettings
 from im_resources.study.schema.rule import RuleSettings
@@ -67,6 +68,9 @@ class Study(Settings):
     univariate: UnivariateSettings | None = Field(None, description="Left out: no univariate study")
     validation: ValidationSettings | None = Field(
         None, description="Left out: selections are not finetuned on"
+    )
+    mining: MiningSettings | None = Field(
+        None, description="Left out: the rule is not measured where it selects, nor learns there"
     )
     proposal: ProposalSettings = Field(
         ProposalSettings(), description="Which shares of the candidate sources are proposed"
@@ -123,7 +127,7 @@ class Study(Settings):
                 "data.candidates is missing: a rule is fitted on them; give at least 1 source, or "
                 "apply a ready rule (rule.source: published_v1, published_v2 or file)"
             )
-        parts = ("univariate", "validation", "transfer")
+        parts = ("univariate", "validation", "mining", "transfer")
         asked = [name for name in parts if getattr(self, name) is not None]
         asked += ["selection.size: searched"] if self.selection.size == "searched" else []
         if asked:
@@ -155,9 +159,28 @@ class Study(Settings):
     def _measured_points(self) -> Self:
         if self.rule.points[0] != "mixtures" or len(set(self.rule.points)) < len(self.rule.points):
             raise ValueError("`rule.points` has to begin with mixtures and name each once")
-        for name in ("univariate", "validation"):
-            if name in self.rule.points and getattr(self, name) is None:
-                raise ValueError(f"`rule.points` names {name}, a block that is not set")
+        blocks = {"univariate": "univariate", "validation": "validation", "rounds": "mining"}
+        for name, block in blocks.items():
+            if name in self.rule.points and getattr(self, block) is None:
+                what = "a block" if name == block else f"which need the block {block}"
+                raise ValueError(f"`rule.points` names {name}, {what} that is not set")
+        return self
+
+    @model_validator(mode="after")
+    def _rounds(self) -> Self:
+        """Rounds select from all candidates, by rules that are fitted."""
+        if self.mining is None or self.fits_nothing:
+            return self
+        if self.scoring.score != "all":
+            raise ValueError(
+                "mining: its rounds select from all candidates by their indicators, and "
+                "scoring.score: members scores only what was drawn; set scoring.score: all"
+            )
+        if self.rule.source != "fitted":
+            raise ValueError(
+                f"mining: every round fits a rule, and rule.source: {self.rule.source} fits none; "
+                "set rule.source: fitted, or leave `mining` out"
+            )
         return self
 
     @model_validator(mode="after")

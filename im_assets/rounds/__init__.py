@@ -1,0 +1,1 @@
+"""Rounds: fit, select, finetune on what is selected, fit again."""
