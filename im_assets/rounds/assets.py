@@ -85,10 +85,9 @@ def round_rule_asset(study: Study, number: int) -> dg.AssetsDefinition:
             "rmse_before": None if last is None else last.rmse,
             "rule_rmse_before": None if last is None else last.of(RULE).rmse,
         }
-        made = coefficient_table(rule).assign(
-            round=number, **{GOES_ON: decision.goes_on, WHY: decision.why}, **told
-        )
-        made = made.astype(dict.fromkeys(told, "float64"))
+        made = coefficient_table(rule).assign(round=number)
+        made[GOES_ON], made[WHY] = decision.goes_on, decision.why
+        made = made.assign(**told).astype(dict.fromkeys(told, "float64"))
         counts = points["experiment"].value_counts().sort_index()
         metadata = {
             GOES_ON: decision.goes_on,

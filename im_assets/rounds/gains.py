@@ -28,8 +28,8 @@ def less_random(one: Round, part: Part, study: Study) -> Estimate | None:
     if set(runs["strategy"]) != {RULE, RANDOM}:
         return None
     found = verdicts(runs, Target.of(study)).set_index("strategy").loc[RULE]
-    low, high = finite(found["difference_low"]), finite(found["difference_high"])
-    return Estimate(float(found["difference"]), low, high)
+    value, low, high = (float(found[f"difference{end}"]) for end in ("", "_low", "_high"))
+    return Estimate(value, finite(low), finite(high))
 
 
 def runs_of(one: Round, part: Part, study: Study) -> pd.DataFrame:

@@ -10,7 +10,7 @@ import pandas as pd
 
 from im_assets.evidence.evidence import rule_findings
 from im_assets.experiments.points import Parts
-from im_assets.rounds.deciding import decided
+from im_assets.rounds.deciding import Decision, decided
 from im_assets.rounds.errors import Estimate
 from im_assets.rounds.experiment import arms_of as rounds_arms
 from im_assets.rounds.experiment import round_experiments
@@ -117,7 +117,8 @@ def rounds(study: Study) -> pd.DataFrame:
     """Two rounds of sets like mixtures, the second of which was worse; the third was not made."""
     table, rule, _ = fitted()
     nothing = pd.DataFrame()
-    found, decisions = [], []
+    found: list[Round] = []
+    decisions: list[Decision] = []
     for number, experiment in enumerate(round_experiments(study), 1):
         keys = list(experiment.keys)
         strategies = [arm.name for arm in rounds_arms(study, number).values()]

@@ -147,7 +147,8 @@ def test_the_rounds_end_when_the_error_does_not_fall_and_nothing_fails(platform:
             assert event.asset_materialization is not None
             why = str(event.asset_materialization.metadata["stopped"].value)
             assert why == table["why"][number]
-        assert table.loc[number, ["rmse", "rule_rmse", "change", "less_random"]].isna().all()
+        numbers = table.loc[[number], ["rmse", "rule_rmse", "change", "less_random"]]
+        assert numbers.isna().all(axis=None)
     assert "is not below that of" in table["why"][len(rounds) + 1]
     assert f"ended before round {len(rounds) + 1}" in table["why"][ROUNDS]
     last = f"round_{ROUNDS}"
@@ -205,10 +206,11 @@ def test_a_plan_counts_the_rounds_and_knows_when_they_ended(platform: Platform) 
 def test_a_finished_study_is_fresh_and_other_mixtures_make_its_rounds_stale(
     platform: Platform,
 ) -> None:
+    platform.change(mining={"rounds": 2})
     platform.run_all()  # where the copied files lie is new
     assert platform.stale() == set()
     platform.change(finetuning={"learning_rate": 1e-3})
-    rounds = {f"round_{n}_{kind}" for n in range(1, ROUNDS + 1) for kind in ("rule", *KINDS)}
+    rounds = {f"round_{n}_{kind}" for n in (1, 2) for kind in ("rule", *KINDS)}
     assert platform.stale() >= {*rounds, "mining_rounds", "quality_rule", "eval_losses"}
     platform.change(finetuning={"learning_rate": 2e-3})
     assert platform.stale() == set()
@@ -270,3 +272,21 @@ def test_a_rule_without_indicators_ends_the_rounds_before_the_first(platform: Pl
     assert table["rmse"].isna().all()
     assert all(platform.table(f"round_{n}_losses").empty for n in numbers)
     assert platform.warehouse.query("SELECT * FROM token_cuts WHERE asset LIKE 'round_%'").empty
+
+
+def test_with_one_finetune_each_nothing_is_told_of_chance(platform: Platform) -> None:
+    platform.change(mining={"rounds": 2, "seeds": 1})
+    assert all(platform.run(job).success for job in ("round_1", "round_2"))
+    table = platform.table("mining_rounds")
+    assert table["sets"].tolist() == [2, 2]
+    assert table[["rmse", "rule_rmse", "less_random"]].notna().all(axis=None)
+    ends = [
+        f"{name}_{end}" for name in ("rmse", "change", "less_random") for end in ("low", "high")
+    ]
+    assert table[ends].isna().all(axis=None)
+    assert table["verdict"].tolist()[1] == "cannot_tell"
+    platform.change(mining={"strategies": {"rule": "rule"}})
+    assert all(platform.run(job).success for job in ("round_1", "round_2"))
+    table = platform.table("mining_rounds")
+    assert (table["rmse"] == table["rule_rmse"]).all()
+    assert table["less_random"].isna().all()  # there is no random set to compare with
