@@ -19,6 +19,7 @@ from im_assets.experiments.trainers import check_trainer, trainer_key
 from im_assets.judging import assets as judging
 from im_assets.landing import assets as landing
 from im_assets.mixtures import assets as mixtures
+from im_assets.own_runs import assets as own_runs
 from im_assets.planning import assets as planning
 from im_assets.reporting import assets as reporting
 from im_assets.rule import assets as rule
@@ -45,8 +46,8 @@ from im_resources.warehouse import WarehouseResource
 from im_resources.warehouse_io_manager import WarehouseIOManager
 
 ROOMS = (
-    landing, candidates, mixtures, planning, scoring, experiments, univariate, rule, evidence,
-    shares, selection, validation, judging, reporting, automation,
+    landing, candidates, own_runs, mixtures, planning, scoring, experiments, univariate, rule,
+    evidence, shares, selection, validation, judging, reporting, automation,
 )  # fmt: skip
 
 
@@ -76,7 +77,7 @@ KEYS: dict[str, Callable[[Study], Any]] = {
         study.validation
         and _with_files(study.validation.strategies, *study.validation.strategies.values())
     ),
-    "rule.target": lambda study: (study.rule.target, target_measure(study).version),
+    "rule.target": lambda study: (study.target, target_measure(study).version),
     "scoring.indicators": lambda study: [
         (i.name, i.backend.name, i.backend.version, i.options) for i in chosen(study.scoring)
     ],
@@ -133,9 +134,13 @@ READY_RUNS = {
     "data": "The unseen pools as they are now, and the plan.",
     "study": "The scores of the pools, and what the ready rule selects by them.",
 }  # of a study that fits no rule
+OWN_RUNS = {
+    "data": "The pools and the finished runs as they are now, and the plan.",
+    "study": "From the runs' examples to a selection; nothing is finetuned.",
+}  # of a study of finetunes that were made elsewhere
 # A judge that cannot be reached keeps no verdict from being made, and the report comes last.
 ALONE = {"judging", "reporting"}
-FIRST = {"landing", "candidates", "mixtures", "planning"}
+FIRST = {"landing", "candidates", "own_runs", "mixtures", "planning"}
 
 
 def jobs(assets: Sequence[dg.AssetsDefinition], study: Study) -> list[Any]:
@@ -151,13 +156,15 @@ def jobs(assets: Sequence[dg.AssetsDefinition], study: Study) -> list[Any]:
             fixed = group in ALONE or (spec.partitions_def is not None and group in RUNS)
             # What decides which partitions there are is made before a run over them begins: scores
             # too, where mixtures are drawn by them.
-            deciding = FIRST if study.mixtures.kind == "random" else FIRST | {"scoring"}
+            drawn_by_scores = study.mixtures.kind != "random" and not study.trains_nothing
+            deciding = FIRST | {"scoring"} if drawn_by_scores else FIRST
             first = 0 if group in deciding and spec.partitions_def is None else 1
             own = order.index(group) if fixed else first
             parents = [place(d.asset_key) for d in spec.deps if d.asset_key in specs]
             places[key] = max([own, *parents])
         return places[key]
 
+    said = RUNS | (OWN_RUNS if study.runs is not None else READY_RUNS if study.fits_nothing else {})
     members: dict[str, list[dg.AssetKey]] = {}
     for key in specs:
         members.setdefault(order[place(key)], []).append(key)
@@ -165,7 +172,7 @@ def jobs(assets: Sequence[dg.AssetsDefinition], study: Study) -> list[Any]:
         dg.define_asset_job(
             name,
             selection=dg.AssetSelection.assets(*members[name]),
-            description=(RUNS | READY_RUNS if study.fits_nothing else RUNS)[name],
+            description=said[name],
             tags={"study": study.name},
         )
         for name in order

@@ -25,6 +25,7 @@ from im_assets.experiments.finetuning import Finetune
 from im_assets.experiments.lineage import LineageError
 from im_assets.mixtures.experiment import SERIES, mixture_experiment
 from im_assets.mixtures.growing import grown_series
+from im_assets.own_runs import RUNS
 from im_assets.planning.judged import of_measures, of_the_judge, there
 from im_assets.planning.work import Kind, Work, sources_of
 from im_assets.scoring.batch import Models
@@ -67,6 +68,8 @@ class Counting:
         found = [*self._reading()]
         if self.study.fits_nothing:
             return [*found, *self._pools()]
+        if self.study.runs is not None:
+            return [*found, self._of_runs(), *self._pools()]
         mixtures = self._mixtures()
         found += [self._candidates(mixtures), *self._pools()]
         found += self._trials(mixtures)
@@ -109,6 +112,13 @@ class Counting:
             most = len(mixtures.keys) * self.study.mixtures.size
             return self._unknown("example_scores", "scoring", "examples", most)
         return self._scoring("example_scores", ids)
+
+    def _of_runs(self) -> Work:
+        """The candidates that some finished run was trained on, or all."""
+        if self.study.scoring.score == "all":
+            return self._scoring("example_scores", self._ids(POOL))
+        ids = self._ids(RUNS)
+        return self._scoring("example_scores", None if ids is None else list(dict.fromkeys(ids)))
 
     def _pools(self) -> list[Work]:
         return [

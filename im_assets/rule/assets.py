@@ -127,32 +127,34 @@ def points_asset(study: Study) -> dg.AssetsDefinition:
             found.append(points_of(good.on(fitting), indicators, study, models, warehouse))
         found += [still_valid(tables[name], study, gpu, tables["eval_set"]) for name in earlier]
         points = pd.concat([p for p in found if len(p)] or found[:1], ignore_index=True)
-        schema = [
-            dg.TableColumn(
-                str(c), str(t), _scale_words(study) if c in study.scoring.indicators else None
-            )
-            for c, t in points.dtypes.items()
-        ]
-        target = Target.of(study)
-        values = points[target.measure] if len(points) else pd.Series(dtype="float64")
-        counts = points["experiment"].value_counts()
-        by_experiment = {str(name): int(count) for name, count in counts.items()}
-        metadata: dict[str, Any] = {
-            "points": len(points),
-            "measured on": fitting.words,
-            "by experiment": dg.MetadataValue.json(
-                {str(k): int(n) for k, n in by_experiment.items()}
-            ),
-            f"lowest {target.measure_label}": float(values.min()) if len(points) else None,
-            f"highest {target.measure_label}": float(values.max()) if len(points) else None,
-            "table": preview(points, rows=20),
-            "dagster/column_schema": dg.TableSchema(schema),
-        }
+        metadata = {"measured on": fitting.words, **points_metadata(points, study)}
         # Here, and not in a step of its own: the next rule may be fitted before that one runs.
         yield still_holds(points, study, warehouse)
         yield table(points, metadata)
 
     return indicator_table
+
+
+def points_metadata(points: pd.DataFrame, study: Study) -> dict[str, Any]:
+    """What the catalog shows of a table of points."""
+    schema = [
+        dg.TableColumn(
+            str(c), str(t), _scale_words(study) if c in study.scoring.indicators else None
+        )
+        for c, t in points.dtypes.items()
+    ]
+    target = Target.of(study)
+    values = points[target.measure] if len(points) else pd.Series(dtype="float64")
+    counts = points["experiment"].value_counts()
+    by_experiment = {str(name): int(count) for name, count in counts.items()}
+    return {
+        "points": len(points),
+        "by experiment": dg.MetadataValue.json(by_experiment),
+        f"lowest {target.measure_label}": float(values.min()) if len(points) else None,
+        f"highest {target.measure_label}": float(values.max()) if len(points) else None,
+        "table": preview(points, rows=20),
+        "dagster/column_schema": dg.TableSchema(schema),
+    }
 
 
 def measured_asset(study: Study) -> dg.AssetsDefinition:
@@ -180,62 +182,75 @@ def measured_asset(study: Study) -> dg.AssetsDefinition:
     return measured_selections
 
 
-@dg.asset(
-    **presentation(
-        "rule",
-        {"python", "duckdb", "statsmodels"},
-        COLUMNS,
-        code_version="5",
-        reads=(*FITTING, "scoring.indicators"),
-    )
-)
-def quality_rule(
-    context: dg.AssetExecutionContext,
-    indicator_table: pd.DataFrame,
-    mixture_seeds: pd.DataFrame,
-    study: dg.ResourceParam[Study],
-    gpu: GpuResource,
-) -> dg.Output[pd.DataFrame]:
-    """The linear rule that predicts log evaluation loss (or `rule.target`) from indicators, one row
-    a term.
+def rule_asset(study: Study) -> dg.AssetsDefinition:
+    """The asset ``quality_rule`` of a study that has points."""
+    series = [] if study.trains_nothing else [SERIES]
 
-    Fitted by least squares on the study's points, its indicators chosen as `rule.choose` says, or
-    a ready one (`rule.source`). Also written as JSON to `quality_rule.json`
-    in the study's folder.
-    """
-    indicators, models = list(study.scoring.indicators), Models.of(study, gpu)
-    if study.rule.source == "fitted":
-        require_points(indicator_table, study, {SERIES: mixture_seeds})
-        rule = fit_rule(indicator_table, indicators, study.rule, Target.of(study))
-        values_id = str(indicator_table["values_id"].iloc[0])
-        found = chosen(study.scoring)
-        as_now = values_id == values_fingerprint(found, study, models)
-        rule = rule.model_copy(
-            update={
-                "points_id": content_version(indicator_table),
-                "values_id": values_id,
-                "trials": tuple(indicator_table["trial_id"].astype(str)),
-                "made_with": made_with(indicator_table),
-                # Of other versions than the profile's nobody knows what they were.
-                **(provenance(found, models) if as_now else {}),
-            }
+    @dg.asset(
+        ins={name: dg.AssetIn(name) for name in ("indicator_table", *series)},
+        **presentation(
+            "rule",
+            {"python", "duckdb", "statsmodels"},
+            COLUMNS,
+            code_version="5",
+            reads=(*FITTING, "scoring.indicators"),
+        ),
+    )
+    def quality_rule(
+        context: dg.AssetExecutionContext,
+        indicator_table: pd.DataFrame,
+        study: dg.ResourceParam[Study],
+        gpu: GpuResource,
+        **tables: pd.DataFrame,
+    ) -> dg.Output[pd.DataFrame]:
+        """The linear rule that predicts log evaluation loss (or `rule.target`) from indicators, one
+        row a term.
+
+        Fitted by least squares on the study's points, its indicators chosen as `rule.choose` says,
+        or a ready one (`rule.source`). Also written as JSON to `quality_rule.json`
+        in the study's folder.
+        """
+        indicators, models = list(study.scoring.indicators), Models.of(study, gpu)
+        if study.rule.source == "fitted":
+            if not study.trains_nothing:
+                require_points(indicator_table, study, tables)
+            rule = _fitted(indicator_table, study, models)
+        else:
+            require_scale(indicator_table, study)
+            rule = applied_rule(study, models)
+        for warning in rule.warnings:
+            context.log.warning(warning.note)
+        path = study.folder / RULE_FILE
+        write_rule(rule, path)
+        return table(
+            coefficient_table(rule),
+            {
+                **_numbers(rule, indicator_table),
+                **_views(rule, indicator_table, indicators),
+                "rule_id": rule.id,
+                "study": study.label or study.name,
+                "document": dg.MetadataValue.path(path),
+            },
         )
-    else:
-        require_scale(indicator_table, study)
-        rule = applied_rule(study, models)
-    for warning in rule.warnings:
-        context.log.warning(warning.note)
-    path = study.folder / RULE_FILE
-    write_rule(rule, path)
-    return table(
-        coefficient_table(rule),
-        {
-            **_numbers(rule, indicator_table),
-            **_views(rule, indicator_table, indicators),
-            "rule_id": rule.id,
-            "study": study.label or study.name,
-            "document": dg.MetadataValue.path(path),
-        },
+
+    return quality_rule
+
+
+def _fitted(points: pd.DataFrame, study: Study, models: Models) -> Rule:
+    """The rule of the points, with what they were made with."""
+    require_scale(points, study)
+    rule = fit_rule(points, list(study.scoring.indicators), study.rule, Target.of(study))
+    values_id, found = str(points["values_id"].iloc[0]), chosen(study.scoring)
+    as_now = values_id == values_fingerprint(found, study, models)
+    return rule.model_copy(
+        update={
+            "points_id": content_version(points),
+            "values_id": values_id,
+            "trials": tuple(points["trial_id"].astype(str)),
+            "made_with": made_with(points),
+            # Of other versions than the profile's nobody knows what they were.
+            **(provenance(found, models, points["n_examples"]) if as_now else {}),
+        }
     )
 
 
@@ -247,8 +262,11 @@ def definitions(study: Study) -> dg.Definitions:
             assets=[ready_rule_asset(study, COLUMNS)],
             asset_checks=[indicators_are_not_collinear, *ready],
         )
+    if study.runs is not None:  # its points are made in own_runs
+        checks = [indicator_table_is_finite, indicators_are_not_collinear]
+        return dg.Definitions(assets=[rule_asset(study)], asset_checks=checks)
     measured = [measured_asset(study)] if "validation" in study.rule.points else []
-    rule = quality_rule
+    rule = rule_asset(study)
     if study.rule.source == "file":  # another rule in it is another version
         rule = with_version(rule, ready_rule(study.rule).id)
     return dg.Definitions(

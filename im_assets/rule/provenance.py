@@ -11,6 +11,8 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from typing import Any, cast
 
+import pandas as pd
+
 from im_assets.rule.model import Caution, Rule, UsedIndicator, UsedModel
 from im_assets.scoring.batch import Models
 from im_assets.scoring.registry import Indicator
@@ -20,19 +22,24 @@ BLOCKING = "not_as_fitted"
 KINDS = (BLOCKING, "unproven")
 
 
-def provenance(indicators: Sequence[Indicator], models: Models) -> dict[str, Any]:
+def provenance(indicators: Sequence[Indicator], models: Models, sizes: pd.Series) -> dict[str, Any]:
     """The fields of a Rule that say what its indicators were computed with, and for which sets.
+
+    Args:
+        sizes: examples of each set that it was fitted on.
 
     Raises ModelError when a model is not there.
     """
     used = tuple(map(_used, indicators))
-    roles = dict.fromkeys(["base", *(role_of(use) for one in used for use in one.uses)])
     study = models.study
+    # Of runs that were made elsewhere the base is not known.
+    base = ["base"] if study.runs is None else []
+    roles = dict.fromkeys([*base, *(role_of(use) for one in used for use in one.uses)])
     return {
         "fitted_by": f"{study.name} ({study.label})" if study.label else study.name,
         "indicators_used": used,
         "models_used": tuple(_model(role, models) for role in roles),
-        "set_size": study.mixtures.size,
+        "set_size": study.mixtures.size if study.runs is None else round(sizes.median()),
     }
 
 
@@ -105,9 +112,7 @@ def _model(role: str, models: Models) -> UsedModel:
     from im_resources.language_model.loading import effective_precision, locate
 
     settings = models.study.models
-    source = _source(models.study, role)
-    if source is None:
-        raise ValueError(f"an indicator needs models.{role}, which the profile does not set")
+    source = settings.needed(role)
     found: dict[str, Any] = {"role": role, "name": named(source), "weights": locate(source)[2]}
     if role == "base":
         device = models.gpu.torch_device()
@@ -149,7 +154,7 @@ def _of_model(
         passes: those of them that the base model itself computes.
     """
     source = _source(models.study, used.role)
-    if source is None:  # only an unread base could be missing, and a profile always has one
+    if source is None:  # only an unread base can be missing
         return
     mine = _model(used.role, models)
     if (mine.weights != used.weights) if used.weights else not _same_name(mine.name, used.name):
