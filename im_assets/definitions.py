@@ -26,7 +26,7 @@ from im_assets.rule import assets as rule
 from im_assets.rule.ready import check_ready_rule
 from im_assets.rule.target import Target, target_measure
 from im_assets.scoring import assets as scoring
-from im_assets.scoring.registry import chosen, columns_read
+from im_assets.scoring.registry import check_models, chosen, columns_read
 from im_assets.selection import assets as selection
 from im_assets.selection.registry import check_strategies, contents_of
 from im_assets.shares import assets as shares
@@ -91,6 +91,7 @@ def definitions(study: Study, profile: str) -> dg.Definitions:
     check_formats(study.data)
     template_of(study.models.prompt)
     columns_read(study.scoring)
+    check_models(study)
     check_ready_rule(study)
     check_strategies(study)
     check_trainer(study)

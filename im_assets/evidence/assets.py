@@ -61,10 +61,16 @@ def rule_evidence(
         dict(zip(keys_of(indicator_table), indicator_table[column], strict=True))
         for column in ("largest_source", "experiment")
     )
-    # Chosen mixtures are of those that the study draws.
-    draws = study.rule.points == ("mixtures",) and not study.trains_nothing
-    drawn_from = len(study.data.candidates) if draws else None
-    findings = rule_findings(indicator_table, sources, rule, study.rule, experiments, drawn_from)
+    drawn_from = len(study.data.candidates) if study.rule.points == ("mixtures",) else None
+    findings = rule_findings(
+        indicator_table,
+        sources,
+        rule,
+        study.rule,
+        experiments,
+        drawn_from,
+        drawn=study.runs is None,
+    )
     shown = {"rule": rule.id, "summary": dg.MetadataValue.md(summary(findings))}
     return table(findings.assign(rule_id=rule.id), shown | _figures(findings, rule.predicts))
 

@@ -6,6 +6,7 @@ from typing import Any
 import dagster as dg
 import pandas as pd
 
+from im_assets.candidates.format_registry import FORMATS
 from im_assets.candidates.versions import KEY
 from im_assets.candidates.withdrawn import withdrawn_ids
 from im_assets.common.presentation import presentation, preview, table
@@ -132,4 +133,6 @@ def definitions(study: Study) -> dg.Definitions:
     """The assets of this room; none where the study makes its own finetunes, or fits no rule."""
     if study.runs is None:
         return dg.Definitions()
+    # An unknown name is an error here, not in a run.
+    FORMATS.get(study.runs.format, "runs.format")
     return dg.Definitions(assets=[runs_asset(study), points_asset(study)])

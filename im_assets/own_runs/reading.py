@@ -85,15 +85,15 @@ def read_runs(
     """
     path = resolve_path(settings.path)
     rows: list[tuple[int, Mapping[str, Any]]] = []
-    faults: list[str] = []
+    faults: list[tuple[int, str]] = []
     try:
         for line, row in read_records(path):
             if isinstance(row, Fault):
-                faults.append(f"line {line}: {row.reason}")
+                faults.append((line, row.reason))
             elif isinstance(row, dict):
                 rows.append((line, row))
             else:
-                faults.append(f"line {line}: no row of columns")
+                faults.append((line, "no row of columns"))
     except SourceError as error:
         raise OwnRunsError(f"runs.path: {error}") from error
     columns = list(dict.fromkeys(column for _, row in rows for column in row))
@@ -107,10 +107,11 @@ def read_runs(
             value = _value(row.get(target.measure), target)
             found.append(Run(name, line, value, *members.of(row)))
         except _Faulty as error:
-            faults.append(f"line {line}: {error}")
+            faults.append((line, str(error)))
     if faults:
         more = f"; and {len(faults) - TOLD} more" if len(faults) > TOLD else ""
-        raise OwnRunsError(f"{path}: {'; '.join(faults[:TOLD])}{more}")
+        told = "; ".join(f"line {line}: {said}" for line, said in sorted(faults)[:TOLD])
+        raise OwnRunsError(f"{path}: {told}{more}")
     read_from = {RUN, FILE, EXAMPLES, settings.measure}
     return OwnRuns(tuple(found), tuple(c for c in columns if c not in read_from))
 

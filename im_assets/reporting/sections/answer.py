@@ -14,6 +14,10 @@ from im_assets.selection.composition import concentration
 KEY, TITLE = "answer", "The question, and the answer"
 # Sets so small say how the platform works, and nothing about data (the paper's hold 2000).
 FEW_EXAMPLES = 50
+ELSEWHERE = (
+    "The finetunes are your own ({path}): with which base, settings and evaluation they were made "
+    "is not known here, and is taken to be the same for all."
+)
 QUESTION = "Which instruction data is worth finetuning on?"
 
 
@@ -31,6 +35,8 @@ def section(found: Gathered) -> Section:
                 "what is true of data in general."
             )
         blocks.append(Text(scale, "note"))
+    if found.study.runs is not None:
+        blocks.append(Text(ELSEWHERE.format(path=found.study.runs.path), "note"))
     return Section(KEY, TITLE, (*blocks, *_numbers(found)))
 
 
