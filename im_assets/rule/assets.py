@@ -241,6 +241,7 @@ def _fitted(points: pd.DataFrame, study: Study, models: Models) -> Rule:
     require_scale(points, study)
     rule = fit_rule(points, list(study.scoring.indicators), study.rule, Target.of(study))
     values_id, found = str(points["values_id"].iloc[0]), chosen(study.scoring)
+    size = None if study.runs is None else round(points["n_examples"].median())
     as_now = values_id == values_fingerprint(found, study, models)
     return rule.model_copy(
         update={
@@ -249,7 +250,7 @@ def _fitted(points: pd.DataFrame, study: Study, models: Models) -> Rule:
             "trials": tuple(points["trial_id"].astype(str)),
             "made_with": made_with(points),
             # Of other versions than the profile's nobody knows what they were.
-            **(provenance(found, models, points["n_examples"]) if as_now else {}),
+            **(provenance(found, models, size) if as_now else {}),
         }
     )
 

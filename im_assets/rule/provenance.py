@@ -11,8 +11,6 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from typing import Any, cast
 
-import pandas as pd
-
 from im_assets.rule.model import Caution, Rule, UsedIndicator, UsedModel
 from im_assets.scoring.batch import Models
 from im_assets.scoring.registry import Indicator
@@ -22,11 +20,13 @@ BLOCKING = "not_as_fitted"
 KINDS = (BLOCKING, "unproven")
 
 
-def provenance(indicators: Sequence[Indicator], models: Models, sizes: pd.Series) -> dict[str, Any]:
+def provenance(
+    indicators: Sequence[Indicator], models: Models, size: int | None = None
+) -> dict[str, Any]:
     """The fields of a Rule that say what its indicators were computed with, and for which sets.
 
     Args:
-        sizes: examples of each set that it was fitted on.
+        size: examples of a set that it was fitted on; default: those of the profile's mixtures.
 
     Raises ModelError when a model is not there.
     """
@@ -39,7 +39,7 @@ def provenance(indicators: Sequence[Indicator], models: Models, sizes: pd.Series
         "fitted_by": f"{study.name} ({study.label})" if study.label else study.name,
         "indicators_used": used,
         "models_used": tuple(_model(role, models) for role in roles),
-        "set_size": study.mixtures.size if study.runs is None else round(sizes.median()),
+        "set_size": study.mixtures.size if size is None else size,
     }
 
 

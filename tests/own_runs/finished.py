@@ -12,27 +12,6 @@ import yaml
 from im_assets.candidates.cleaning import example_id
 
 WORDS = [a + b for a in ("ri", "sto", "ap", "win", "mu") for b in ("ver", "ne", "ple", "dow")]
-    "river",
-    "stone",
-    "apple",
-    "window",
-    "music",
-    "winter",
-    "garden",
-    "paper",
-    "silver",
-    "market",
-    "engine",
-    "forest",
-    "mirror",
-    "coffee",
-    "island",
-    "letter",
-    "candle",
-    "bridge",
-    "planet",
-    "thunder",
-]
 RUNS = 14
 
 

@@ -16,7 +16,7 @@ from im_assets.common.presentation import markdown
 from im_assets.experiments.finetuning import training_settings_id
 from im_assets.mixtures.experiment import mixture_experiment
 from im_assets.rule import checks
-from im_assets.rule.assets import COLUMNS, quality_rule
+from im_assets.rule.assets import COLUMNS, rule_asset
 from im_assets.rule.document import load_rule, read_rule
 from im_assets.rule.figures import coefficient_figure, fit_figure, indicator_figure
 from im_assets.rule.fitting import fit_rule
@@ -65,7 +65,7 @@ def materialize(table: pd.DataFrame, study: Study) -> dg.ExecuteInProcessResult:
         [
             indicator_table,
             mixture_seeds,
-            quality_rule,
+            rule_asset(study),
             checks.indicator_table_is_finite,
             checks.indicators_are_not_collinear,
         ],
