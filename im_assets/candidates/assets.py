@@ -30,7 +30,6 @@ from im_assets.common.versions import with_version
 from im_assets.landing.forgetting import forget_landed
 from im_assets.landing.ledger import TABLE as LANDED
 from im_assets.landing.ledger import admitted, source_of, target_source
-from im_assets.own_runs import RUNS
 from im_assets.scoring.registry import columns_read
 from im_resources.adapter_store import AdapterStore
 from im_resources.study import DataSource, Study
@@ -330,7 +329,9 @@ def _drawn_from(study: Study) -> tuple[str, ...]:
     """The candidates, and what says which of them something was finetuned on."""
     if study.fits_nothing:
         return ()
-    return "candidate_datasets", "mixture_seeds" if study.runs is None else RUNS
+    if study.runs is not None:  # one that holds a withdrawn example is an error, and erases no less
+        return ("candidate_datasets",)
+    return "candidate_datasets", "mixture_seeds"
 
 
 def forgotten_asset(study: Study) -> dg.AssetsDefinition:

