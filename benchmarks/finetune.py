@@ -56,7 +56,7 @@ def main() -> None:
         contenders = {name: contenders[name] for name in arguments.only}
     rates: dict[tuple[str, str], list[float]] = {}
     for precision in arguments.precision:
-        base = load_base(study.models.base, precision, device)
+        base = load_base(study.models.needed("base"), precision, device)
         rows = _rows(base, study, arguments)
         print(
             f"{precision}: {len(rows)} rows, {tokens_of(rows, settings)} tokens, "

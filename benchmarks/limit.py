@@ -45,7 +45,7 @@ def main() -> None:
     arguments = parser.parse_args()
     device, settings = GpuResource().torch_device(), FinetuningSettings(batch_size=8)
     for precision in arguments.precision:
-        base = load_base(load_study("demo").models.base, precision, device)
+        base = load_base(load_study("demo").models.needed("base"), precision, device)
         for what in arguments.engines:
             choice = arrangement(what, device)
             shares, rates = [], []

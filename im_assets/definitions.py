@@ -21,6 +21,7 @@ from im_assets.judging import assets as judging
 from im_assets.judging.askers import check_judge
 from im_assets.landing import assets as landing
 from im_assets.mixtures import assets as mixtures
+from im_assets.own_runs import assets as own_runs
 from im_assets.planning import assets as planning
 from im_assets.reporting import assets as reporting
 from im_assets.rounds import assets as rounds
@@ -28,7 +29,7 @@ from im_assets.rule import assets as rule
 from im_assets.rule.ready import check_ready_rule
 from im_assets.rule.target import Target, target_measure
 from im_assets.scoring import assets as scoring
-from im_assets.scoring.registry import Indicator, chosen, columns_read
+from im_assets.scoring.registry import Indicator, check_models, chosen, columns_read
 from im_assets.selection import assets as selection
 from im_assets.selection.registry import check_strategies, contents_of
 from im_assets.shares import assets as shares
@@ -49,8 +50,8 @@ from im_resources.warehouse import WarehouseResource
 from im_resources.warehouse_io_manager import WarehouseIOManager
 
 ROOMS = (
-    landing, candidates, mixtures, planning, scoring, experiments, univariate, rounds, rule,
-    evidence, shares, selection, validation, judging, reporting, automation,
+    landing, candidates, own_runs, mixtures, planning, scoring, experiments, univariate, rounds,
+    rule, evidence, shares, selection, validation, judging, reporting, automation,
 )  # fmt: skip
 
 
@@ -89,7 +90,7 @@ KEYS: dict[str, Callable[[Study], Any]] = {
     "mining.strategies": lambda study: (
         study.mining and _with_files(study.mining.strategies, *study.mining.strategies.values())
     ),
-    "rule.target": lambda study: (study.rule.target, target_measure(study).version),
+    "rule.target": lambda study: (study.target, target_measure(study).version),
     "scoring.indicators": lambda study: [
         (i.name, i.backend.name, i.backend.version, i.options, *_judge_of(i, study))
         for i in chosen(study.scoring)
@@ -104,6 +105,7 @@ def definitions(study: Study, profile: str) -> dg.Definitions:
     check_formats(study.data)
     template_of(study.models.prompt)
     columns_read(study.scoring)
+    check_models(study)
     check_ready_rule(study)
     check_strategies(study)
     check_trainer(study)
@@ -148,9 +150,13 @@ READY_RUNS = {
     "data": "The unseen pools as they are now, and the plan.",
     "study": "The scores of the pools, and what the ready rule selects by them.",
 }  # of a study that fits no rule
+OWN_RUNS = {
+    "data": "The pools and the finished runs as they are now, and the plan.",
+    "study": "From the runs' examples to a selection; nothing is finetuned.",
+}  # of a study of finetunes that were made elsewhere
 # A judge that cannot be reached keeps no verdict from being made, and the report comes last.
 ALONE = {"judging", "reporting"}
-FIRST = {"landing", "candidates", "mixtures", "planning"}
+FIRST = {"landing", "candidates", "own_runs", "mixtures", "planning"}
 
 
 def runs_of(study: Study) -> dict[str, str]:
@@ -175,13 +181,15 @@ def jobs(assets: Sequence[dg.AssetsDefinition], study: Study) -> list[Any]:
             fixed = group in ALONE or (spec.partitions_def is not None and job in said)
             # What decides which partitions there are is made before a run over them begins: scores
             # too, where mixtures are drawn by them.
-            deciding = FIRST if study.mixtures.kind == "random" else FIRST | {"scoring"}
+            drawn_by_scores = study.mixtures.kind != "random" and not study.trains_nothing
+            deciding = FIRST | {"scoring"} if drawn_by_scores else FIRST
             first = 0 if group in deciding and spec.partitions_def is None else 1
             own = order.index(job) if fixed else first
             parents = [place(d.asset_key) for d in spec.deps if d.asset_key in specs]
             places[key] = max([own, *parents])
         return places[key]
 
+    said = RUNS | (OWN_RUNS if study.runs is not None else READY_RUNS if study.fits_nothing else {})
     members: dict[str, list[dg.AssetKey]] = {}
     for key in specs:
         members.setdefault(order[place(key)], []).append(key)

@@ -91,6 +91,8 @@ def run_study(study: Study, interrupts: Interrupts) -> int:
     if study.fits_nothing:
         ready = f"in {study.rule.path}" if study.rule.path else study.rule.source
         what = f"the rule {ready}, applied to {', '.join(study.pools)}"
+    if study.runs is not None:
+        what = f"a rule of the runs in {study.runs.path}, applied to {', '.join(study.pools)}"
     print(f"study {study.name!r}: {what}")
     start = time.monotonic()
     failed = {}

@@ -74,14 +74,14 @@ class GpuResource(dg.ConfigurableResource["GpuResource"]):
         models, device = study.models, self.torch_device()
         return self._once(
             fingerprint("base", models.base, models.precision, str(device)),
-            lambda: load_base(models.base, models.precision, device),
+            lambda: load_base(models.needed("base"), models.precision, device),
         )
 
     def tokenizer(self, study: Study) -> Any:
         """The base model's tokenizer, loaded on first use without the model."""
         from im_resources.language_model.loading import load_tokenizer
 
-        source = study.models.base
+        source = study.models.needed("base")
         return self.owned("tokenizer", source, lambda: load_tokenizer(source))
 
     def base_fingerprint(self, study: Study) -> str:
@@ -89,19 +89,20 @@ class GpuResource(dg.ConfigurableResource["GpuResource"]):
         from im_resources.language_model.loading import base_fingerprint
 
         device = self.torch_device()
-        return base_fingerprint(study.models.base, study.models.precision, device)
+        base = study.models.needed("base")
+        return base_fingerprint(base, study.models.precision, device)
 
     def base_weights(self, study: Study) -> str:
         """The fingerprint of the base model's weights, whatever precision they are used in."""
         from im_resources.language_model.loading import locate
 
-        return locate(study.models.base)[2]
+        return locate(study.models.needed("base"))[2]
 
     def embedder(self, study: Study) -> "LoadedEmbedder":
         """The study's sentence-embedding model, loaded on first use."""
         from im_resources.language_model.embedding import load_embedder
 
-        source = study.models.embedding
+        source = study.models.needed("embedding")
         return self.owned("embedding", source, lambda: load_embedder(source, self.torch_device()))
 
     def owned(self, kind: str, source: ModelSource, load: Callable[[], Any]) -> Any:

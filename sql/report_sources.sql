@@ -7,7 +7,7 @@ drawn AS (
         source,
         count(DISTINCT example_id) AS drawn,
         count(*) / sum(count(*)) OVER () AS share
-    FROM mixed_samples
+    FROM query_table($members)
     GROUP BY source
 )
 SELECT source, kept, coalesce(drawn, 0) AS drawn, coalesce(share, 0.0) AS share

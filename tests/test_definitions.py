@@ -181,6 +181,22 @@ def test_a_ready_rule_brings_only_what_applies() -> None:
     assert all(graph.get(key).partitions_def is None for key in graph.get_all_asset_keys())
 
 
+def test_own_runs_bring_nothing_that_is_drawn_or_trained() -> None:
+    found = definitions(load_study("own_runs"), "own_runs")
+    graph = found.resolve_asset_graph()
+    parents = {
+        key.to_user_string(): {one.to_user_string() for one in graph.get(key).parent_keys}
+        for key in graph.get_all_asset_keys()
+    }
+    assert parents["finished_runs"] == {"candidate_datasets"}
+    assert parents["example_scores"] == {"candidate_datasets", "finished_runs"}
+    assert parents["indicator_table"] == {"finished_runs", "example_scores"}
+    assert parents["quality_rule"] == {"indicator_table"}
+    trained = {"mixed_samples", "finetuned_adapters", "eval_losses", "base_losses", "seed_design"}
+    assert not trained & parents.keys()
+    assert not any("Mixtures" in str(job.description) for job in found.jobs or ())
+
+
 def test_another_study_has_its_own_seeds_and_warehouse() -> None:
     study = load_study("demo")
     mixtures = study.mixtures.model_copy(update={"seeds": 5})

@@ -21,6 +21,7 @@ from im_assets.automation.runs import (
 from im_assets.automation.switch import schedule_status, sensor_status
 from im_assets.common.partitions import range_tags
 from im_assets.mixtures.experiment import SERIES
+from im_assets.own_runs import RUNS
 from im_resources.study import Study, fingerprint
 
 JOB = "study"
@@ -40,8 +41,10 @@ def changed_since_fit(instance: dg.DagsterInstance, study: Study) -> dict[str, s
         "quality_rule": (SERIES,),
         "indicator_table": ("candidate_datasets", "eval_set"),
     }
+    of_runs = {"indicator_table": (RUNS,)}
     made_from = {
-        **({} if study.fits_nothing else fitted),
+        **({} if study.trains_nothing else fitted),
+        **({} if study.runs is None else of_runs),
         **{f"{pool}_scores": (f"{pool}_dataset",) for pool in study.pools},
     }
     found = {}
@@ -121,9 +124,9 @@ def refit_schedule(study: Study, cron: str) -> dg.ScheduleDefinition:
 def _refit(
     instance: dg.DagsterInstance, study: Study, changed: Mapping[str, str], run_key: str | None
 ) -> dg.RunRequest | dg.SkipReason:
-    """One run over all mixtures; with a ready rule, which has none, over the pools."""
-    keys = () if study.fits_nothing else instance.get_dynamic_partitions(SERIES)
-    if not keys and not study.fits_nothing:
+    """One run over all mixtures; where nothing is finetuned, without partitions."""
+    keys = () if study.trains_nothing else instance.get_dynamic_partitions(SERIES)
+    if not keys and not study.trains_nothing:
         return dg.SkipReason("no mixtures are known: materialize mixture_seeds")
     return dg.RunRequest(
         run_key=run_key,

@@ -8,7 +8,7 @@ import dagster as dg
 import pandas as pd
 
 from im_assets.candidates import tracing
-from im_assets.candidates.cleaning import clean
+from im_assets.candidates.cleaning import as_they_are, clean
 from im_assets.candidates.forgetting import erase
 from im_assets.candidates.format_registry import NOT_TEXT
 from im_assets.candidates.languages import LANGUAGE, by_source, with_language
@@ -143,7 +143,9 @@ def _candidate_datasets(
     sources = study.data.candidates
     rows, rejected, taken = _read({name: name for name in sources}, study, warehouse)
     evaluated, withdrawn_rows = _not_to_leak(tables), withdrawn_ids(study)
-    kept, quarantined = clean(rows, rejected, study.cleaning, evaluated, withdrawn_rows)
+    # What a run was trained on it was trained on, whatever it resembles.
+    settings = study.cleaning if study.runs is None else as_they_are(study.cleaning)
+    kept, quarantined = clean(rows, rejected, settings, evaluated, withdrawn_rows)
     kept = with_language(kept)
     name = "candidate_datasets"
     _quarantine(name, sources, kept, quarantined, warehouse)
@@ -323,12 +325,21 @@ def not_text_by_source(rows: pd.DataFrame) -> dict[str, dict[str, int]]:
     return {source: dict(kinds.most_common()) for source, kinds in found.items()}
 
 
+def _drawn_from(study: Study) -> tuple[str, ...]:
+    """The candidates, and what says which of them something was finetuned on."""
+    if study.fits_nothing:
+        return ()
+    if study.runs is not None:  # one that holds a withdrawn example is an error, and erases no less
+        return ("candidate_datasets",)
+    return "candidate_datasets", "mixture_seeds"
+
+
 def forgotten_asset(study: Study) -> dg.AssetsDefinition:
     """The asset ``forgotten_examples``, where ``data.withdrawn.forget`` asks for it."""
 
     @dg.asset(
         deps=[
-            *(() if study.fits_nothing else ("candidate_datasets", "mixture_seeds")),
+            *_drawn_from(study),
             *(f"{pool}_dataset" for pool in study.pools),
         ],
         **presentation("candidates", KINDS, {"table": ("text", "Table of the warehouse"),
@@ -398,8 +409,10 @@ def definitions(study: Study) -> dg.Definitions:
     evaluated = [sets[name] for name in study.data.measured]
     names = [asset.key.to_user_string() for asset in evaluated]
     measured, fits = study.data.evaluation is not None, not study.fits_nothing
+    # Nothing of own runs is measured here, so that nothing in their data can leak.
+    compared = [] if study.runs is not None else names
     pools = (
-        *([candidates_asset(landed, names)] if fits else ()),
+        *([candidates_asset(landed, compared)] if fits else ()),
         *(pool_asset(pool, landed, names) for pool in study.pools),
     )
     return dg.Definitions(
@@ -410,7 +423,8 @@ def definitions(study: Study) -> dg.Definitions:
         ],
         asset_checks=[
             *([eval_set_usable] if measured else ()),
-            *((no_empty_source, candidates_do_not_leak) if fits else ()),
+            *((no_empty_source,) if fits else ()),
+            *((candidates_do_not_leak,) if fits and study.runs is None else ()),
             *(map(pool_does_not_leak, study.pools) if measured else ()),
         ],
     )

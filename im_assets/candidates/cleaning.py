@@ -10,6 +10,8 @@ The tests are applied in this order, and the first that holds gives the reason:
 """
 
 import hashlib
+import math
+import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any, Literal, NamedTuple
 
@@ -70,6 +72,23 @@ def normalized(row: Mapping[Any, Any], *fields: str) -> dict[str, str]:
 def identity_of(row: Mapping[Any, Any]) -> str:
     """The example_id of a row as it was read. Of a conversation, all of it counts."""
     return example_id(*normalized(row, *_TEXTS).values())
+
+
+def as_they_are(settings: CleaningSettings) -> CleaningSettings:
+    """Settings that leave out no row for its length, or for what it resembles."""
+    kept = {"max_chars": sys.maxsize, "near_duplicate_similarity": math.inf}
+    return settings.model_copy(update=kept)
+
+
+def empty_part(texts: Mapping[str, str]) -> str:
+    """Which of a row's texts, as from `normalized`, is empty and makes it no example: ``output``,
+    ``turn 2 of 3``; '' where none is."""
+    if not texts["instruction"] or not texts["output"]:
+        return "output" if texts["instruction"] else "instruction"
+    before = _before(texts)
+    if read_turns(texts.get(TURNS)) and not all(before):
+        return f"turn {before.index('') + 1} of {len(before) + 1}"
+    return ""
 
 
 def clean(
@@ -140,11 +159,8 @@ def clean(
     def fault(number: int, texts: Mapping[str, str], identity: str) -> Reason | None:
         instruction, output = texts["instruction"], texts["output"]
         turns = read_turns(texts.get(TURNS))
-        before = _before(texts)
-        if not instruction or not output:
-            return Reason("empty", f"empty {'output' if instruction else 'instruction'}")
-        if turns and not all(before):
-            return Reason("empty", f"empty turn {before.index('') + 1} of {len(before) + 1}")
+        if lacking := empty_part(texts):
+            return Reason("empty", f"empty {lacking}")
         if (length := _length(texts)) > settings.max_chars:
             said = f"too long: {length} characters, max_chars is {settings.max_chars}"
             return Reason("too long", said)

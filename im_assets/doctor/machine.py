@@ -64,10 +64,11 @@ def _precision(study: Study, kind: "torch.device") -> str:
     from im_resources.language_model.loading import ModelError, locate
     from im_resources.language_model.precision import kept
 
-    if study.models.precision != "auto":
+    base = study.models.base
+    if study.models.precision != "auto" or base is None:
         return study.models.precision
     try:
-        found = kept(locate(study.models.base)[2], kind)
+        found = kept(locate(base)[2], kind)
     except ModelError:  # said where the models are looked at
         return "auto"
     if found is None:

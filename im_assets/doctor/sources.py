@@ -40,14 +40,17 @@ def data(study: Study) -> Iterator[Finding]:
     sources = {f"candidates.{name}": source for name, source in study.data.candidates.items()}
     sources |= {f"unseen.{name}": source for name, source in study.data.unseen.items()}
     sources |= study.data.measured
-    faults = [finding for name, s in sources.items() for finding in _source(name, s)]
+    found = {f"data.{name}": source for name, source in sources.items()}
+    if study.runs is not None:
+        found["runs.path"] = DataSource(path=study.runs.path)
+    faults = [finding for setting, s in found.items() for finding in _source(setting, s)]
     yield from faults
     if not faults:
-        yield Finding("ok", "data", f"the files of {len(sources)} sources are there")
+        yield Finding("ok", "data", f"the files of {len(found)} sources are there")
 
 
-def _source(name: str, source: DataSource) -> Iterator[Finding]:
-    setting, remedy = f"data.{name}", "put the file there, or mend its path"
+def _source(setting: str, source: DataSource) -> Iterator[Finding]:
+    remedy = "put the file there, or mend its path"
     if source.path is None:
         yield Finding("note", "data", f"{setting}: {source.hub} {NETWORK}")
     try:

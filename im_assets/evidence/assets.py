@@ -62,7 +62,15 @@ def rule_evidence(
         for column in ("largest_source", "experiment")
     )
     drawn_from = len(study.data.candidates) if study.rule.points == ("mixtures",) else None
-    findings = rule_findings(indicator_table, sources, rule, study.rule, experiments, drawn_from)
+    findings = rule_findings(
+        indicator_table,
+        sources,
+        rule,
+        study.rule,
+        experiments,
+        drawn_from,
+        drawn=study.runs is None,
+    )
     shown = {"rule": rule.id, "summary": dg.MetadataValue.md(summary(findings))}
     return table(findings.assign(rule_id=rule.id), shown | _figures(findings, rule.predicts))
 

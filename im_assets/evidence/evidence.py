@@ -23,6 +23,7 @@ def rule_findings(
     settings: RuleSettings,
     experiment_of: Mapping[str, str] | None = None,
     sources: int | None = None,
+    drawn: bool = True,
 ) -> pd.DataFrame:
     """The evidence about a fitted rule; columns as in `findings.COLUMNS`. The same input gives the
     same table.
@@ -33,6 +34,8 @@ def rule_findings(
         experiment_of: the experiment of each seed, where the rule was fitted on points of several;
             of one there is nothing to leave out.
         sources: how many the mixtures are drawn from, for the section ``design``.
+        drawn: whether the study draws its mixtures; else there is none to choose, and no such
+            section.
 
     Raises ValueError for a rule that was not fitted, a table that it was not fitted on, or a seed
     whose source or experiment is not given.
@@ -59,7 +62,7 @@ def rule_findings(
             *(residual_diagnostics(mixtures, rule) if rule.shape == "line" else []),
             *collinearity(mixtures),
             *learning_curve(mixtures, as_it_is),
-            *design_value(mixtures, as_it_is, sources),
+            *(design_value(mixtures, as_it_is, sources) if drawn else ()),
             *decision_findings(
                 mixtures, table, rule, settings, noise_of(table, mixtures.y, rule.loo_rmse)
             ),

@@ -32,7 +32,7 @@ from im_assets.rule.transform import COLUMN as TRANSFORM
 from im_assets.rule.transform import Transform, transformed
 from im_assets.scoring.batch import Models
 from im_assets.scoring.embeddings import embeddings_of
-from im_assets.scoring.registry import Indicator
+from im_assets.scoring.registry import Indicator, SetTooSmall
 from im_resources.gpu import GpuResource
 from im_resources.judge import judge_fingerprint
 from im_resources.study import Study, fingerprint
@@ -40,6 +40,24 @@ from im_resources.warehouse import Warehouse
 
 KEYS = ["experiment", "partition", "n_examples", "largest_source"]
 PARENTS = ["set_id", "trial_id", "settings_id", "base_id", "evaluation_id"]
+
+
+@dataclass(frozen=True)
+class Sets:
+    """Sets of examples that are to have indicators, and where these are taken from.
+
+    Attributes:
+        noun: what they are called, in the plural.
+        column: of ``members``, with the name of each set.
+        members: ``column``, set_id, position, example_id and source; one row a member.
+        samples, scores: the assets with the members and with the scores of their examples.
+    """
+
+    noun: str
+    column: str
+    members: pd.DataFrame
+    samples: str
+    scores: str
 
 
 @dataclass(frozen=True)
@@ -130,6 +148,16 @@ class Parts:
         """The same partitions, measured on a part of the evaluation set."""
         return self.only(part.eval_ids, part.name)
 
+    @property
+    def sets(self) -> Sets:
+        """The sets of the partitions, with the source of each member."""
+        experiment = self.experiment
+        members = self.samples[[experiment.column, "set_id", "position", "example_id"]].merge(
+            self.pool[["example_id", "source"]], "left", on="example_id", validate="many_to_one"
+        )
+        names = experiment.samples, experiment.scores
+        return Sets(experiment.noun, experiment.column, members, *names)
+
     def measured_columns(self, study: Study) -> dict[str, str | int]:
         """Which instructions the rule's target is measured on here (see ``holdout.MEASURED``)."""
         rows, ids = self.rows(target_measure(study).reads), self.losses["evaluation_id"]
@@ -167,6 +195,8 @@ def values_fingerprint(indicators: Sequence[Indicator], study: Study, models: Mo
     versions = sorted((i.name, i.fingerprint(models)) for i in indicators)
     measures = sorted((m.name, m.version) for m in measures_of(study))
     settings, transform = study.evaluation, transform_of(study)
+    if study.runs is not None:  # measured elsewhere: no setting of the evaluation counts
+        return fingerprint("values of runs", versions, measures, transform)
     # Values as they are, of all instructions, have the fingerprint that they had before there was
     # anything else.
     scale = [] if transform == "none" else [transform]
@@ -206,17 +236,8 @@ def points_of(
     weighting = study.evaluation.weighting
     if samples.empty:
         return pd.DataFrame(columns=[*KEYS, *(i.name for i in indicators), TRANSFORM])
-    sizes = samples.groupby(column).size()
-    transform = transform_of(study)
-    values = _means(parts, indicators, models, warehouse, transform)
-    for indicator in indicators:
-        if indicator.backend.scope != "example":
-            found = _of_sets(parts, indicator, models, warehouse)
-            values[indicator.name] = pd.Series(transformed(found, transform), found.index)
-    table = pd.DataFrame({"n_examples": sizes, "largest_source": _largest_source(parts)})
+    table = indicators_of(parts.sets, indicators, transform_of(study), models, warehouse)
     table.insert(0, "experiment", parts.experiment.name)
-    table = table.join(values[[i.name for i in indicators]])
-    table[TRANSFORM] = transform
     for name in ("token", "instruction"):
         table[f"{name}_loss"] = pd.Series(overall_by(parts.losses, column, name))
     table["loss"] = table[f"{weighting}_loss"]
@@ -244,20 +265,47 @@ def points_of(
     ]
 
 
+def indicators_of(
+    sets: Sets,
+    indicators: Sequence[Indicator],
+    transform: Transform,
+    models: Models,
+    warehouse: Warehouse,
+) -> pd.DataFrame:
+    """Every set's indicators: index its name; n_examples, largest_source, the indicators, and their
+    ``transform``.
+
+    Args:
+        transform: the scale on which an example's indicators are read before the mean is taken.
+
+    Raises LineageError when a member lacks a score, or has one of another version of the indicator;
+    SetTooSmall for a set of too few examples, by its name.
+    """
+    values = _means(sets, indicators, models, warehouse, transform)
+    for indicator in indicators:
+        if indicator.backend.scope != "example":
+            found = _of_sets(sets, indicator, models, warehouse)
+            values[indicator.name] = pd.Series(transformed(found, transform), found.index)
+    sizes = sets.members.groupby(sets.column).size()
+    table = pd.DataFrame({"n_examples": sizes, "largest_source": _largest_source(sets)})
+    table = table.join(values[[i.name for i in indicators]])
+    table[TRANSFORM] = transform
+    return table
+
+
 def _means(
-    parts: Parts,
+    sets: Sets,
     indicators: Sequence[Indicator],
     models: Models,
     warehouse: Warehouse,
     transform: Transform,
 ) -> pd.DataFrame:
     """Mean over each set's members of every indicator that an example has (set_indicators.sql)."""
-    experiment = parts.experiment
     long = warehouse.query(
         "set_indicators.sql",
-        {"samples": experiment.samples, "scores": experiment.scores, "transform": transform},
+        {"samples": sets.samples, "scores": sets.scores, "transform": transform},
     )
-    members = parts.samples.groupby(experiment.column)["set_id"].agg(["first", "size"])
+    members = sets.members.groupby(sets.column)["set_id"].agg(["first", "size"])
     found = pd.DataFrame(index=members.index)
     for indicator in (i for i in indicators if i.backend.scope == "example"):
         mine = long[
@@ -268,35 +316,29 @@ def _means(
         if len(short := members.index[scored < members["size"]]):
             raise LineageError(
                 f"{indicator.name} is not scored, or was scored by another version of it, for "
-                f"some members of {len(short)} {experiment.noun} ({some(list(short))}); "
-                f"materialize {experiment.scores} again"
+                f"some members of {len(short)} {sets.noun} ({some(list(short))}); "
+                f"materialize {sets.scores} again"
             )
         found[indicator.name] = members["first"].map(mine["value"])
     return found
 
 
-def _of_sets(parts: Parts, indicator: Indicator, models: Models, warehouse: Warehouse) -> pd.Series:
+def _of_sets(sets: Sets, indicator: Indicator, models: Models, warehouse: Warehouse) -> pd.Series:
     """A set-level indicator of every set, from the members' cached embeddings."""
-    samples = parts.samples
-    ids = samples["example_id"].unique()
+    ids = sets.members["example_id"].unique()
     place = pd.Series(range(len(ids)), index=ids)
     vectors = embeddings_of(list(ids), models, warehouse)
-    sets = samples.sort_values("position").groupby(parts.experiment.column)
-    return pd.Series(
-        {
-            key: indicator.of_set(vectors[place[members["example_id"]].to_numpy()])
-            for key, members in tracked(
-                sets, f"{indicator.name} of", parts.experiment.noun, sets.ngroups
-            )
-        }
-    )
+    each = sets.members.sort_values("position").groupby(sets.column)
+    found = {}
+    for key, members in tracked(each, f"{indicator.name} of", sets.noun, each.ngroups):
+        try:
+            found[key] = indicator.of_set(vectors[place[members["example_id"]].to_numpy()])
+        except SetTooSmall as error:
+            raise SetTooSmall(f"{key}, of {sets.noun}: {error}") from error
+    return pd.Series(found)
 
 
-def _largest_source(parts: Parts) -> pd.Series:
+def _largest_source(sets: Sets) -> pd.Series:
     """The source with most examples in each set; ties to the first by name."""
-    column = parts.experiment.column
-    sources = parts.samples[[column, "example_id"]].merge(
-        parts.pool[["example_id", "source"]], on="example_id", validate="many_to_one"
-    )
-    counts = sources.groupby([column, "source"]).size().unstack(fill_value=0)
+    counts = sets.members.groupby([sets.column, "source"]).size().unstack(fill_value=0)
     return counts.sort_index(axis=1).idxmax(axis=1).astype(str)

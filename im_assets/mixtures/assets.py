@@ -150,8 +150,8 @@ def seed_design(
 
 
 def definitions(study: Study) -> dg.Definitions:
-    """The assets and checks of this room; none where no rule is fitted."""
-    if study.fits_nothing:
+    """The assets and checks of this room; none where nothing is finetuned."""
+    if study.trains_nothing:
         return dg.Definitions()
     # Of tilted mixtures the design is `mixtures.kind: designed`.
     design = [seed_design] if study.mixtures.kind == "random" else []

@@ -29,7 +29,7 @@ def sync_partitions(instance: dg.DagsterInstance, keys: Sequence[str]) -> None:
 
 def sync_study(instance: dg.DagsterInstance, study: Study) -> None:
     """Make the study's seeds the instance's partitions: before a job over them, and for the UI."""
-    if study.fits_nothing:
+    if study.trains_nothing:
         return
     warehouse, experiment = Warehouse(study.warehouse), mixture_experiment(study)
     if study.warehouse.exists() and warehouse.has_table(SERIES):

@@ -6,6 +6,7 @@ import dagster as dg
 import pandas as pd
 
 from im_assets.common.presentation import markdown, presentation, preview, table
+from im_assets.own_runs import RUNS
 from im_assets.planning.history import changed, code_versions, ran
 from im_assets.planning.planning import plan_of
 from im_assets.planning.telling import COLUMNS, frame, notes, summary
@@ -29,7 +30,9 @@ _SAID = (
 def plan_asset(study: Study) -> dg.AssetsDefinition:
     """The asset ``study_plan``."""
     made_from = [f"{pool}_dataset" for pool in study.pools]
-    if not study.fits_nothing:
+    if study.runs is not None:
+        made_from += ["candidate_datasets", RUNS]
+    elif not study.fits_nothing:
         made_from += ["eval_set", "candidate_datasets", "mixture_seeds"]
 
     # No `reads`: it is of a moment, and no result that a changed setting makes wrong.

@@ -8,7 +8,7 @@ import dagster as dg
 from im_assets.doctor.history import on_disk
 from im_assets.planning.history import changed, code_versions, ran
 from im_assets.planning.planning import plan_of
-from im_assets.planning.probe import CannotProbe, kept_probe, measure, out_of_reach
+from im_assets.planning.probe import CannotProbe, kept_probe, measure, no_base
 from im_assets.planning.rates import Ran
 from im_assets.planning.work import Plan
 from im_resources.adapter_store import AdapterStore
@@ -44,7 +44,7 @@ def probe_first(study: Study) -> str | None:
     in the UI is then told with times. Why that could not be, where it could not.
     """
     store, gpu = AdapterStore(study.folder / "adapters"), GpuResource()
-    if any(store.root.glob("[!.]*")) or out_of_reach(study, "base") or kept_probe(study, gpu):
+    if any(store.root.glob("[!.]*")) or no_base(study) or kept_probe(study, gpu):
         return None
     try:
         measure(study, gpu, Warehouse(study.warehouse))

@@ -25,6 +25,7 @@ from im_assets.experiments.finetuning import Finetune
 from im_assets.experiments.lineage import LineageError
 from im_assets.mixtures.experiment import SERIES, mixture_experiment
 from im_assets.mixtures.growing import grown_series
+from im_assets.own_runs import RUNS
 from im_assets.planning.judged import of_measures, of_ratings, of_the_judge, there
 from im_assets.planning.work import Kind, Work, sources_of
 from im_assets.rounds.experiment import round_experiments
@@ -68,6 +69,8 @@ class Counting:
         found = [*self._reading()]
         if self.study.fits_nothing:
             return [*found, *self._pools()]
+        if self.study.runs is not None:
+            return [*found, *self._of_runs(), *self._pools()]
         mixtures = self._mixtures()
         found += [*self._candidates(mixtures), *self._pools()]
         found += self._trials(mixtures)
@@ -108,6 +111,14 @@ class Counting:
         ids = mixtures.members
         most = len(mixtures.keys) * self.study.mixtures.size if ids is None else None
         return self._scoring("example_scores", POOL, ids, most)
+
+    def _of_runs(self) -> list[Work]:
+        """The candidates that some finished run was trained on, or all."""
+        if self.study.scoring.score == "all":
+            return self._scoring("example_scores", POOL, self._ids(POOL))
+        ids = self._ids(RUNS)
+        members = None if ids is None else list(dict.fromkeys(ids))
+        return self._scoring("example_scores", POOL, members)
 
     def _pools(self) -> list[Work]:
         tables = {f"{pool}_scores": f"{pool}_dataset" for pool in self.study.pools}

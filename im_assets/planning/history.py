@@ -56,7 +56,7 @@ def ran(
     """The step of each kind that computed most of late, with the settings of now."""
     assets: dict[Kind, list[str]] = {
         "scoring": ["example_scores", *(f"{pool}_scores" for pool in study.pools)],
-        "evaluating": [] if study.fits_nothing else [mixture_experiment(study).losses],
+        "evaluating": [] if study.trains_nothing else [mixture_experiment(study).losses],
     }
     found = []
     for kind, names in assets.items():

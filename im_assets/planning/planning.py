@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from im_assets.experiments.evaluation import evaluation_rows
 from im_assets.experiments.finetuning import training_settings_id
 from im_assets.planning.counting import Counting
-from im_assets.planning.probe import Probe, kept_probe, out_of_reach
+from im_assets.planning.probe import Probe, kept_probe, no_base, out_of_reach
 from im_assets.planning.rates import MEASURED, Ran, estimated, rates_of, with_disk
 from im_assets.planning.work import Kind, Plan, sources_of
 from im_assets.scoring.registry import chosen
@@ -37,18 +37,18 @@ def plan_of(
         changed: assets that may be of another content after the run, and why.
         said: why there is no probe.
     """
-    no_base, no_scorer = out_of_reach(study, "base"), out_of_reach(study)
+    base_missing, no_scorer = no_base(study), out_of_reach(study)
     missing = [f"{reason}: no estimate is possible" for reason in no_scorer]
     try:
-        manifests = {} if study.fits_nothing else store.manifests()
+        manifests = {} if study.trains_nothing else store.manifests()
     except AdapterError as error:
-        manifests, no_base = {}, [*no_base, str(error)]
+        manifests, base_missing = {}, [*base_missing, str(error)]
         missing.append(f"which finetunes are there cannot be told: {error}")
-    work = Counting(study, warehouse, gpu, manifests, no_base, no_scorer, changed or {}).work()
-    probe = None if no_base else kept_probe(study, gpu)
+    work = Counting(study, warehouse, gpu, manifests, base_missing, no_scorer, changed or {}).work()
+    probe = None if base_missing else kept_probe(study, gpu)
     instructions, outputs = _evaluated(study, warehouse)
     mine = []
-    if not no_base:
+    if not base_missing:
         settings, base = training_settings_id(study), gpu.base_fingerprint(study)
         mine = [
             m for m in manifests.values() if (m.get("settings"), m.get("base")) == (settings, base)
@@ -63,7 +63,8 @@ def plan_of(
     ]
     needed = {w.kind for w in work if w.left != 0} & _ESTIMATED
     if not missing and needed - set(rates):
-        missing = list(said) or [_unmeasured(study, probe, needed - set(rates))]
+        unread = [f"no estimate of the time: {reason}" for reason in base_missing]
+        missing = list(said) or unread or [_unmeasured(study, probe, needed - set(rates))]
     told: dict[str, list[str]] = {}
     for kind in (kind for kind in rates if kind in needed):
         told.setdefault(rates[kind].by, []).append(kind)
@@ -72,7 +73,7 @@ def plan_of(
         work=tuple(work),
         rates=told,
         missing=tuple(missing),
-        unmeasured=probe is None and not no_base and bool(needed - set(rates)),
+        unmeasured=probe is None and not base_missing and bool(needed - set(rates)),
         changed={name: why for name, why in (changed or {}).items() if name in sources_of(study)},
         free=_free(study),
     )
@@ -91,7 +92,7 @@ def _unmeasured(study: Study, probe: Probe | None, kinds: set[Kind]) -> str:
 def _evaluated(study: Study, warehouse: Warehouse) -> tuple[int | None, int]:
     """Instructions and outputs that each finetune is measured on, at most where the evaluation set
     has not been read; (None, 0): not known yet."""
-    if study.fits_nothing or not warehouse.has_table("eval_set"):
+    if study.trains_nothing or not warehouse.has_table("eval_set"):
         return study.evaluation.max_instructions, 0
     rows = evaluation_rows(warehouse.read_table("eval_set"), study.evaluation)
     return int(rows["eval_id"].nunique()), len(rows)

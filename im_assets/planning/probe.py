@@ -112,6 +112,18 @@ def machine(gpu: GpuResource) -> str:
     return f"{platform.machine()} CPU of {platform.node()}, {gpu.workers} cores"
 
 
+def no_base(study: Study) -> list[str]:
+    """Why the base model cannot, or need not, be read here; none where it can be."""
+    if not _reads_base(study):
+        return ["nothing of the study reads models.base"]
+    return out_of_reach(study, "base")
+
+
+def _reads_base(study: Study) -> bool:
+    """Whether the study may load its base; with own runs, only an indicator does."""
+    return study.runs is None or bool({"base", "tokenizer"} & set(_used(study)))
+
+
 def out_of_reach(study: Study, *names: str) -> list[str]:
     """Why models cannot be loaded without a download or a conversion; none where all can be.
 
@@ -121,7 +133,8 @@ def out_of_reach(study: Study, *names: str) -> list[str]:
     from huggingface_hub import try_to_load_from_cache
 
     found = []
-    for used in names or ("base", *_used(study)):
+    base = ["base"] if _reads_base(study) else []
+    for used in names or (*base, *_used(study)):
         name = "base" if used == "tokenizer" else used
         source = getattr(study.models, name)
         if source is None:
@@ -141,7 +154,7 @@ def measure(study: Study, gpu: GpuResource, warehouse: Warehouse) -> Probe:
     Raises CannotProbe when the base model is out of reach, there are no rows at hand, or the model
     cannot train on them.
     """
-    if reasons := out_of_reach(study, "base"):
+    if reasons := no_base(study):
         raise CannotProbe("; ".join(reasons))
     rows = sample_rows(study, warehouse)
     if rows.empty:
@@ -191,7 +204,7 @@ def _measured(
         asked = encode_evaluation(evaluation, base.tokenizer, study)
         evaluation_tokens, evaluation_seconds = forward(asked, study.evaluation.tokens_per_batch)
     example_tokens, example_seconds, trial_bytes = 0.0, (0.0, 0.0), 0
-    if not study.fits_nothing:
+    if not study.trains_nothing:
         example_tokens, example_seconds, trial_bytes = _training(study, gpu, rows)
     embedding, size = _embedding(study, gpu, sample)
     return Probe(

@@ -47,7 +47,7 @@ def _first(
 def sample_references(study: Study, warehouse: Warehouse, count: int) -> pd.DataFrame | None:
     """So many instructions of the evaluation set with their outputs; None where there are none."""
     source = study.data.evaluation
-    if source is None or study.fits_nothing:
+    if source is None or study.trains_nothing:
         return None
     if warehouse.has_table("eval_set"):
         found = warehouse.read_table("eval_set")

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from im_assets.own_runs import RUNS
 from im_resources.study import DataSource, Study
 
 Kind = Literal["reading", "scoring", "training", "evaluating", "other"]
@@ -104,4 +105,6 @@ def sources_of(study: Study) -> dict[str, list[DataSource]]:
     tables = {"evaluation": "eval_set", "second_evaluation": "second_eval_set"}
     found = {tables[name]: [source] for name, source in data.measured.items()}
     found |= {"candidate_datasets": list(data.candidates.values())} if data.candidates else {}
+    if study.runs is not None:
+        found |= {RUNS: [DataSource(path=study.runs.path)]}
     return found | {f"{pool}_dataset": [source] for pool, source in data.unseen.items()}

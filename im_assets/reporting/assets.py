@@ -8,6 +8,7 @@ import dagster as dg
 from im_assets.common.charts.drawing import png_markdown
 from im_assets.common.presentation import markdown, presentation
 from im_assets.experiments.measures import beside_target, rows_read
+from im_assets.own_runs import RUNS
 from im_assets.reporting.blocks import Facts, Text
 from im_assets.reporting.gather import Gathered, gather
 from im_assets.reporting.report import FIGURES, NUMBERS, Report, make_report, write_report
@@ -28,10 +29,10 @@ ALWAYS = (
 def report_dependencies(study: Study) -> list[str]:
     """The assets that the report of this study shows."""
     validation = study.validation
-    if study.fits_nothing:
+    pools = [f"{pool}_{kind}" for pool in study.pools for kind in POOL_TABLES]
+    if study.trains_nothing:
         measured = ["eval_set"] if study.data.evaluation is not None else []
-        pools = [f"{pool}_{kind}" for pool in study.pools for kind in POOL_TABLES]
-        return ["quality_rule", *measured, *pools]
+        return ["quality_rule", *measured, *_of_runs(study), *pools]
     parts = [
         (study.rule.source == "fitted", ("rule_evidence",)),
         (len(study.data.candidates) > 1, ("source_shares",)),
@@ -47,8 +48,15 @@ def report_dependencies(study: Study) -> list[str]:
         (study.transfer is not None, ("proxy_transfer",)),
         (study.selection.size == "searched", ("size_search",)),
     ]
-    pools = [f"{pool}_{kind}" for pool in study.pools for kind in POOL_TABLES]
     return [*ALWAYS, *pools, *(name for wanted, names in parts if wanted for name in names)]
+
+
+def _of_runs(study: Study) -> list[str]:
+    """What there is beside of a study of own runs."""
+    if study.runs is None:
+        return []
+    shares = ["source_shares"] if len(study.data.candidates) > 1 else []
+    return ["indicator_table", RUNS, "candidate_datasets", "rule_evidence", *shares]
 
 
 def definitions(study: Study) -> dg.Definitions:

@@ -109,7 +109,7 @@ def card(found: Gathered, pool: str, count: int, form: Format) -> str:
         f"The rows are of the pool `{pool}`; its licence holds for them, and is not known here. "
         "Each row tells its file, line and own id."
     )
-    sections = [report.section(key) for key in TOLD]
+    sections = [one for one in report.sections if one.key in TOLD]  # a study may lack one
     words = [title, licence, *(line for one in sections for line in _written(one))]
     settings = report.section("settings")
     codes = [block.text for block in settings.blocks if isinstance(block, Code)]

@@ -11,6 +11,7 @@ from im_assets.candidates.tracing import PLACE
 from im_assets.common.cuts import TABLE as CUTS
 from im_assets.common.versions import content_version
 from im_assets.experiments.holdout import split_of
+from im_assets.own_runs import members_of
 from im_assets.rule.document import load_rule
 from im_assets.rule.model import Rule
 from im_assets.rule.target import Target, target_measure
@@ -84,9 +85,13 @@ SELECTION = ("rank", "example_id", "instruction", "input", "output", "category",
              "predicted_log_loss", "rule_id")  # fmt: skip
 TEXTS = ("instruction", "input", "output")  # read only for a report with rows
 ANSWERS = ("first_answer", "second_answer")  # not shown
+# Of a study that finetunes nothing there is no other table; of its name there may be, from before.
+READY = {"quality_rule"}
+OF_RUNS = {"quality_rule", "indicator_table", "rule_evidence", "source_shares"}
+MEMBERS = "members"  # stands for the table with the members of the sets: see own_runs.members_of
 # Counts and means over tables that may be large: the statement, and the tables that it reads.
 SUMMARIES = {
-    "sources": ("report_sources.sql", ("candidate_datasets", "mixed_samples")),
+    "sources": ("report_sources.sql", ("candidate_datasets", MEMBERS)),
     "quarantined": ("report_quarantined.sql", ("quarantined_examples",)),
     "evaluation": ("report_evaluation.sql", ("eval_set",)),
     "cuts": ("report_cuts.sql", (CUTS,)),
@@ -199,17 +204,18 @@ def gather(study: Study, warehouse: Warehouse, with_rows: bool) -> Gathered:
     """
     tables: dict[str, pd.DataFrame] = {}
     known = Gathered(study, tables)
-    for name, columns in COLUMNS.items():
-        if study.fits_nothing and name != "quality_rule":
-            continue  # of a study of that name that fitted a rule before
+    wanted = OF_RUNS if study.runs is not None else READY if study.fits_nothing else set(COLUMNS)
+    for name in [name for name in COLUMNS if name in wanted]:
+        columns = COLUMNS[name]
         frame = _table(warehouse, name, known.columns(columns), with_rows)
         if frame is not None:
             tables[name] = frame
     for name, (statement, needed) in SUMMARIES.items():
-        if all(warehouse.has_table(table) for table in needed):
+        names = {MEMBERS: members_of(study).asset} if MEMBERS in needed else {}
+        if all(warehouse.has_table(names.get(table, table)) for table in needed):
             if name == "quarantined":
                 _columns(warehouse, "quarantined_examples", ("kind",), "candidate_datasets")
-            tables[name] = warehouse.query(statement)
+            tables[name] = warehouse.query(statement, names)
     if "cuts" in tables and "indicator_table" in tables:
         tables["cuts"] = _of_points(tables["cuts"], tables["indicator_table"])
     if (languages := _languages(known, warehouse)) is not None:

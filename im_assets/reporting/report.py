@@ -70,6 +70,8 @@ def make_report(
     """
     if found.study.fits_nothing:
         return Report(found.study, _of_ready_rule(found, with_rows, versions), made)
+    if found.study.runs is not None:
+        return Report(found.study, _of_own_runs(found, with_rows, versions), made)
     sections = (
         answer.section(found),
         shares.section(found),
@@ -99,6 +101,22 @@ def _of_ready_rule(
         ready.answer(found),
         ready.data(found),
         ready.rule(found),
+        examples.section(found, with_rows),
+        settings.section(found, versions),
+    )
+
+
+def _of_own_runs(
+    found: Gathered, with_rows: bool, versions: Mapping[str, str]
+) -> tuple[Section, ...]:
+    """The sections of a study of finetunes that were made elsewhere."""
+    return (
+        answer.section(found),
+        data.section(found),
+        mixtures.section(found),
+        rule.section(found),
+        evidence.section(found),
+        shares.section(found),
         examples.section(found, with_rows),
         settings.section(found, versions),
     )

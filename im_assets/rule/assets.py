@@ -129,32 +129,34 @@ def points_asset(study: Study) -> dg.AssetsDefinition:
             found.append(points_of(good.on(fitting), indicators, study, models, warehouse))
         found += [still_valid(tables[name], study, gpu, tables["eval_set"]) for name in earlier]
         points = pd.concat([p for p in found if len(p)] or found[:1], ignore_index=True)
-        schema = [
-            dg.TableColumn(
-                str(c), str(t), _scale_words(study) if c in study.scoring.indicators else None
-            )
-            for c, t in points.dtypes.items()
-        ]
-        target = Target.of(study)
-        values = points[target.measure] if len(points) else pd.Series(dtype="float64")
-        counts = points["experiment"].value_counts()
-        by_experiment = {str(name): int(count) for name, count in counts.items()}
-        metadata: dict[str, Any] = {
-            "points": len(points),
-            "measured on": fitting.words,
-            "by experiment": dg.MetadataValue.json(
-                {str(k): int(n) for k, n in by_experiment.items()}
-            ),
-            f"lowest {target.measure_label}": float(values.min()) if len(points) else None,
-            f"highest {target.measure_label}": float(values.max()) if len(points) else None,
-            "table": preview(points, rows=20),
-            "dagster/column_schema": dg.TableSchema(schema),
-        }
+        metadata = {"measured on": fitting.words, **points_metadata(points, study)}
         # Here, and not in a step of its own: the next rule may be fitted before that one runs.
         yield still_holds(points, study, warehouse)
         yield table(points, metadata)
 
     return indicator_table
+
+
+def points_metadata(points: pd.DataFrame, study: Study) -> dict[str, Any]:
+    """What the catalog shows of a table of points."""
+    schema = [
+        dg.TableColumn(
+            str(c), str(t), _scale_words(study) if c in study.scoring.indicators else None
+        )
+        for c, t in points.dtypes.items()
+    ]
+    target = Target.of(study)
+    values = points[target.measure] if len(points) else pd.Series(dtype="float64")
+    counts = points["experiment"].value_counts()
+    by_experiment = {str(name): int(count) for name, count in counts.items()}
+    return {
+        "points": len(points),
+        "by experiment": dg.MetadataValue.json(by_experiment),
+        f"lowest {target.measure_label}": float(values.min()) if len(points) else None,
+        f"highest {target.measure_label}": float(values.max()) if len(points) else None,
+        "table": preview(points, rows=20),
+        "dagster/column_schema": dg.TableSchema(schema),
+    }
 
 
 def measured_asset(study: Study) -> dg.AssetsDefinition:
@@ -185,7 +187,8 @@ def measured_asset(study: Study) -> dg.AssetsDefinition:
 def rule_asset(study: Study) -> dg.AssetsDefinition:
     """The asset ``quality_rule``, which is made from the points and from what says which there have
     to be."""
-    told_by = [SERIES, *(name for e in point_experiments(study) for name in e.told_by)]
+    told_by = [name for e in point_experiments(study) for name in e.told_by]
+    told_by = [] if study.trains_nothing else [SERIES, *told_by]
 
     @dg.asset(
         ins={name: dg.AssetIn(name) for name in dict.fromkeys(["indicator_table", *told_by])},
@@ -212,12 +215,11 @@ def rule_asset(study: Study) -> dg.AssetsDefinition:
         folder.
         """
         indicators, models = list(study.scoring.indicators), Models.of(study, gpu)
-        if study.rule.source == "fitted":
+        fits = study.rule.source == "fitted"
+        if fits and not study.trains_nothing:
             require_points(indicator_table, study, told_by)
-            rule = fitted_rule(indicator_table, study, models)
-        else:
-            require_scale(indicator_table, study)
-            rule = applied_rule(study, models)
+        require_scale(indicator_table, study)
+        rule = fitted_rule(indicator_table, study, models) if fits else applied_rule(study, models)
         for warning in rule.warnings:
             context.log.warning(warning.note)
         path = study.folder / RULE_FILE
@@ -251,6 +253,9 @@ def definitions(study: Study) -> dg.Definitions:
             assets=[ready_rule_asset(study, COLUMNS)],
             asset_checks=[indicators_are_not_collinear, *ready],
         )
+    if study.runs is not None:  # its points are made in own_runs
+        checks = [indicator_table_is_finite, indicators_are_not_collinear]
+        return dg.Definitions(assets=[rule_asset(study)], asset_checks=checks)
     measured = [measured_asset(study)] if "validation" in study.rule.points else []
     rule = rule_asset(study)
     if study.rule.source == "file":  # another rule in it is another version

@@ -22,6 +22,8 @@ def fitted_rule(points: pd.DataFrame, study: Study, models: Models) -> Rule:
     found = chosen(study.scoring)
     rule = fit_rule(points, list(study.scoring.indicators), study.rule, Target.of(study))
     values_id = str(points["values_id"].iloc[0])
+    # Own runs differ in their sizes, and a set's properties are asked of one.
+    size = None if study.runs is None else round(points["n_examples"].median())
     as_now = values_id == values_fingerprint(found, study, models)
     return rule.model_copy(
         update={
@@ -30,6 +32,6 @@ def fitted_rule(points: pd.DataFrame, study: Study, models: Models) -> Rule:
             "trials": tuple(points["trial_id"].astype(str)),
             "made_with": made_with(points),
             # Of other versions than the profile's nobody knows what they were.
-            **(provenance(found, models) if as_now else {}),
+            **(provenance(found, models, size) if as_now else {}),
         }
     )

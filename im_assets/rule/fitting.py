@@ -65,7 +65,8 @@ def fit_rule(
     than the indicators that a model may hold, or more indicators than all subsets can be tried of.
     """
     mixtures = Points.of(table, indicators, target.column)
-    _require_rows(len(table), len(indicators), settings)
+    if said := too_few(len(table), len(indicators), settings):
+        raise ValueError(said)
     rows = len(mixtures)
     found = None if lines_only(settings) else compare(whole(mixtures), settings)
     if found is None or found.chosen == "line":
@@ -225,16 +226,18 @@ def rank_interval(
     return float(wider[0]), float(wider[1])
 
 
-def _require_rows(rows: int, candidates: int, settings: RuleSettings) -> None:
+def too_few(rows: int, candidates: int, settings: RuleSettings) -> str:
+    """Why so many mixtures are too few for a rule, in words; '' where they are enough."""
     if settings.choose == "stepwise" and settings.direction == "backward":
         most = candidates
     else:
         most = min(candidates, settings.max_indicators or indicator_limit(max(rows, 3), None))
-    if rows < most + 3:
-        raise ValueError(
-            f"{rows} mixtures are too few for a rule of up to {most} indicators: at least "
-            f"{most + 3} are needed (raise mixtures.seeds or lower rule.max_indicators)"
-        )
+    if rows >= most + 3:
+        return ""
+    return (
+        f"{rows} mixtures are too few for a rule of up to {most} indicators: at least {most + 3} "
+        "are needed (more of them, mixtures.seeds, or a lower rule.max_indicators)"
+    )
 
 
 def _coefficient(

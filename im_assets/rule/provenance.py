@@ -20,19 +20,26 @@ BLOCKING = "not_as_fitted"
 KINDS = (BLOCKING, "unproven")
 
 
-def provenance(indicators: Sequence[Indicator], models: Models) -> dict[str, Any]:
+def provenance(
+    indicators: Sequence[Indicator], models: Models, size: int | None = None
+) -> dict[str, Any]:
     """The fields of a Rule that say what its indicators were computed with, and for which sets.
+
+    Args:
+        size: examples of a set that it was fitted on; default: those of the profile's mixtures.
 
     Raises ModelError when a model is not there.
     """
     used = tuple(map(_used, indicators))
-    roles = dict.fromkeys(["base", *(role_of(use) for one in used for use in one.uses)])
     study = models.study
+    # Of runs that were made elsewhere the base is not known.
+    base = ["base"] if study.runs is None else []
+    roles = dict.fromkeys([*base, *(role_of(use) for one in used for use in one.uses)])
     return {
         "fitted_by": f"{study.name} ({study.label})" if study.label else study.name,
         "indicators_used": used,
         "models_used": tuple(_model(role, models) for role in roles),
-        "set_size": study.mixtures.size,
+        "set_size": study.mixtures.size if size is None else size,
     }
 
 
@@ -116,9 +123,7 @@ def _model(role: str, models: Models) -> UsedModel:
     if role == "judge":  # another endpoint may serve another model of the name
         name, key = model_name(models.study, role), models.fingerprint("judge")
         return UsedModel(role="judge", name=name or "", weights=key)
-    source = _source(models.study, role)
-    if source is None:
-        raise ValueError(f"an indicator needs models.{role}, which the profile does not set")
+    source = settings.needed(role)
     found: dict[str, Any] = {"role": role, "name": named(source), "weights": locate(source)[2]}
     if role == "base":
         device = models.gpu.torch_device()
@@ -160,7 +165,7 @@ def _of_model(
         passes: those of them that the base model itself computes.
     """
     if model_name(models.study, used.role) is None:
-        return  # only an unread base could be missing, and a profile always has one
+        return  # only an unread base can be missing
     mine = _model(used.role, models)
     if (mine.weights != used.weights) if used.weights else not _same_name(mine.name, used.name):
         also = (

@@ -101,8 +101,9 @@ def transform_of(study: Study) -> Transform:
 def set_size(rule: Rule, study: Study) -> int:
     """Examples of the sets that the rule speaks of: on their scale KNN-i and its like are taken.
 
-    Those that it was fitted on; where a file does not say, those of the profile's mixtures.
+    Those that it was fitted on; where a file does not say, those of the profile's mixtures. Of runs
+    that were made elsewhere, the median.
     """
-    if study.rule.source == "fitted":
+    if study.rule.source == "fitted" and study.runs is None:
         return study.mixtures.size
     return rule.set_size or study.mixtures.size

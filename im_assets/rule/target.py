@@ -15,6 +15,7 @@ from im_assets.experiments.measures import (
     MeasureError,
     Scale,
     measure_of,
+    own_measure,
 )
 from im_resources.study import Study
 
@@ -34,11 +35,12 @@ class Target:
 
     @classmethod
     def of(cls, study: Study) -> Self:
-        """The target of `rule.target`, with the measure's own scale and direction by default.
+        """The target of `rule.target`, or of `runs`, with the measure's own scale and direction by
+        default.
 
         Raises MeasureError for an unknown measure, or a published rule with another target.
         """
-        asked, known = study.rule.target, target_measure(study)
+        asked, known = study.target, target_measure(study)
         target = cls(
             known.name, asked.scale or known.scale, asked.direction or known.direction
         )  # fmt: skip
@@ -169,5 +171,8 @@ PAPER = Target()  # the paper's: the log evaluation loss, lower is better
 
 
 def target_measure(study: Study) -> Measure:
-    """The measure of `rule.target`. Raises MeasureError when there is none of the name."""
+    """The measure of `rule.target`, or of `runs`. Raises MeasureError when there is none of the
+    name."""
+    if study.runs is not None:
+        return own_measure(study.runs)
     return measure_of(study.rule.target.measure, study.evaluation, "rule.target")

@@ -8,6 +8,7 @@ import pandas as pd
 from im_assets.common.cuts import cuts_check, recorded
 from im_assets.common.presentation import presentation, preview, table
 from im_assets.common.progress import Progress
+from im_assets.own_runs import members_of
 from im_assets.scoring.batch import Models
 from im_assets.scoring.cached import loader
 from im_assets.scoring.checks import apart_check
@@ -32,8 +33,8 @@ MODELS = ("models", "scoring.indicators")
 
 
 def example_scores_asset(study: Study) -> dg.AssetsDefinition:
-    """The asset ``example_scores``. It waits for the mixtures only where it scores their members:
-    "Materialize all" then scores in its first run, beside the unseen pool."""
+    """The asset ``example_scores``. It waits for the mixtures, or runs, only where it scores their
+    members: "Materialize all" else scores in its first run, beside the unseen pool."""
     members = study.scoring.score == "members"
 
     @dg.asset(
@@ -42,7 +43,7 @@ def example_scores_asset(study: Study) -> dg.AssetsDefinition:
         "the whole pool (`score: all`). Only what is not in the score cache yet is computed.",
         ins={
             "candidate_datasets": _examples("candidate_datasets", study),
-            **({"mixed_samples": dg.AssetIn("mixed_samples")} if members else {}),
+            **({"members": dg.AssetIn(members_of(study).asset)} if members else {}),
         },
         **presentation(
             "scoring", {"pytorch", "duckdb"}, COLUMNS, reads=("scoring.score", *MODELS), gpu=True
@@ -58,7 +59,7 @@ def example_scores_asset(study: Study) -> dg.AssetsDefinition:
     ) -> dg.Output[pd.DataFrame]:
         examples = candidate_datasets
         if members:
-            drawn = set(tables["mixed_samples"]["example_id"])
+            drawn = set(tables["members"]["example_id"])
             examples = examples[examples["example_id"].isin(drawn)]
         return _score(context, examples, "candidate_datasets", study, gpu, warehouse)
 

@@ -61,10 +61,7 @@ class Models:
             return judge_fingerprint(judge, self.gpu.base_fingerprint(self.study) if local else "")
         if name == "base":
             return fingerprint(self.gpu.base_fingerprint(self.study), *learned_key(models))
-        source = getattr(models, "base" if name == "tokenizer" else name)
-        if source is None:
-            raise ValueError(f"an indicator needs models.{name}, which the profile does not set")
-        weights = locate(source)[2]
+        weights = locate(models.needed("base" if name == "tokenizer" else name))[2]
         if name == "embedding":
             return fingerprint(weights, PAIR_VERSION)
         if name == "reward":

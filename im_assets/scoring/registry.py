@@ -17,7 +17,7 @@ import numpy as np
 from im_assets.scoring.batch import Models, ScoringBatch
 from im_assets.scoring.random_sets import mean_over_random_sets
 from im_resources.registry import Registry
-from im_resources.study import ScoringSettings, fingerprint
+from im_resources.study import ScoringSettings, Study, fingerprint
 
 Score = Callable[..., np.ndarray | float]
 Registered = TypeVar("Registered", bound=Score)
@@ -248,6 +248,19 @@ def columns_read(settings: ScoringSettings) -> dict[str, Column]:
                     f"{kind}, and as {found[column]} by another indicator"
                 )
     return found
+
+
+def check_models(study: Study) -> None:
+    """Raises IndicatorError when an indicator reads a model that the profile does not set."""
+    for indicator in chosen(study.scoring):
+        for use in indicator.backend.uses:
+            role = "base" if use == "tokenizer" else use
+            if getattr(study.models, role) is None:
+                raise IndicatorError(
+                    f"scoring.indicators.{indicator.name}: {indicator.backend.name} reads "
+                    f"models.{role}, which the profile does not set; set it, or leave the "
+                    "indicator out"
+                )
 
 
 def reads_tokens(settings: ScoringSettings) -> bool:

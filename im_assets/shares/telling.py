@@ -32,14 +32,16 @@ COLUMNS = {
 NUMBERS = [name for name, (kind, _) in COLUMNS.items() if kind == "double"]
 
 
-def measured_shares(samples: pd.DataFrame, partitions: Sequence[str]) -> pd.DataFrame:
+def measured_shares(
+    samples: pd.DataFrame, partitions: Sequence[str], column: str = "seed"
+) -> pd.DataFrame:
     """The share of each source (columns) of the examples of each mixture (rows, ``partitions``).
 
     Args:
-        samples: mixed_samples, columns seed and source.
+        samples: mixed_samples, or finished_runs: source, and the mixture in ``column``.
     """
-    mine = samples[samples["seed"].astype(str).isin(partitions)]
-    counts = pd.crosstab(mine["seed"].astype(str), mine["source"].astype(str))
+    mine = samples[samples[column].astype(str).isin(partitions)]
+    counts = pd.crosstab(mine[column].astype(str), mine["source"].astype(str))
     return counts.div(counts.sum(axis=1), axis=0).reindex(pd.Index(partitions))
 
 

@@ -147,7 +147,7 @@ class Counting:
     def __init__(self, study: Study, gpu: GpuResource, warehouse: Warehouse) -> None:
         self.study, self.gpu, self.warehouse = study, gpu, warehouse
         self.models = Models.of(study, gpu)
-        self.shape = shape_of(study.models.base)
+        self.shape = shape_of(study.models.needed("base"))
 
     def lengths(self, tables: Mapping[str, pd.DataFrame], asset: str) -> pd.DataFrame:
         """Of each example of a dataset as it is trained on: index example_id; tokens, learned."""
@@ -222,7 +222,7 @@ class Counting:
         if "embedding" not in passes_of(chosen(self.study.scoring)):
             return 0.0
         try:
-            shape = shape_of(self.study.models.embedding, causal=False)
+            shape = shape_of(self.study.models.needed("embedding"), causal=False)
         except FlopsError:
             return np.nan
         some = sorted(ids, key=lambda i: digest(0, f"cost:{i}"))[:SAMPLE]

@@ -74,7 +74,7 @@ def analysis_of(
     found["indicators"] = {
         i.name: [i.backend.name, i.backend.version, i.options] for i in chosen(study.scoring)
     }
-    found["base"] = named(study.models.base)
+    found["base"] = named(study.models.needed("base"))
     found["trainer and prompt"] = training_settings_id(study)
     found["level of the intervals"] = CONFIDENCE
     found["code"] = {

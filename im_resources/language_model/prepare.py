@@ -8,7 +8,8 @@ def main() -> None:
     """Locate (and, for a GGUF file, dequantize) the models of the profile in ``IM_PROFILE``."""
     models = load_study().models
     for name, source in (("base", models.base), ("embedding", models.embedding)):
-        print(f"{name} model: {locate(source)[0]}")
+        if source is not None:
+            print(f"{name} model: {locate(source)[0]}")
 
 
 if __name__ == "__main__":

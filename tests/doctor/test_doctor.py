@@ -152,7 +152,7 @@ def test_missing_and_empty_data_is_named_by_its_setting(study: Study) -> None:
 
 def test_a_model_that_is_not_there_or_is_pickled_is_named(study: Study) -> None:
     assert {f.level for f in sources.models(study)} == {"ok"}
-    folder = Path(str(study.models.base.path))
+    folder = Path(str(study.models.needed("base").path))
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
     assert "no safetensors" in levels(sources.models(study))["error"]
     (folder / "pytorch_model.bin").unlink()
@@ -163,7 +163,7 @@ def test_a_model_that_is_not_there_or_is_pickled_is_named(study: Study) -> None:
 def test_a_hub_model_that_is_neither_here_nor_to_be_had(
     study: Study, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    base = study.models.base.model_copy(update={"path": None, "hub": "no/such-model"})
+    base = study.models.needed("base").model_copy(update={"path": None, "hub": "no/such-model"})
     asked = study.model_copy(update={"models": study.models.model_copy(update={"base": base})})
     assert "HF_HUB_OFFLINE is set" in levels(sources.models(asked))["error"]
     monkeypatch.delenv("HF_HUB_OFFLINE")

@@ -43,7 +43,7 @@ def test_a_published_adapter_loads_in_plain_peft_with_the_loss_that_was_measured
     study = load_study(
         write_profile(
             tmp_path,
-            load_study("demo").models.base.model_dump(exclude_none=True),
+            load_study("demo").models.needed("base").model_dump(exclude_none=True),
             evaluation={"max_output_tokens": 12},
         )
     )

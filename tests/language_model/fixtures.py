@@ -36,7 +36,7 @@ def tiny_plain(tiny_folder: Path) -> Any:
 
 @pytest.fixture(scope="session")
 def smol_model() -> LoadedModel:
-    return load_base(load_study("demo").models.base, "fp32", CPU)
+    return load_base(load_study("demo").models.needed("base"), "fp32", CPU)
 
 
 @pytest.fixture(scope="session")

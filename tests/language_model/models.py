@@ -47,7 +47,7 @@ SHAPE: dict[str, Any] = {
 
 def demo_model() -> Path:
     """The folder of the demo profile's SmolLM2-135M, converted on first use."""
-    return Path(locate(load_study("demo").models.base)[0])
+    return Path(locate(load_study("demo").models.needed("base"))[0])
 
 
 def write_model(

@@ -57,7 +57,7 @@ def counted(work: Callable[[], Any]) -> int:
 
 @pytest.fixture(scope="module")
 def shape() -> Shape:
-    return shape_of(load_study("demo").models.base)
+    return shape_of(load_study("demo").models.needed("base"))
 
 
 @pytest.fixture(scope="module")
@@ -138,7 +138,7 @@ def test_a_training_of_all_weights(
 
 
 def test_embedding() -> None:
-    source = load_study("demo").models.embedding
+    source = load_study("demo").models.needed("embedding")
     text = "The quick brown fox jumps over the lazy dog, and runs on into the wood. " * 4
     embedder = load_embedder(source, CPU)
     tokens = len(embedder.model.tokenizer(text)["input_ids"])

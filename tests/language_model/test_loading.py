@@ -149,7 +149,7 @@ def test_a_loaded_model_is_frozen_and_in_the_asked_precision(tiny_folder: Path) 
 
 @pytest.fixture(scope="session")
 def demo_gguf() -> Path:
-    source = load_study("demo").models.base
+    source = load_study("demo").models.needed("base")
     assert source.package is not None
     assert source.file is not None
     spec = importlib.util.find_spec(source.package)  # importing it would need what it runs on

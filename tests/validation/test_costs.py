@@ -137,7 +137,7 @@ def platform(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path) -> Pla
 
 def test_what_was_computed_is_what_it_cost(platform: Platform) -> None:
     study, costs = platform.study, platform.table("selection_costs").set_index("strategy")
-    shape = shape_of(study.models.base)
+    shape = shape_of(study.models.needed("base"))
     adapters = platform.table("selection_adapters").set_index("arm")
     runs = platform.table("validation_runs")
     for name in costs.index.drop("base"):

@@ -44,7 +44,7 @@ def definitions_of(experiment: Experiment, study: Study) -> dg.Definitions:
 
 def definitions(study: Study) -> dg.Definitions:
     """What all experiments share: the base model's own losses, and answers where needed."""
-    if study.fits_nothing:
+    if study.trains_nothing:
         return dg.Definitions()
     answers = [base_answers] if rows_read(study) else []
     split = [] if study.evaluation.holdout is None else [holdout_leaves_enough]

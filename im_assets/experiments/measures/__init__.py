@@ -10,6 +10,8 @@ The modules of this folder hold the built-in ones. What it ``reads`` says which 
   answer, pattern ('' where none).
 * ``verdicts``: one row an instruction, the model's answer judged against the base model's:
   eval_id, outcome (win, tie, lose, or null: not judged), position_bias.
+
+Of runs that were made elsewhere the number is read, not taken: `own_measure`, which reads ``runs``.
 """
 
 import inspect
@@ -23,10 +25,10 @@ import pandas as pd
 
 from im_assets.common.digests import taken
 from im_resources.registry import Registry
-from im_resources.study import EvaluationSettings, JudgeSettings, Study
+from im_resources.study import EvaluationSettings, JudgeSettings, RunsSettings, Study
 from im_resources.turns import turns_columns
 
-Reads: TypeAlias = Literal["losses", "answers", "verdicts"]
+Reads: TypeAlias = Literal["losses", "answers", "verdicts", "runs"]
 Scale: TypeAlias = Literal["log", "logit", "identity"]
 Direction: TypeAlias = Literal["lower", "higher"]
 Compute: TypeAlias = Callable[..., float]
@@ -124,11 +126,44 @@ def measure_of(name: str, settings: EvaluationSettings, field: str) -> Measure:
     return replace(found, compute=partial(found.compute, **options)) if options else found
 
 
+def own_measure(settings: RunsSettings) -> Measure:
+    """What was measured of runs that were made elsewhere, with scale, direction and unit as of the
+    measure of that name, if there is one.
+
+    Raises MeasureError where nothing says which direction is the better one.
+    """
+    name = settings.measure
+    known = MEASURES.all().get(name)
+    if known is None and settings.direction is None:
+        raise MeasureError(
+            f"runs.direction is missing: whether a lower or a higher {name} is the better one; set "
+            "it to lower or higher"
+        )
+    return Measure(
+        name,
+        partial(_read, name=name),
+        1,
+        "runs",
+        "identity" if known is None else known.scale,
+        "lower" if known is None else known.direction,
+        "" if known is None else known.unit,
+        "Measured of runs that were made elsewhere.",
+    )
+
+
+def _read(rows: pd.DataFrame, name: str) -> float:
+    """The number as the file has it, one row a run."""
+    return float(rows[name].iloc[0])
+
+
 def measures_of(study: Study) -> list[Measure]:
     """What the study measures: `evaluation.measures` in their order, then the rule's target.
 
-    Raises MeasureError for an unknown measure, or one that reads verdicts without a `judge`.
+    Raises MeasureError for an unknown measure, or one that reads verdicts without a `judge`. Of own
+    runs, what was measured of them.
     """
+    if study.runs is not None:
+        return [own_measure(study.runs)]
     asked = [("evaluation.measures", name) for name in study.evaluation.measures]
     asked.append(("rule.target", study.rule.target.measure))
     found: dict[str, Measure] = {}
@@ -144,7 +179,7 @@ def measures_of(study: Study) -> list[Measure]:
 
 def beside_target(study: Study) -> list[Measure]:
     """What the study measures beside the rule's target."""
-    return [m for m in measures_of(study) if m.name != study.rule.target.measure]
+    return [m for m in measures_of(study) if m.name != study.target.measure]
 
 
 def rows_read(study: Study) -> tuple[Reads, ...]:

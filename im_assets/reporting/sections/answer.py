@@ -15,6 +15,10 @@ from im_assets.selection.composition import concentration
 KEY, TITLE = "answer", "The question, and the answer"
 # Sets so small say how the platform works, and nothing about data (the paper's hold 2000).
 FEW_EXAMPLES = 50
+ELSEWHERE = (
+    "The finetunes are your own ({path}): with which base, settings and evaluation they were made "
+    "is not known here, and is taken to be the same for all."
+)
 QUESTION = "Which instruction data is worth finetuning on?"
 
 
@@ -26,13 +30,22 @@ def section(found: Gathered) -> Section:
     blocks += [Text(sentence, "answer") for sentence in sentences[1:]]
     if found.study.label:
         scale = f"Scale: {found.study.label}. A result holds for this model, data and size."
-        if found.study.mixtures.size < FEW_EXAMPLES:
+        if _size(found) < FEW_EXAMPLES:
             scale = (
                 f"Scale: {found.study.label}. This shows how the platform works; nothing here says "
                 "what is true of data in general."
             )
         blocks.append(Text(scale, "note"))
+    if found.study.runs is not None:
+        blocks.append(Text(ELSEWHERE.format(path=found.study.runs.path), "note"))
     return Section(KEY, TITLE, (*blocks, *_numbers(found)))
+
+
+def _size(found: Gathered) -> int:
+    """Examples of the largest mixture: of own runs as they are, else as the profile says."""
+    if found.study.runs is None or found.mixtures is None:
+        return found.study.mixtures.size
+    return int(found.mixtures["n_examples"].max())
 
 
 def rule_sentence(found: Gathered) -> str:

@@ -1,5 +1,6 @@
 """The data: what came in, what was put aside and why, and what it is measured on."""
 
+from im_assets.own_runs import members_of
 from im_assets.reporting.blocks import Block, Column, Fact, Facts, Section, Table, Text
 from im_assets.reporting.gather import Gathered
 from im_assets.reporting.sections import cuts
@@ -13,12 +14,13 @@ def section(found: Gathered) -> Section:
     """Sources, quarantine, evaluation set, unseen pool."""
     sources = found.get("sources")
     if sources is None:
-        return not_made(KEY, TITLE, "candidate_datasets", "mixed_samples")
+        return not_made(KEY, TITLE, "candidate_datasets", members_of(found.study).asset)
     facts = [
         Fact("candidates", "candidate examples kept", int(sources["kept"].sum()), "int"),
         *unseen(found),
     ]
-    if (evaluation := found.get("evaluation")) is not None:
+    evaluation = found.get("evaluation")
+    if evaluation is not None and found.study.runs is None:
         facts += [
             Fact("eval_instructions", "instructions to measure on",
                  evaluation["instructions"][0], "int"),
@@ -26,7 +28,7 @@ def section(found: Gathered) -> Section:
         ]  # fmt: skip
     blocks: list[Block] = [Facts(tuple(facts))]
     limit = found.study.evaluation
-    if limit.max_instructions or limit.max_outputs:
+    if found.study.runs is None and (limit.max_instructions or limit.max_outputs):
         first = limit.take == "first"
         the, how = ("the first ", "") if first else ("", f", a sample (seed {limit.sample_seed})")
         kept = [
@@ -36,6 +38,8 @@ def section(found: Gathered) -> Section:
         blocks.append(Text(f"Losses are measured on {' and '.join(filter(None, kept))}{how}."))
     blocks += limited(found)
     blocks += cuts.blocks(found)
+    own = found.study.runs is not None
+    share = "Share of the runs' examples" if own else "Mean share of a mixture"
     blocks.append(
         Table.of(
             "sources",
@@ -44,7 +48,7 @@ def section(found: Gathered) -> Section:
                 Column("source", "Source", "text"),
                 Column("kept", "Examples kept", "int"),
                 Column("drawn", "In some mixture", "int"),
-                Column("share", "Mean share of a mixture", "percent"),
+                Column("share", share, "percent"),
             ),
             sources,
         )

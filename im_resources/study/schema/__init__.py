@@ -22,6 +22,7 @@ from im_resources.study.schema.mining import MiningSettings
 from im_resources.study.schema.models import ModelSettings, ModelSource
 from im_resources.study.schema.operations import AlertSettings, LandingSettings, RefitSettings
 from im_resources.study.schema.rule import RuleSettings, Shape, TargetSettings
+from im_resources.study.schema.runs import RunsSettings
 from im_resources.study.schema.scoring import IndicatorSettings, ScoringSettings
 from im_resources.study.schema.selection import SearchSettings, SelectionSettings, StrategySettings
 from im_resources.study.schema.study import Study
@@ -46,6 +47,7 @@ __all__ = [
     "ProposalSettings",
     "RefitSettings",
     "RuleSettings",
+    "RunsSettings",
     "ScoringSettings",
     "SearchSettings",
     "SelectionSettings",

@@ -1,7 +1,7 @@
 """Where the examples come from, and which of them are kept."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeAlias
 
 from pydantic import Field, field_validator, model_validator
 
@@ -13,6 +13,10 @@ from im_resources.study.schema.base import (
     Settings,
     Take,
 )
+
+FieldMap: TypeAlias = dict[
+    Literal["instruction", "input", "output", "category", "id", "answer", "pattern"], str
+]
 
 
 class DataSource(Settings):
@@ -46,10 +50,7 @@ class DataSource(Settings):
         "context, response; messages, sharegpt: conversations, all turns "
         "(docs/conversations.md); fields: columns as `fields` names them; or a format of a plugin",
     )
-    fields: (
-        dict[Literal["instruction", "input", "output", "category", "id", "answer", "pattern"], str]
-        | None
-    ) = Field(
+    fields: FieldMap | None = Field(
         None,
         description="For `format: fields`: which column holds the instruction, input, output and "
         "category; of an evaluation set also the answer, and the pattern (a regular expression), "
@@ -140,8 +141,8 @@ class DataSettings(Settings):
     candidates: dict[Name, DataSource] = Field(
         default_factory=dict,
         description="The sources that mixtures are drawn from, each under a name of your own "
-        "(paper: Alpaca, OpenAssistant, StackExchange, WikiHow). None, where a ready rule is "
-        "applied and nothing is finetuned (`rule.source`)",
+        "(paper: Alpaca, OpenAssistant, StackExchange, WikiHow), or with `runs` that these are of. "
+        "None, where a ready rule is applied and nothing is finetuned (`rule.source`)",
     )
     unseen: dict[PoolName, DataSource] = Field(
         min_length=1,
@@ -152,8 +153,8 @@ class DataSettings(Settings):
     evaluation: DataSource | None = Field(
         None,
         description="Instructions with reference outputs that every finetune is measured on "
-        "(paper: 252 of Self-Instruct and 80 of Vicuna-bench). Without candidates it may be left "
-        "out; given, whatever would leak it is left out of the selection",
+        "(paper: 252 of Self-Instruct and 80 of Vicuna-bench). Without candidates, or with `runs`, "
+        "it may be left out; given, whatever would leak it is left out of the selection",
     )
 
     second_evaluation: DataSource | None = Field(

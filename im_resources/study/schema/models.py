@@ -36,12 +36,15 @@ class ModelSettings(Settings):
     ADDED: ClassVar[Mapping[str, Any]] = {"loss_turns": "all"}
     UNCOUNTED: ClassVar[frozenset[str]] = frozenset({"cut_warning"})
 
-    base: ModelSource = Field(
+    base: ModelSource | None = Field(
+        None,
         description="The model that is finetuned, and whose tokenizer and losses the indicators "
-        "use (paper: LLaMA-7B)"
+        "use (paper: LLaMA-7B). May be left out with `runs` alone, where no indicator reads it",
     )
-    embedding: ModelSource = Field(
-        description="Sentence embeddings, for KNN-i and near duplicates (paper: SentenceBERT)"
+    embedding: ModelSource | None = Field(
+        None,
+        description="Sentence embeddings, for KNN-i (paper: SentenceBERT). May be left out with "
+        "`runs` alone, where nothing reads it",
     )
     reward: ModelSource | None = Field(
         None,
@@ -79,3 +82,11 @@ class ModelSettings(Settings):
         description="Which replies of a conversation are trained on, and read by the indicators of "
         "the base model: all, or the last. The evaluation loss is over the last always",
     )
+
+    def needed(self, name: str) -> ModelSource:
+        """The model of a role: base, embedding, reward or unieval. Raises ValueError when the
+        profile does not set it."""
+        source: ModelSource | None = getattr(self, name)
+        if source is None:
+            raise ValueError(f"models.{name} is read here, and the profile does not set it")
+        return source

@@ -24,7 +24,8 @@ from im_resources.study.schema.experiments import (
 from im_resources.study.schema.mining import MiningSettings
 from im_resources.study.schema.models import ModelSettings
 from im_resources.study.schema.operations import AlertSettings, LandingSettings, RefitSettings
-from im_resources.study.schema.rule import RuleSettings
+from im_resources.study.schema.rule import RuleSettings, TargetSettings
+from im_resources.study.schema.runs import RunsSettings
 from im_resources.study.schema.scoring import ScoringSettings
 from im_resources.study.schema.selection import SelectionSettings
 
@@ -37,6 +38,8 @@ NOT_INDICATORS = frozenset({
     "drawing_id", "judge_id", "turns", "not_text", "transform", "beyond_chance", "part",
     "instructions", "measured_id",
 })  # fmt: skip
+# Measures of those tables that a column of own runs may be called after.
+MEASURES = {"loss", "log_loss", "token_loss", "instruction_loss"}
 
 
 class Study(Settings):
@@ -50,6 +53,11 @@ class Study(Settings):
     models: ModelSettings = Field(description="The models, and how they read a prompt")
     cleaning: CleaningSettings = Field(
         CleaningSettings(), description="Which rows go into quarantine"
+    )
+    runs: RunsSettings | None = Field(
+        None,
+        description="Left out: the study makes its own finetunes. Given: the rule is fitted on "
+        "these, nothing is finetuned, and mixtures, finetuning and evaluation are not read",
     )
     mixtures: MixtureSettings = Field(
         MixtureSettings(), description="The random mixtures that the rule is fitted on"
@@ -101,7 +109,7 @@ class Study(Settings):
     @model_validator(mode="after")
     def _own_columns(self) -> Self:
         """Every indicator has a column of its own, whose name the warehouse takes in any case."""
-        measures = {*self.evaluation.measures, self.rule.target.measure}
+        measures = {*self.evaluation.measures, self.target.measure}
         columns = {f"{scale}{measure}" for measure in measures for scale in ("", "log_", "logit_")}
         taken = NOT_INDICATORS | {name.lower() for name in columns}
         for name in self.scoring.indicators:
@@ -115,14 +123,43 @@ class Study(Settings):
         return self
 
     @model_validator(mode="after")
+    def _own_runs(self) -> Self:
+        """A rule of runs that were made elsewhere is fitted on these and on nothing else."""
+        if self.runs is None:
+            for name in ("base", "embedding"):
+                if getattr(self.models, name) is None:
+                    raise ValueError(f"models.{name} is missing, this setting has no default")
+            return self
+        if not self.data.candidates:
+            raise ValueError(
+                "data.candidates is missing: the examples of `runs` are looked up in them; a "
+                "pattern such as path: runs/*.jsonl names the files of all runs"
+            )
+        if self.rule.source != "fitted":
+            raise ValueError(f"rule.source: {self.rule.source} needs no `runs`; leave one out")
+        if self.rule.points != ("mixtures",):
+            raise ValueError("rule.points: a rule is fitted on `runs` alone; leave it out")
+        if self.rule.target != TargetSettings():
+            raise ValueError(
+                "rule.target: with `runs`, the rule predicts runs.measure; leave rule.target out"
+            )
+        name = self.runs.measure.lower()
+        if name in (NOT_INDICATORS - MEASURES) | {"run", "position", "file", "examples"}:
+            raise ValueError(
+                f"runs.measure: {name!r} is the name of another column of the tables; rename the "
+                "column in the CSV"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _ready_rule(self) -> Self:
-        """Without candidates nothing is finetuned: the rule is a ready one, and no part of the
-        study needs finetunes."""
-        if not self.fits_nothing:
+        """Without finetunes of its own, no part of the study needs them; without candidates the
+        rule is a ready one."""
+        if not self.trains_nothing:
             if self.data.evaluation is None:
                 raise ValueError("data.evaluation is missing: what every finetune is measured on")
             return self
-        if self.rule.source == "fitted":
+        if self.fits_nothing and self.rule.source == "fitted":
             raise ValueError(
                 "data.candidates is missing: a rule is fitted on them; give at least 1 source, or "
                 "apply a ready rule (rule.source: published_v1, published_v2 or file)"
@@ -131,6 +168,11 @@ class Study(Settings):
         asked = [name for name in parts if getattr(self, name) is not None]
         asked += ["selection.size: searched"] if self.selection.size == "searched" else []
         if asked:
+            if self.runs is not None:
+                raise ValueError(
+                    f"{' and '.join(asked)}: needs finetunes, and a study of your own `runs` makes "
+                    f"none; leave it out (inherited: `{asked[0].partition(':')[0]}: ~`)"
+                )
             raise ValueError(
                 f"{' and '.join(asked)}: needs finetunes, and a study without data.candidates "
                 "makes none; leave it out, or give candidates"
@@ -141,7 +183,7 @@ class Study(Settings):
     def _tilted_mixtures(self) -> Self:
         """Tilted mixtures are drawn by scores, which have to be there before them."""
         settings = self.mixtures
-        if settings.kind == "random" or self.fits_nothing:
+        if settings.kind == "random" or self.trains_nothing:
             return self
         if self.scoring.score != "all":
             raise ValueError(
@@ -243,6 +285,17 @@ class Study(Settings):
     def fits_nothing(self) -> bool:
         """Whether the study only applies a ready rule to its pools, without any finetune."""
         return not self.data.candidates
+
+    @property
+    def trains_nothing(self) -> bool:
+        """Whether the study makes no finetune: it applies a ready rule, or fits one on runs that
+        were made elsewhere."""
+        return self.fits_nothing or self.runs is not None
+
+    @property
+    def target(self) -> TargetSettings:
+        """What the rule predicts."""
+        return self.rule.target if self.runs is None else self.runs.target
 
     @property
     def pools(self) -> tuple[str, ...]:
