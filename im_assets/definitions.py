@@ -169,7 +169,8 @@ def runs_of(study: Study) -> dict[str, str]:
 def jobs(assets: Sequence[dg.AssetsDefinition], study: Study) -> list[Any]:
     """One job for each run of a whole study, in order."""
     specs = {spec.key: spec for asset in assets for spec in asset.specs}
-    said = RUNS | READY_RUNS if study.fits_nothing else runs_of(study)
+    other = OWN_RUNS if study.runs is not None else READY_RUNS if study.fits_nothing else {}
+    said = runs_of(study) | other
     order = list(said)
     places: dict[dg.AssetKey, int] = {}
 
@@ -189,7 +190,6 @@ def jobs(assets: Sequence[dg.AssetsDefinition], study: Study) -> list[Any]:
             places[key] = max([own, *parents])
         return places[key]
 
-    said = RUNS | (OWN_RUNS if study.runs is not None else READY_RUNS if study.fits_nothing else {})
     members: dict[str, list[dg.AssetKey]] = {}
     for key in specs:
         members.setdefault(order[place(key)], []).append(key)
