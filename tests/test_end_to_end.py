@@ -54,7 +54,7 @@ def write_small_demo(home: Path) -> Path:
     }  # fmt: skip
     profile["models"]["max_length"] = 40
     profile["data"]["unseen"] |= {"limit": UNSEEN, "take": "first"}
-    profile["rule"] = {"max_indicators": 2, "p_enter": 0.1, "p_remove": 0.2}
+    profile["rule"] |= {"max_indicators": 2, "permutations": 60, "bootstrap": 30}
     # A rule of so few mixtures may be one of chance, and is used all the same.
     profile["selection"] = {"size": 40, "when_chance": "select"}
     profile["univariate"] = {"indicators": ["len_out"], "bins": 4, "size": 4}
@@ -115,6 +115,12 @@ def test_the_evidence_is_gathered(first_run: str, home: Path) -> None:
     assert bins["mean"].is_monotonic_decreasing
     assert bins["loss"].nunique() == 4
     assert len(table(home, "FROM univariate_study")) == 1
+    rounds = table(home, "FROM mining_rounds ORDER BY round")
+    assert list(rounds["sets"]) == [4, 4]
+    assert (rounds["rmse"] > 0).all()
+    assert list(rounds["points"]) == [SEEDS, SEEDS + 4]
+    shapes = table(home, "FROM rule_evidence WHERE section = 'shape'")
+    assert list(shapes["item"]) == ["line", "ridge", "additive"]
     verdicts = table(home, "FROM selection_validation WHERE against IS NULL OR against = 'random'")
     verdicts = verdicts.set_index("strategy")
     assert verdicts.loc["random", "verdict"] == "baseline"

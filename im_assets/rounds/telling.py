@@ -91,12 +91,21 @@ def sentences(table: pd.DataFrame, target: Target) -> list[str]:
         )
     for row in made[1:]:
         interval = between(row.change_low, row.change_high, "signed")
-        known = "its interval is not known" if row.change_low is None else interval
+        known = "its interval is not known" if pd.isna(row.change_low) else interval
         found.append(
             f"That of round {row.round}, fitted on {shown(row.points, 'int')} points, was off by "
             f"{shown(row.rmse, 'loss')}: a change of {shown(row.change, 'signed')} ({known}), "
             f"which {_WORDS[row.verdict]}."
         )
+    for row in made[-1:]:
+        if not pd.isna(row.less_random):
+            interval = between(row.less_random_low, row.less_random_high, "signed")
+            known = "its interval is not known" if pd.isna(row.less_random_low) else interval
+            found.append(
+                f"What the rule selected in round {row.round} differs in {target.measure_label} by "
+                f"{shown(row.less_random, 'signed')} from random sets of the same candidates "
+                f"({known}): {_against_random(row, target)}."
+            )
     stopped = [row for row in rows if row.stopped]
     if stopped:
         found.append(
@@ -104,6 +113,13 @@ def sentences(table: pd.DataFrame, target: Target) -> list[str]:
             "estimates, and is no proof that further rounds would not help."
         )
     return found
+
+
+def _against_random(row: Any, target: Target) -> str:
+    low, high = row.less_random_low, row.less_random_high
+    if pd.isna(low) or low <= 0 <= high:
+        return "not distinguishable"
+    return "better" if (high < 0) == (target.direction == "lower") else "worse"
 
 
 _WORDS = {

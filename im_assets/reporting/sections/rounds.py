@@ -31,6 +31,9 @@ def sections(found: Gathered) -> tuple[Section, ...]:
         Column("change_low", "from", "signed"),
         Column("change_high", "to", "signed"),
         Column("verdict", "Verdict", "text"),
+    )
+    against = (
+        Column("round", "Round", "int"),
         Column("less_random", f"{target.measure_label.capitalize()} less random", "signed"),
         Column("less_random_low", "from", "signed"),
         Column("less_random_high", "to", "signed"),
@@ -53,5 +56,5 @@ def sections(found: Gathered) -> tuple[Section, ...]:
                 chart,
             )
         )
-    blocks.append(every)
+    blocks += [every, Table.of("round_rules", "What each round selected by", against, rows)]
     return (Section(KEY, TITLE, tuple(blocks)),)
