@@ -27,7 +27,7 @@ UPSTREAM = {
     "dolly_dataset": {"eval_set"},
     "mixture_seeds": {"candidate_datasets"},
     "mixed_samples": {"candidate_datasets", "mixture_seeds"},
-    "example_scores": {"candidate_datasets", "mixed_samples"},
+    "example_scores": {"candidate_datasets"},
     "dolly_scores": {"dolly_dataset"},
     "finetuned_adapters": {"candidate_datasets", "mixed_samples"},
     "base_losses": {"eval_set"},
@@ -164,7 +164,8 @@ def test_the_jobs_hold_every_asset_and_check_once() -> None:
 
 
 def test_a_study_without_evidence_is_data_mixtures_and_report() -> None:
-    bare = load_study("demo").model_copy(update={"univariate": None, "validation": None})
+    without = dict.fromkeys(("univariate", "validation", "mining"))
+    bare = load_study("demo").model_copy(update=without)
     assert bare.judge is None
     names = [job.name for job in definitions(bare, "demo").jobs or ()]
     assert set(names) <= {"data", "study", "reporting"}
