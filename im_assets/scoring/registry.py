@@ -255,6 +255,8 @@ def check_models(study: Study) -> None:
     for indicator in chosen(study.scoring):
         for use in indicator.backend.uses:
             role = "base" if use == "tokenizer" else use
+            if role == "judge":  # no model of the study's: see im_assets.judging.askers
+                continue
             if getattr(study.models, role) is None:
                 raise IndicatorError(
                     f"scoring.indicators.{indicator.name}: {indicator.backend.name} reads "

@@ -74,5 +74,5 @@ def test_every_backend_says_which_text_it_reads() -> None:
     whole = {name for name, found in BACKENDS.all().items() if found.text == "conversation"}
     assert whole == {
         "instruction_length", "response_length", "mtld", "perplexity", "ifd",
-        "naturalness_proxy", "coherence_proxy", "understandability_proxy",
+        "naturalness_proxy", "coherence_proxy", "understandability_proxy", "judge_rating",
     }  # fmt: skip
