@@ -112,7 +112,9 @@ def curve_figure(rule: Rule) -> Chart | None:
         ]
         line = Series("", x.tolist(), y.tolist(), texts, points=False, line="solid")
         label = f"mean {scaled(curve.name, rule.transform)}"
-        panels.append(points_chart([line], label, f"adds to {rule.predicts.label}", height=150))
+        panels.append(
+            points_chart([line], label, f"adds to {rule.predicts.label}", curve.name, height=150)
+        )
     return panels_chart(panels, 3)
 
 

@@ -160,7 +160,9 @@ def test_a_rule_that_bends_is_shown_with_its_curves_and_its_shapes(tmp_path: Pat
     findings = rule_findings(table, sources, rule, bends).assign(rule_id=rule.id)
     warehouse.replace_table("rule_evidence", findings)
     found = gather(study, warehouse, with_rows=True)
-    report = make_report(found, True, {}).document()["sections"]
+    made = make_report(found, True, {})
+    assert (write_report(made, tmp_path / "report").parent / "figures" / "curves.svg").is_file()
+    report = made.document()["sections"]
     assert "curves" in report["rule"]["figures"]
     assert "effects" not in report["rule"]["figures"]
     shapes = report["evidence"]["tables"]["shapes"]["rows"]
