@@ -27,6 +27,7 @@ from im_resources.study import (
 )
 
 RUN, FILE, EXAMPLES = "run", "file", "examples"
+MOST = 1e100  # of what is measured: squares of more are no numbers any more
 TOLD = 5  # faults in an error; of more it is said how many
 _ID = re.compile("[0-9a-f]{16}")
 _TEXTS = ("instruction", "input", "output")
@@ -97,7 +98,8 @@ def read_runs(
     except SourceError as error:
         raise OwnRunsError(f"runs.path: {error}") from error
     columns = list(dict.fromkeys(column for _, row in rows for column in row))
-    _require_columns(path, columns, settings.measure)
+    if columns or not faults:
+        _require_columns(path, columns, settings.measure)
     names: dict[str, int] = {}
     members = _Members(settings, path.parent, pool, withdrawn)
     found = []
@@ -145,11 +147,13 @@ def _name(row: Mapping[str, Any], line: int, names: dict[str, int]) -> str:
 
 def _value(given: Any, target: Target) -> float:
     field = f"{target.measure} is {excerpt_of(str(given), 40)!r}"
+    text = str(given)
     try:
-        value = float(str(given))
+        # Python reads 1_5 as 15, which is more likely a slip of the keyboard.
+        value = math.nan if "_" in text else float(text)
     except ValueError:
         value = math.nan
-    if not math.isfinite(value):
+    if not abs(value) <= MOST:  # nan too
         raise _Faulty(f"{field}; give a number, such as 1.85")
     if target.scale == "log" and value <= 0:
         raise _Faulty(f"{field}; only a positive number has a logarithm (runs.scale: identity)")

@@ -8,23 +8,42 @@ from pathlib import Path
 
 
 def replace_folder(
-    folder: Path, ours: Collection[str], what: str, write: Callable[[Path], None]
+    folder: Path,
+    ours: Collection[str],
+    what: str,
+    write: Callable[[Path], None],
+    always: Collection[str] = (),
 ) -> None:
     """Let ``write`` fill a folder beside this one, and put it in place by rename.
 
     Args:
         ours: names of what such a folder holds.
         what: it is, in words.
+        always: those of ``ours`` that are in every such folder. Where names are somebody's choice,
+            a folder may hold these alone and be no such folder.
 
-    Raises FileExistsError when the folder holds something else, which nobody asked to delete.
+    Raises FileExistsError when the folder holds something else, which nobody asked to delete, or is
+    none; OSError for a path that cannot be one.
     """
-    folder = folder.resolve()
-    if folder.exists():
-        foreign = sorted({path.name for path in folder.iterdir()} - set(ours))
+    try:
+        folder = folder.resolve()
+        there = folder.exists()
+    except (RuntimeError, ValueError) as error:  # a loop of links, a zero byte
+        raise OSError(f"{str(folder)!r} cannot be used as a folder: {error}") from error
+    if there:
+        if not folder.is_dir():
+            raise FileExistsError(f"{folder} is a file; choose a folder")
+        held = {path.name for path in folder.iterdir()}
+        foreign = sorted(held - set(ours))
         if foreign:
             raise FileExistsError(
                 f"{folder} holds {', '.join(foreign[:5])}, which is not of {what}; choose a "
                 "folder of its own"
+            )
+        if held and (lacking := sorted(set(always) - held)):
+            raise FileExistsError(
+                f"{folder} holds {', '.join(sorted(held)[:5])}, but no {lacking[0]}, so that it is "
+                f"not {what}; choose a folder of its own"
             )
     folder.parent.mkdir(parents=True, exist_ok=True)
     new = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))

@@ -45,8 +45,7 @@ def card(
         f"proposes. {sentence(found, target)}",
         f"The gain is a prediction: {target.label} of the proposed mixture less that of the data "
         f"as it is, with an interval of {100 * by:g} % that holds together with those of all "
-        f"sources (Scheffé). It is about finetunes of {study.mixtures.size:,} examples over this "
-        "study's base.",
+        f"sources (Scheffé). It is about finetunes {_finetunes(study)}.",
         "## Shares",
         _table(found, parts),
         "An example is in the mixture as often as its source is repeated, and none more than once "
@@ -72,6 +71,13 @@ def card(
         "the rows, and are not known here."
     )
     return "\n\n".join(paragraphs) + "\n"
+
+
+def _finetunes(study: Study) -> str:
+    """What the prediction is about: of runs made elsewhere, size and base are not the profile's."""
+    if study.runs is not None:
+        return "such as the runs that were measured"
+    return f"of {study.mixtures.size:,} examples over this study's base"
 
 
 def _table(found: pd.DataFrame, parts: Sequence[Part]) -> str:

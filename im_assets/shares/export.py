@@ -34,7 +34,7 @@ from im_assets.shares.trainers import (
 from im_resources.plugins import load_plugins
 from im_resources.study import DataSource, ProfileError, Study, load_study
 from im_resources.turns import turns_columns
-from im_resources.warehouse import Warehouse
+from im_resources.warehouse import Warehouse, WarehouseError
 
 MIXTURE, CARD = "mixture.jsonl", "README.md"
 POOL, SHARES = "candidate_datasets", "source_shares"
@@ -68,7 +68,9 @@ def export_mixture(profile: str, folder: Path, size: int | None = None) -> Path:
     Raises:
         ShareExportError: nothing is proposed, or not by the candidates as they are now.
         ProfileError: no such profile.
-        FileExistsError: the folder holds something else.
+        WarehouseError: the study's tables cannot be read.
+        FileExistsError: the folder holds something else, or is a file.
+        OSError: it cannot be written.
     """
     study = load_study(profile)
     load_plugins(study)
@@ -98,9 +100,10 @@ def export_mixture(profile: str, folder: Path, size: int | None = None) -> Path:
         write_text(new / DATASET_INFO, dataset_info(files, shapes))
         write_text(new / CARD, words)
 
-    every = [MIXTURE, CARD, AXOLOTL, LLAMA_FACTORY, DATASET_INFO]
-    every += [_file(source) for source in study.data.candidates]
-    replace_folder(folder, every, "a mixture", write)
+    always = [MIXTURE, CARD, AXOLOTL, LLAMA_FACTORY, DATASET_INFO]
+    every = [*always, *(_file(source) for source in study.data.candidates)]
+    # A folder with the sources themselves may hold just these names.
+    replace_folder(folder, every, "a mixture", write, always)
     return folder
 
 
@@ -184,7 +187,7 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error(f"--examples {chosen.examples}: a mixture has at least 1 example")
     try:
         print(export_mixture(chosen.profile, chosen.folder, chosen.examples))
-    except (ShareExportError, ProfileError, FileExistsError) as error:
+    except (ShareExportError, ProfileError, WarehouseError, OSError) as error:
         print(error, file=sys.stderr)
         return 1
     return 0

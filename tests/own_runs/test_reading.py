@@ -42,7 +42,7 @@ names = st.text(st.characters(codec="utf-8", exclude_categories=("C", "Z")), min
 runs = st.lists(
     st.tuples(
         names.filter(lambda name: len(name) <= 100),
-        st.floats(min_value=1e-300, allow_infinity=False),
+        st.floats(min_value=1e-300, max_value=1e100),
         st.lists(st.integers(0, len(IDS) - 1), min_size=1, max_size=8),
         st.booleans(),
     ),
@@ -114,6 +114,8 @@ BETTER = Target("accuracy", "logit", "higher")
     [
         ({"loss": "1,5"}, "line 3: loss is '1,5'; give a number, such as 1.85"),
         ({"loss": "nan"}, "line 3: loss is 'nan'; give a number"),
+        ({"loss": "1_5"}, "line 3: loss is '1_5'; give a number"),
+        ({"loss": 1e101}, "line 3: loss is '1e+101'; give a number"),
         ({"loss": ""}, "line 3: loss is ''; give a number"),
         ({"loss": 0}, "line 3: loss is '0'; only a positive number has a logarithm (runs.scale: "),
         ({"loss": -2}, "line 3: loss is '-2'; only a positive number"),
@@ -177,6 +179,13 @@ def test_a_broken_row_is_a_fault_of_its_line(tmp_path: Path) -> None:
     with pytest.raises(
         OwnRunsError, match=r"line 5: bad CSV: fewer fields than the header \(2, not 3\)"
     ):
+        read(path)
+
+
+def test_where_every_row_is_broken_it_is_said_why(tmp_path: Path) -> None:
+    path = tmp_path / "runs.csv"
+    path.write_text(f"# mine\nrun,loss,examples\na,1.5,{IDS[0]}\n", encoding="utf-8")
+    with pytest.raises(OwnRunsError, match=r"line 2: bad CSV: more fields than the header \(3, no"):
         read(path)
 
 

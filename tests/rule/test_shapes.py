@@ -226,6 +226,18 @@ def test_the_simplest_within_one_standard_error_is_taken() -> None:
     assert found.chosen == within[0]
 
 
+@pytest.mark.parametrize("value", [0.1, math.log(1.5), 1e9 + 0.1])
+def test_of_a_target_that_does_not_vary_no_shape_fits_its_rounding(value: float) -> None:
+    x = sample(14, 2).x
+    same = Sample(x, np.full(14, value), np.ones(14, dtype=int), np.arange(14.0))
+    for shapes in (SIMPLEST_FIRST, SIMPLEST_FIRST[1:]):
+        found = compare(same, RuleSettings(shapes=shapes))
+        assert not found.fit.mask.any()
+        assert found.chosen == shapes[0]
+        assert found.r2_left_out == 0
+        np.testing.assert_array_equal(found.fit.predict(x), value)
+
+
 def test_shuffled_losses_are_not_beyond_chance_with_all_shapes_either() -> None:
     few = RuleSettings(shapes=("line", "ridge", "additive"), permutations=19, bootstrap=10)
     called = 0

@@ -255,3 +255,50 @@ def test_a_folder_of_somebody_else_stays(made: Made, capsys: pytest.CaptureFixtu
     assert "thesis.txt, which is not of a mixture" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         made.export("--examples", "0")
+
+
+def test_the_sources_themselves_are_no_earlier_mixture(
+    made: Made, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made.out.mkdir()
+    for name in ("plain.jsonl", "chats.jsonl"):
+        (made.out / name).write_text("mine")
+    assert made.export() == 1
+    assert "holds chats.jsonl, plain.jsonl, but no README.md" in capsys.readouterr().err
+    assert [path.read_text("utf-8") for path in made.out.iterdir()] == ["mine", "mine"]
+    for path in made.out.iterdir():
+        path.unlink()
+    assert made.export() == made.export() == 0  # empty, and then its own
+
+
+def test_a_path_that_can_be_no_folder_is_told(
+    made: Made, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made.out.write_text("mine")
+    assert made.export() == 1
+    assert "out is a file; choose a folder" in capsys.readouterr().err
+    below = made.out / "below"
+    assert main([str(made.profile), str(below)]) == 1
+    assert str(made.out) in capsys.readouterr().err
+    assert made.out.read_text("utf-8") == "mine"
+    loop = made.out.parent / "loop"
+    loop.symlink_to("loop")
+    assert main([str(made.profile), str(loop)]) == 1
+    assert "loop" in capsys.readouterr().err
+
+
+def test_damaged_tables_are_told(made: Made, capsys: pytest.CaptureFixture[str]) -> None:
+    made.study.warehouse.write_bytes(b"no database" * 999)
+    assert made.export() == 1
+    assert "is damaged" in capsys.readouterr().err
+
+
+def test_of_own_runs_the_card_tells_no_size_of_mixtures(made: Made) -> None:
+    assert made.export() == 0
+    assert "finetunes of 2,000 examples over" in (made.out / "README.md").read_text("utf-8")
+    settings = yaml.safe_load(made.profile.read_text("utf-8")) | {"runs": {"path": "runs.csv"}}
+    made.profile.write_text(yaml.safe_dump(settings), encoding="utf-8")
+    assert made.export() == 0
+    card = (made.out / "README.md").read_text("utf-8")
+    assert "2,000" not in card
+    assert "It is about finetunes such as the runs that were measured." in card

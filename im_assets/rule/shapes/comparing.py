@@ -17,6 +17,7 @@ from im_assets.rule.shapes.boosting import fit_boosting
 from im_assets.rule.shapes.regularized import fit_elastic_net, fit_ridge
 from im_assets.rule.shapes.sample import Fit, Sample
 from im_assets.rule.stepwise import indicator_limit
+from im_assets.rule.subsets import TIE
 from im_resources.study import RuleSettings, Shape
 
 SIMPLEST_FIRST: tuple[Shape, ...] = get_args(Shape)
@@ -58,7 +59,13 @@ class Compared:
 
 
 def fit_shape(shape: Shape, sample: Sample, settings: RuleSettings) -> Fit:
-    """One shape, fitted to a sample; what it is free in is found there too."""
+    """One shape, fitted to a sample; what it is free in is found there too.
+
+    Of a target that is the same throughout it is the mean: there is nothing to fit but rounding,
+    which a shape would fit without an error.
+    """
+    if np.ptp(sample.y) <= 1e-12 * np.abs(sample.y).max():
+        return Fit(float(sample.y[0]), np.zeros(sample.x.shape[1]))
     limit = indicator_limit(int(sample.counts.sum()), settings.max_indicators)
     if shape == "line":
         return _line(sample, settings)
@@ -94,7 +101,8 @@ def _simplest(errors: np.ndarray, counts: np.ndarray) -> int:
     best = int(np.argmin(errors @ counts))
     for place in range(best):
         more, error = _difference(errors, counts, place, best)
-        if more <= error:
+        # Fits that are alike, as both may be the mean, differ by rounding.
+        if more <= error + TIE * float(np.average(errors[best], weights=counts)):
             return place
     return best
 
