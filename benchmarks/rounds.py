@@ -33,7 +33,9 @@ def written(warehouse: Path, name: str) -> list[dict[str, object]]:
     with duckdb.connect(str(warehouse), read_only=True) as connection:
         table = connection.execute("FROM indicator_table").df()
     kept = table[["experiment", "partition", *INDICATORS, "log_loss"]].round(5)
-    return [{"study": name, **row} for row in kept.to_dict("records")]
+    return [
+        {"study": name} | {str(k): v for k, v in row.items()} for row in kept.to_dict("records")
+    ]
 
 
 def mixes(points: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
