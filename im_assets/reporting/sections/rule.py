@@ -161,7 +161,7 @@ def _curves(rule: Rule) -> list[Figure]:
             "curves",
             "What each indicator adds",
             f"What each indicator with a curve adds to the {rule.predicts.label}.",
-            f"One panel an indicator, over the range of the points; {rule.predicts.better_side} is "
+            f"One panel an indicator, over the range of the points; {rule.predicts.direction} is "
             "better. Beyond the range the rule takes the value at its end.",
             chart,
         )
