@@ -25,6 +25,7 @@ from im_resources.warehouse import Warehouse
 
 Format = Literal["parquet", "jsonl"]
 CARD, DATA = "README.md", "data"
+TAG = "instruction-mining"  # of the card
 TOLD = ("answer", "rule", "validation", "selection")  # the report's sections on the card
 
 
@@ -67,8 +68,22 @@ def export_dataset(profile: str, folder: Path, form: Format, pool: str | None = 
             write_text(path, "".join(lines))
         write_text(new / CARD, words)
 
+    _require_ours(folder)
     replace_folder(folder, (CARD, DATA), "a dataset", write)
     return folder
+
+
+def _require_ours(folder: Path) -> None:
+    """Many a project's folder holds a README.md and data, and nothing besides: only one whose card
+    is of an export may be replaced. Raises FileExistsError for another."""
+    names = [path for path in (folder / CARD, folder / DATA) if path.exists()]
+    card = folder / CARD
+    mine = card.is_file() and TAG in card.read_text(encoding="utf-8", errors="replace")
+    if names and not mine:
+        raise FileExistsError(
+            f"{folder} holds {', '.join(path.name for path in names)}, which is not of an exported "
+            "dataset; choose a folder of its own"
+        )
 
 
 def selected_rows(found: Gathered, study: Study, pool: str) -> list[dict[str, Any]]:
@@ -101,7 +116,7 @@ def card(found: Gathered, pool: str, count: int, form: Format) -> str:
                 "data_files": [{"split": "train", "path": f"{DATA}/train.{form}"}],
             }
         ],
-        "tags": ["instruction-mining"],
+        "tags": [TAG],
     }
     report = make_report(found, False, versions())
     title = f"# {count:,} examples of {pool}, selected by {study.selection.strategy}"

@@ -91,6 +91,19 @@ def test_a_folder_of_somebody_else_stays(
     assert "thesis.txt, which is not of a dataset" in capsys.readouterr().err
 
 
+def test_a_project_with_a_readme_and_data_stays(
+    profile: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mine = tmp_path / "project"
+    (mine / "data").mkdir(parents=True)
+    (mine / "README.md").write_text("# My project")
+    assert main([str(profile), str(mine)]) == 1
+    assert "README.md, data, which is not of an exported dataset" in capsys.readouterr().err
+    assert (mine / "README.md").read_text() == "# My project"
+    for _ in range(2):  # its own export is replaced
+        assert main([str(profile), str(tmp_path / "out")]) == 0
+
+
 def test_a_hub_that_cannot_be_reached_is_named(
     profile: Path,
     tmp_path: Path,
