@@ -15,7 +15,6 @@ from im_assets.rule.model import CHANCE, AgainstChance, Chance
 from im_assets.rule.refitting import lines_only, versions_of
 from im_assets.rule.regression import COLLINEAR, EXACT
 from im_assets.rule.shapes.comparing import compare
-from im_assets.rule.shapes.sample import Fit
 from im_resources.study import RuleSettings
 
 SEED = 2
@@ -39,7 +38,7 @@ def permutation_test(mixtures: Points, settings: RuleSettings) -> Chance:
         fits = _fits(mixtures.x, targets, masks)
     else:
         found = [compare(s, settings) for s in versions_of(mixtures, once, targets)]
-        r2s = [_r2(one.fit, mixtures.x, y) for one, y in zip(found, targets, strict=True)]
+        r2s = [one.fit.r2(mixtures.x, y) for one, y in zip(found, targets, strict=True)]
         fits = np.array(r2s), np.array([one.r2_left_out for one in found])
     r2, loo_r2 = map(_against, fits)
     return Chance(shuffles=settings.permutations, r2=r2, loo_r2=loo_r2)
@@ -65,12 +64,6 @@ def _against(values: np.ndarray) -> AgainstChance:
     low, high = np.quantile(null, [0.05, 0.95])
     p = (1 + np.sum(null >= observed - SAME)) / (1 + len(null))
     return AgainstChance(value=float(observed), low=float(low), high=float(high), p=float(p))
-
-
-def _r2(fit: Fit, x: np.ndarray, y: np.ndarray) -> float:
-    """R2 of a fitted shape on what it was fitted to."""
-    total, left = y - y.mean(), y - fit.predict(x)
-    return float(1 - (left @ left) / (total @ total)) if fit.mask.any() else 0.0
 
 
 def _error_left_out(z: np.ndarray, y: np.ndarray, row: int) -> float:

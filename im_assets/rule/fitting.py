@@ -176,14 +176,13 @@ def _bent(mixtures: Points, found: Compared) -> dict[str, Any]:
                     high=high,
                 )
             )
-    residual, total = y - fit.predict(mixtures.x), y - y.mean()
     return {
         "shape": found.chosen,
         "reference": f"{found.chosen.replace('_', ' ')} on {len(y)} mixtures",
         "constant": Coefficient(name=CONSTANT, estimate=fit.constant),
         "coefficients": tuple(coefficients),
         "curves": tuple(curves),
-        "r2": float(1 - (residual @ residual) / (total @ total)) if fit.mask.any() else 0.0,
+        "r2": fit.r2(mixtures.x, y),
     }
 
 

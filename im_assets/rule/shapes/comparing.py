@@ -12,6 +12,7 @@ from typing import get_args
 import numpy as np
 
 from im_assets.rule.choosing import Points, selections, weighted_fits
+from im_assets.rule.regression import is_constant
 from im_assets.rule.shapes.additive import fit_additive
 from im_assets.rule.shapes.boosting import fit_boosting
 from im_assets.rule.shapes.regularized import fit_elastic_net, fit_ridge
@@ -64,7 +65,7 @@ def fit_shape(shape: Shape, sample: Sample, settings: RuleSettings) -> Fit:
     Of a target that is the same throughout it is the mean: there is nothing to fit but rounding,
     which a shape would fit without an error.
     """
-    if np.ptp(sample.y) <= 1e-12 * np.abs(sample.y).max():
+    if is_constant(sample.y):
         return Fit(float(sample.y[0]), np.zeros(sample.x.shape[1]))
     limit = indicator_limit(int(sample.counts.sum()), settings.max_indicators)
     if shape == "line":

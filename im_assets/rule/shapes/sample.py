@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from im_assets.common.digests import digest
+from im_assets.rule.regression import EXACT
 
 FOLDS = 5
 
@@ -51,6 +52,13 @@ class Fit:
         for place, bend in self.bends.items():
             predicted = predicted + bend.of(x[:, place])
         return np.asarray(predicted)
+
+    def r2(self, x: np.ndarray, y: np.ndarray) -> float:
+        """R2 on the sets that it was fitted to; 0 where it is the mean."""
+        if not self.mask.any():
+            return 0.0
+        total, left = y - y.mean(), y - self.predict(x)
+        return float(1 - (left @ left) / (total @ total))
 
 
 @dataclass(frozen=True)
@@ -100,7 +108,7 @@ def standardized(sample: Sample) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     centre = np.average(sample.x, axis=0, weights=sample.counts)
     spread = np.sqrt(np.average((sample.x - centre) ** 2, axis=0, weights=sample.counts))
     size = np.abs(sample.x).max(axis=0)
-    spread = np.where(spread > 1e-12 * size, spread, np.inf)
+    spread = np.where(spread > EXACT * size, spread, np.inf)
     return (sample.x - centre) / spread, centre, spread
 
 
