@@ -11,9 +11,10 @@ from pathlib import Path
 import duckdb
 import pandas as pd
 
+from im_resources.deployment.making import warehouse_of
 from im_resources.study.environment import environment
 from im_resources.texts import printable
-from im_resources.warehouse import Warehouse, WarehouseError
+from im_resources.warehouse import WarehouseError
 
 
 def as_table(frame: pd.DataFrame, rows: int, width: int = 60) -> str:
@@ -51,7 +52,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"study {study.name!r} has not run: there is no {study.warehouse}", file=sys.stderr)
         return 1
     try:
-        frame = Warehouse(study.warehouse).query(chosen.statement)
+        frame = warehouse_of(study).query(chosen.statement)
     except (WarehouseError, duckdb.Error) as error:
         print("\n".join(map(printable, str(error).splitlines())), file=sys.stderr)
         return 1

@@ -28,8 +28,9 @@ from im_assets.experiments.measures import beside_target
 from im_assets.rule.choosing import keys_of
 from im_assets.rule.document import load_rule
 from im_assets.rule.target import Target
+from im_resources.deployment.making import warehouse_of
 from im_resources.study import Study, load_study
-from im_resources.warehouse import Warehouse, WarehouseError
+from im_resources.warehouse import WarehouseError
 
 RULE_ID = {"rule_id": ("text", "Fingerprint of the rule that the evidence is about")}
 
@@ -190,4 +191,4 @@ def read_smaller(smaller: Study, table: str) -> pd.DataFrame:
             f"transfer.study: the study {smaller.name!r} has no warehouse at {smaller.warehouse}; "
             "materialize it first"
         )
-    return Warehouse(smaller.warehouse).read_table(table)
+    return warehouse_of(smaller).read_table(table)

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 import dagster as dg
 
 from im_assets.mixtures.experiment import SERIES, mixture_experiment
+from im_resources.deployment.making import warehouse_of
 from im_resources.study import Study
 from im_resources.study.environment import environment
-from im_resources.warehouse import Warehouse
 
 
 def sync_partitions(instance: dg.DagsterInstance, keys: Sequence[str]) -> None:
@@ -31,7 +31,7 @@ def sync_study(instance: dg.DagsterInstance, study: Study) -> None:
     """Make the study's seeds the instance's partitions: before a job over them, and for the UI."""
     if study.trains_nothing:
         return
-    warehouse, experiment = Warehouse(study.warehouse), mixture_experiment(study)
+    warehouse, experiment = warehouse_of(study), mixture_experiment(study)
     if study.warehouse.exists() and warehouse.has_table(SERIES):
         experiment = experiment.now({SERIES: warehouse.read_table(SERIES)})
     sync_partitions(instance, experiment.keys)

@@ -11,11 +11,10 @@ from im_assets.planning.planning import plan_of
 from im_assets.planning.probe import CannotProbe, kept_probe, measure, no_base
 from im_assets.planning.rates import Ran
 from im_assets.planning.work import Plan
-from im_resources.adapter_store import AdapterStore
+from im_resources.deployment.making import adapters_of, warehouse_of
 from im_resources.gpu import GpuResource
 from im_resources.study import Study
 from im_resources.study.environment import STATE
-from im_resources.warehouse import Warehouse
 
 
 def plan_now(study: Study, probe: bool = True) -> Plan:
@@ -25,8 +24,8 @@ def plan_now(study: Study, probe: bool = True) -> Plan:
     Args:
         probe: whether to measure.
     """
-    warehouse = Warehouse(study.warehouse)
-    store, gpu = AdapterStore(study.folder / "adapters"), GpuResource()
+    warehouse = warehouse_of(study)
+    store, gpu = adapters_of(study), GpuResource()
     known = _history(study)
     plan = plan_of(study, warehouse, store, gpu, *known)
     if not probe or not plan.unmeasured:
@@ -43,11 +42,11 @@ def probe_first(study: Study) -> str | None:
     """Measure before a study's first run, which loads the model in any case: what its plan tells
     in the UI is then told with times. Why that could not be, where it could not.
     """
-    store, gpu = AdapterStore(study.folder / "adapters"), GpuResource()
+    store, gpu = adapters_of(study), GpuResource()
     if any(store.root.glob("[!.]*")) or no_base(study) or kept_probe(study, gpu):
         return None
     try:
-        measure(study, gpu, Warehouse(study.warehouse))
+        measure(study, gpu, warehouse_of(study))
     except CannotProbe as error:
         return f"no estimate of the time: {error}"
     return None

@@ -20,8 +20,8 @@ from im_assets.reporting.gather import Gathered, ReportError, gather
 from im_assets.reporting.report import make_report
 from im_assets.reporting.sections.settings import versions
 from im_assets.selection.assets import selection_file
+from im_resources.deployment.making import warehouse_of
 from im_resources.study import ProfileError, Study, load_study
-from im_resources.warehouse import Warehouse
 
 Format = Literal["parquet", "jsonl"]
 CARD, DATA = "README.md", "data"
@@ -51,7 +51,7 @@ def export_dataset(profile: str, folder: Path, form: Format, pool: str | None = 
         raise ProfileError(f"no pool {pool!r}; the study has: {', '.join(study.pools)}")
     if not study.warehouse.is_file():
         raise ReportError(f"study {study.name!r} has not run: there is no {study.warehouse}")
-    found = gather(study, Warehouse(study.warehouse), with_rows=False)
+    found = gather(study, warehouse_of(study), with_rows=False)
     rows = selected_rows(found, study, pool)
     words = card(found, pool, len(rows), form)
 

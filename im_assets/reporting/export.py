@@ -11,8 +11,8 @@ from pathlib import Path
 from im_assets.reporting.gather import ReportError, gather
 from im_assets.reporting.report import make_report, write_report
 from im_assets.reporting.sections.settings import versions
+from im_resources.deployment.making import warehouse_of
 from im_resources.study import ProfileError, load_study
-from im_resources.warehouse import Warehouse
 
 
 def export(profile: str, folder: Path) -> Path:
@@ -26,7 +26,7 @@ def export(profile: str, folder: Path) -> Path:
     study = load_study(profile)
     if not study.warehouse.is_file():
         raise ReportError(f"study {study.name!r} has not run: there is no {study.warehouse}")
-    found = gather(study, Warehouse(study.warehouse), with_rows=False)
+    found = gather(study, warehouse_of(study), with_rows=False)
     return write_report(make_report(found, False, versions()), folder)
 
 

@@ -31,6 +31,7 @@ from im_assets.shares.trainers import (
     interleaved,
     joined,
 )
+from im_resources.deployment.making import warehouse_of
 from im_resources.plugins import load_plugins
 from im_resources.study import DataSource, ProfileError, Study, load_study
 from im_resources.turns import turns_columns
@@ -74,7 +75,7 @@ def export_mixture(profile: str, folder: Path, size: int | None = None) -> Path:
     """
     study = load_study(profile)
     load_plugins(study)
-    warehouse = Warehouse(study.warehouse)
+    warehouse = warehouse_of(study)
     found = proposal(study, warehouse)
     pool = warehouse.read_table(POOL, KEY).astype(str)
     _same_candidates(found, pool)

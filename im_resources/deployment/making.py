@@ -1,0 +1,19 @@
+"""What a study works with in the deployment of this process: its warehouse and its adapters."""
+
+from im_resources.adapter_store import AdapterStore
+from im_resources.deployment.reading import load_deployment
+from im_resources.deployment.schema import Deployment
+from im_resources.study import Study
+from im_resources.warehouse import Warehouse
+
+
+def warehouse_of(study: Study, deployment: Deployment | None = None) -> Warehouse:
+    """The study's tables. ``deployment``: default: that of ``$IM_DEPLOYMENT``."""
+    deployment = deployment or load_deployment()
+    return Warehouse(study.warehouse)
+
+
+def adapters_of(study: Study, deployment: Deployment | None = None) -> AdapterStore:
+    """The study's adapters. ``deployment``: default: that of ``$IM_DEPLOYMENT``."""
+    deployment = deployment or load_deployment()
+    return AdapterStore(study.folder / "adapters")
