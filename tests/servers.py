@@ -88,9 +88,8 @@ class Postgres:
         """Start it, and wait until it answers."""
         program = postgres_program("postgres")
         assert program is not None
-        options = (
-            f"-c listen_addresses=127.0.0.1 -c unix_socket_directories={self.folder} -c fsync=off"
-        )
+        options = ["-c", "listen_addresses=127.0.0.1", "-c", "fsync=off"]
+        options += ["-c", f"unix_socket_directories={self.folder}"]
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(
                 [program, "-D", "data", "-p", str(self.port), *options],
