@@ -27,7 +27,7 @@ def _without_secret(text: str) -> str:
 def _place(text: str) -> str:
     """A folder or a URL, without a slash at its end."""
     address = _without_secret(text)
-    if "://" not in address:
+    if not re.match(r"\w+:", address):
         return str(resolve_path(address))
     if not re.fullmatch(r"[a-z][a-z0-9+]*://[^/\s][^\s]*", address):
         raise ValueError("is no URL such as s3://bucket/folder, and no folder")
