@@ -1,6 +1,6 @@
-"""What runs printed, in the bucket: written where a run is, read by a webserver on another machine.
+"""What runs printed, in the bucket: written where a run is, read by the webserver elsewhere.
 
-Named in ``dagster.yaml`` of a cluster (deploy/ray/dagster). Dagster has such managers for each cloud,
+Named in ``dagster.yaml`` of a cluster (deploy/ray/dagster). Dagster has one for each cloud,
 with a package of its own each; this one takes any URL that the deployment's files take, a shared
 folder included. What it builds on is not public, nor is there a public way to say where these logs
 go (its own dagster-aws does the same); tests/resources/test_compute_logs.py fails when it moves.

@@ -18,7 +18,7 @@ from im_resources.study import PROJECT_ROOT
 DEPLOY = PROJECT_ROOT / "deploy"
 COMPOSE = DEPLOY / "compose"
 DOCKERFILE = (COMPOSE / "Dockerfile").read_text(encoding="utf-8")
-FILES = ("compose.yaml", "compose.gpu.yaml")
+FILES = ("compose.yaml", "compose.gpu.yaml", "compose.ray.yaml")
 
 
 def read(name: str) -> dict[str, Any]:
