@@ -126,6 +126,11 @@ def quoted(name: Any) -> str:
     return f'"{name}"'
 
 
+def text_literal(value: str) -> str:
+    """A text as SQL, for what takes no bound parameter, such as ATTACH."""
+    return "'" + value.replace("'", "''") + "'"
+
+
 def qualified(table: str) -> str:
     """The table's name with its schema, for use in SQL."""
     return f"{SCHEMA}.{quoted(table)}"
