@@ -2,7 +2,8 @@
 
 from im_resources.adapter_store import AdapterStore
 from im_resources.deployment.reading import load_deployment
-from im_resources.deployment.schema import Deployment
+from im_resources.deployment.schema import Deployment, RayExecutor
+from im_resources.gpu import GpuResource
 from im_resources.study import Study
 from im_resources.warehouse import Warehouse
 
@@ -17,3 +18,17 @@ def adapters_of(study: Study, deployment: Deployment | None = None) -> AdapterSt
     """The study's adapters. ``deployment``: default: that of ``$IM_DEPLOYMENT``."""
     deployment = deployment or load_deployment()
     return AdapterStore(study.folder / "adapters")
+
+
+def gpu_of(study: Study, deployment: Deployment | None = None) -> GpuResource:
+    """What runs the study's models. ``deployment``: default: that of ``$IM_DEPLOYMENT``.
+
+    Raises DeploymentError when the study cannot run there: a cluster needs a precision that is
+    said, and not measured on each machine.
+    """
+    deployment = deployment or load_deployment()
+    if not isinstance(deployment.executor, RayExecutor):
+        return GpuResource()
+    from im_resources.cluster.gpu import RayGpu
+
+    return RayGpu.of(study, deployment)
