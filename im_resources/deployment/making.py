@@ -3,7 +3,8 @@
 from im_resources.adapter_store import AdapterStore
 from im_resources.claims import CatalogClaims, Claims, FileClaims
 from im_resources.deployment.reading import load_deployment
-from im_resources.deployment.schema import Deployment, LakeWarehouse
+from im_resources.deployment.schema import Deployment, LakeWarehouse, RayExecutor
+from im_resources.gpu import GpuResource
 from im_resources.remote import RemoteFolders
 from im_resources.remote.exports import Exports
 from im_resources.study import Study
@@ -35,3 +36,17 @@ def _remote(study: Study, deployment: Deployment, kind: str) -> RemoteFolders | 
     if deployment.files is None:
         return None
     return RemoteFolders.at(f"{deployment.files}/{study.name}/{kind}", study.folder / ".known")
+
+
+def gpu_of(study: Study, deployment: Deployment | None = None) -> GpuResource:
+    """What runs the study's models. ``deployment``: default: that of ``$IM_DEPLOYMENT``.
+
+    Raises DeploymentError when the study cannot run there: a cluster needs a precision that is
+    said, and not measured on each machine.
+    """
+    deployment = deployment or load_deployment()
+    if not isinstance(deployment.executor, RayExecutor):
+        return GpuResource()
+    from im_resources.cluster.gpu import RayGpu
+
+    return RayGpu.of(study, deployment)
