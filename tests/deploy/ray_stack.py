@@ -80,7 +80,9 @@ class RayStack:
         """deployments/ray.yaml for machines without a GPU, and with less memory."""
         source = PROJECT_ROOT / "deployments" / "ray.yaml"
         content = yaml.safe_load(source.read_text(encoding="utf-8"))
-        content["executor"] |= {"device": "cpu", "gpus": 0, "cpus": 1, "memory_gib": 0.25}
+        content["executor"] |= {
+            "device": "cpu", "gpus": 0, "cpus": 1, "memory_gib": 0.25, "group_size": 2,
+        }  # fmt: skip
         path = self.folder / "ray.yaml"
         path.write_text(yaml.safe_dump(content), encoding="utf-8")
         return path
@@ -111,7 +113,7 @@ class RayStack:
             return settings()[setting["key"]]
         if resource := source.get("resourceFieldRef"):
             # What the nodes of this machine have; the names come from the manifest.
-            return {"limits.cpu": "2", "limits.memory": str(2**30)}[resource["resource"]]
+            return {"limits.cpu": "1", "limits.memory": str(2**30)}[resource["resource"]]
         return str(variable["value"])
 
     def _here(self, text: str, name: str) -> str:
@@ -282,10 +284,6 @@ def answer_of(
 
 class ClusterUI(SignedIn):
     """The UI's endpoint through the proxy, and what it shows of a run's output."""
-
-    def __init__(self, stack: RayStack) -> None:
-        super().__init__(stack)  # type: ignore[arg-type]  # asked the same way
-        self.stack = stack  # type: ignore[assignment]
 
     def output(self, run: str) -> str:
         """What the run's page shows as printed by its steps, both streams."""

@@ -1,5 +1,6 @@
 """The pods of a cluster, as processes: who gets in, and a study from mixtures to a selection."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -74,17 +75,24 @@ def test_ray_answers_nobody_who_has_no_token(stack: RayStack, path: str) -> None
 
 
 def test_a_study_is_done_by_the_workers(
-    stack: RayStack, run: str, profile: Path, monkeypatch: pytest.MonkeyPatch
+    stack: RayStack, ui: ClusterUI, run: str, profile: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with stack.as_code(monkeypatch):
         tables = warehouse_of(load_study(str(profile)))
+        assert tables.is_lake
         assert len(tables.read_table("finetuned_adapters")) == len(SEEDS)
         assert tables.read_table("quality_rule")["n"].iloc[0] == len(SEEDS)
-        assert len(tables.read_table("dolly_selection").query("selected")) == 6
+        assert len(tables.read_table("dolly_selection")) == 6
+    told = " ".join(event.get("message", "") for event in ui.events(run))
+    assert set(re.findall(r"is finished on (\S+)", told)) == {"ray-gpu-1", "ray-gpu-2"}
 
 
-def test_the_webserver_shows_what_a_run_printed_elsewhere(ui: ClusterUI, run: str) -> None:
-    assert ui.output(run)
+def test_the_webserver_shows_what_a_run_printed_elsewhere(
+    stack: RayStack, ui: ClusterUI, run: str
+) -> None:
+    assert "is finished on ray-gpu-1" in ui.output(run)
+    # It came by way of the bucket.
+    assert (stack.folder / "volumes/webserver/var/lib/dagster").joinpath(run).is_dir()
 
 
 def test_secrets_are_kept_nowhere(stack: RayStack, run: str) -> None:
