@@ -17,7 +17,8 @@ import pytest
 import yaml
 
 from im_resources.deployment import RayExecutor, load_deployment
-from im_resources.study import PROJECT_ROOT
+from im_resources.deployment.making import gpu_of
+from im_resources.study import PROJECT_ROOT, load_study
 from tests.deploy.manifests import (
     NODE_TYPE,
     RAY,
@@ -333,6 +334,19 @@ def test_the_deployment_reads_what_the_manifests_set(monkeypatch: pytest.MonkeyP
     for name, port in re.findall(r"@([\w-]+):(\d+)/", " ".join(settings().values())):
         assert int(port) in {p["port"] for p in services[name]["spec"]["ports"]}
     assert settings()["IM_CODE_HOST"] in services
+
+
+def test_the_trials_profile_is_one_that_a_cluster_takes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, text in of_kind("ConfigMap")["profiles"]["data"].items():
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    folder, _, name = settings()["IM_PROFILE"].rpartition("/")
+    deployed(monkeypatch)
+    assert gpu_of(load_study(str(tmp_path / name))).device == "cuda"
+    for pod in ("code", "ray-gpu"):
+        mounts = {m["name"]: m["mountPath"] for m in pods()[pod].container["volumeMounts"]}
+        assert mounts["profiles"] == folder
 
 
 def secrets(tmp_path: Path, **variables: str) -> subprocess.CompletedProcess[str]:
