@@ -149,7 +149,8 @@ def remedy(error: BaseException) -> str:
 
 def without_secrets(text: str) -> str:
     """The text without what addresses and the environment hold of secrets."""
-    text = SECRET.sub(lambda found: "://***@" if found[0].startswith("://") else "***=", text)
+    text = SECRET.sub(lambda found: "://***@" if found[0].startswith("://") else found[0], text)
+    text = re.sub(r"(?i)((?:password|secret|token|key)\w*=)[^\s;&,]+", r"\1***", text)
     for name, value in os.environ.items():
         if re.search("SECRET|TOKEN|PASSWORD|KEY", name) and len(value) >= 4:
             text = text.replace(value, "***")

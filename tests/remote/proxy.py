@@ -14,7 +14,10 @@ from urllib.parse import urlparse
 # body that is cut off. None: it is handed on.
 Fate = int | Literal["stall", "reset", "cut"] | None
 STALL_SECONDS = 4
+SAID = b"<Error><Code>Odd</Code><Message>Signed with tests-secret</Message></Error>"
 BODIES = {
+    400: SAID,
+    502: SAID,
     403: b"<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>",
     500: b"<Error><Code>InternalError</Code><Message>We failed</Message></Error>",
     503: b"<Error><Code>ServiceUnavailable</Code><Message>Not now</Message></Error>",
