@@ -22,7 +22,7 @@ from im_assets.reporting.sections.settings import versions
 from im_assets.selection.assets import selection_file
 from im_resources.deployment.making import warehouse_of
 from im_resources.remote import RemoteError
-from im_resources.remote.exports import written
+from im_resources.remote.exports import written_at
 from im_resources.study import ProfileError, Study, load_study
 
 Format = Literal["parquet", "jsonl"]
@@ -191,7 +191,7 @@ def main(arguments: list[str] | None = None) -> int:
         return export_dataset(chosen.profile, folder, chosen.form, chosen.pool)
 
     try:
-        print(written(chosen.folder, "a dataset", write))
+        print(written_at(chosen.folder, "a dataset", write))
         if chosen.push is not None:
             print(push(Path(chosen.folder), chosen.push, chosen.public))
     except (ReportError, ProfileError, FileExistsError, PushError, RemoteError) as error:

@@ -13,7 +13,7 @@ from im_assets.reporting.report import make_report, write_report
 from im_assets.reporting.sections.settings import versions
 from im_resources.deployment.making import warehouse_of
 from im_resources.remote import RemoteError
-from im_resources.remote.exports import written
+from im_resources.remote.exports import written_at
 from im_resources.study import ProfileError, load_study
 
 
@@ -41,7 +41,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     chosen = parser.parse_args(arguments)
     try:
-        print(written(chosen.folder, "a report", lambda folder: export(chosen.profile, folder)))
+        print(written_at(chosen.folder, "a report", lambda folder: export(chosen.profile, folder)))
     except (ReportError, ProfileError, FileExistsError, RemoteError) as error:
         print(error, file=sys.stderr)
         return 1

@@ -33,7 +33,7 @@ from im_assets.shares.trainers import (
 )
 from im_resources.deployment.making import warehouse_of
 from im_resources.plugins import load_plugins
-from im_resources.remote.exports import written
+from im_resources.remote.exports import written_at
 from im_resources.study import DataSource, ProfileError, Study, load_study
 from im_resources.turns import turns_columns
 from im_resources.warehouse import Warehouse, WarehouseError
@@ -194,7 +194,7 @@ def main(arguments: list[str] | None = None) -> int:
         return export_mixture(chosen.profile, folder, chosen.examples)
 
     try:
-        print(written(chosen.folder, "a mixture", write))
+        print(written_at(chosen.folder, "a mixture", write))
     except (ShareExportError, ProfileError, WarehouseError, OSError) as error:
         print(error, file=sys.stderr)
         return 1

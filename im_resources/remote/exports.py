@@ -59,7 +59,7 @@ def upload(remote: RemoteFolders, name: str, folder: Path, facts: dict[str, Any]
     return remote.url(name, manifest)
 
 
-def written(target: str, what: str, write: Callable[[Path], Path]) -> str:
+def written_at(target: str, what: str, write: Callable[[Path], Path]) -> str:
     """Have ``write`` write a folder at ``target``, a URL or a path; where it is then.
 
     Args:
