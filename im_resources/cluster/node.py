@@ -9,6 +9,7 @@ import pickle
 import threading
 import traceback
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from time import monotonic
@@ -128,6 +129,9 @@ class Teller:
         self._steps: dict[str, tuple[int, int, int]] = {}
         self._lock, self._over = threading.Lock(), threading.Event()
         self._closed = False
+        # While the thread of a task waits for Ray, its cores are given to another task
+        # (ray-core/tasks/nested-tasks.html#yielding-resources-while-blocked in Ray's docs).
+        self._sender = ThreadPoolExecutor(1, thread_name_prefix="teller")
 
     @contextmanager
     def telling(self) -> Iterator[None]:
@@ -141,6 +145,7 @@ class Teller:
             finally:
                 self._over.set()
                 watcher.join()
+                self._sender.shutdown(wait=False, cancel_futures=True)
 
     def step(self, key: str, step: int, steps: int, tokens: int) -> None:
         """A step of an item is done. Raises NobodyWaits when that is of no use any more."""
@@ -157,9 +162,13 @@ class Teller:
 
     def send(self, messages: list[Any]) -> None:
         """Put messages on the board; waits where it is full. Raises NobodyWaits."""
+        if messages:
+            self._sender.submit(self._send, messages).result()
+
+    def _send(self, messages: list[Any]) -> None:
         import ray
 
-        while messages and not self._closed:
+        while not self._closed:
             said = ray.get(self.board.put.remote(self.run, messages))
             if said == "kept":
                 return
