@@ -9,6 +9,7 @@ import pickle
 import threading
 import traceback
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from time import monotonic
@@ -21,6 +22,7 @@ from im_resources.deployment.making import adapters_of, warehouse_of
 from im_resources.deployment.schema import Deployment, LakeWarehouse, RayExecutor
 from im_resources.gpu import GpuResource, restrict_cores
 from im_resources.plugins import load_plugins
+from im_resources.remote.models import fetch_models
 from im_resources.study import Study
 from im_resources.usage import Usage, counting
 from im_resources.workplace import Claim, Workplace
@@ -73,7 +75,7 @@ def _told(error: BaseException) -> RuntimeError:
 def _workplace(common: Common) -> Workplace:
     key = (common.study, common.deployment)
     if key not in _KEPT:
-        study = Study.model_validate_json(common.study)
+        study = fetch_models(Study.model_validate_json(common.study))
         deployment = Deployment.model_validate_json(common.deployment)
         executor = deployment.executor
         assert isinstance(executor, RayExecutor)
@@ -128,6 +130,9 @@ class Teller:
         self._steps: dict[str, tuple[int, int, int]] = {}
         self._lock, self._over = threading.Lock(), threading.Event()
         self._closed = False
+        # While the thread of a task waits for Ray, its cores are given to another task
+        # (ray-core/tasks/nested-tasks.html#yielding-resources-while-blocked in Ray's docs).
+        self._sender = ThreadPoolExecutor(1, thread_name_prefix="teller")
 
     @contextmanager
     def telling(self) -> Iterator[None]:
@@ -141,6 +146,7 @@ class Teller:
             finally:
                 self._over.set()
                 watcher.join()
+                self._sender.shutdown(wait=False, cancel_futures=True)
 
     def step(self, key: str, step: int, steps: int, tokens: int) -> None:
         """A step of an item is done. Raises NobodyWaits when that is of no use any more."""
@@ -157,9 +163,13 @@ class Teller:
 
     def send(self, messages: list[Any]) -> None:
         """Put messages on the board; waits where it is full. Raises NobodyWaits."""
+        if messages:
+            self._sender.submit(self._send, messages).result()
+
+    def _send(self, messages: list[Any]) -> None:
         import ray
 
-        while messages and not self._closed:
+        while not self._closed:
             said = ray.get(self.board.put.remote(self.run, messages))
             if said == "kept":
                 return
