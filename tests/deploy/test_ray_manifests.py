@@ -40,7 +40,7 @@ OTHERS = [name for name in pods() if not name.startswith("ray-")]
 PINNED = r"[\w./-]+:\d+\.\d+(\.\d+)?(-\w+)*"
 # Of an instance of a deployment: ports of Ray's own, and those of its two servers.
 GCS, CLIENT, DASHBOARD = 6379, 10001, 8265
-SIZES = {"m": Fraction(1, 1000), "": 1, "Mi": 2**20, "Gi": 2**30}
+SIZES = {"m": Fraction(1, 1000), "": Fraction(1), "Mi": Fraction(2**20), "Gi": Fraction(2**30)}
 
 
 def size(quantity: Any) -> Fraction:
@@ -260,7 +260,7 @@ def test_no_node_starts_without_a_token_or_a_role() -> None:
         ([], {"RAY_AUTH_TOKEN": "any"}, "usage"),
         (["tail"], {"RAY_AUTH_TOKEN": "any"}, "usage"),
     ):
-        done = node(*words, **variables)
+        done = node(*words, path=None, **variables)
         assert (done.returncode, problem in done.stderr) == (2, True), (words, done.stderr)
     assert cluster()["authOptions"] == {"mode": "token", "secretName": "ray-token"}
 
