@@ -6,12 +6,11 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
+from dagster._core.storage.compute_log_manager import ComputeIOType as IO
 
 from im_resources import compute_logs
 from im_resources.compute_logs import BucketComputeLogManager
 from tests.webserver import wait_until
-
-IO = compute_logs.ComputeIOType
 
 
 @pytest.fixture
