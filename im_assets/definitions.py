@@ -126,7 +126,7 @@ def definitions(study: Study, profile: str) -> dg.Definitions:
             "study": StudyResource(profile=profile),
             "gpu": GpuResource(),
             "warehouse": WarehouseResource(path=warehouse),
-            "adapters": AdapterStoreResource(root=str(study.folder / "adapters")),
+            "adapters": AdapterStoreResource(profile=profile),
             "io_manager": WarehouseIOManager(database=warehouse),
         },
         executor=one_process_executor,
