@@ -1,0 +1,226 @@
+"""What the work of a study takes on given machines: every figure with its ends."""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from im_assets.planning.scale.coefficients import Coefficients, coefficients
+from im_assets.planning.scale.machines import Machine
+from im_assets.planning.scale.memory import Way, trained, way_of
+from im_assets.planning.scale.models import MINILM
+from im_assets.planning.scale.ranges import Range, product, total
+from im_assets.planning.scale.totals import Loads, Totals
+from im_resources.language_model.flops import Load, forward_flops, training_flops
+
+HOUR = 3600
+TERA, GIGA = 1e12, 1e9
+# Rows from which on `cleaning_growth` counts: the size at which `cleaning_seconds` was measured.
+MEASURED_ROWS = 1e6
+SPAN = "time on all GPUs"
+_LOCKSTEP = 2  # adapters on one GPU: the fewest from which on it is well used
+
+
+@dataclass(frozen=True)
+class Prices:
+    """What is paid, in whatever currency; None: not told.
+
+    Attributes:
+        gpu_hour: of one GPU.
+        core_hour: of one CPU core.
+        tb_month: of 10¹² bytes in the object store.
+        months: that they are kept.
+        million_requests: of writes to the object store.
+    """
+
+    gpu_hour: Range | None = None
+    core_hour: Range | None = None
+    tb_month: Range | None = None
+    months: float = 1
+    million_requests: Range | None = None
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """A figure of the answer. ``value``: None: not known, and ``why`` says why not."""
+
+    name: str
+    unit: str
+    value: Range | None
+    why: str = ""
+
+
+@dataclass(frozen=True)
+class Needs:
+    """The answer to one question.
+
+    Attributes:
+        way: how the base is trained on one of the machines.
+        figures: by name, in the order in which they are told.
+    """
+
+    way: Way
+    figures: Mapping[str, Quantity]
+
+    def __getitem__(self, name: str) -> Range | None:
+        return self.figures[name].value
+
+
+def needs_of(
+    totals: Totals,
+    machine: Machine,
+    count: int = 1,
+    shard: int = 2000,
+    prices: Prices | None = None,
+    precision: str | None = None,
+    known: Coefficients | None = None,
+) -> Needs:
+    """What the work takes.
+
+    Args:
+        count: machines at the same time.
+        shard: examples that are scored as one piece of work.
+        precision: of the base; None: the first in which it fits on one machine.
+
+    Raises:
+        ValueError: ``count`` or ``shard`` below 1.
+        FlopsError: a trainer whose operations are not counted.
+    """
+    for name, value in (("count", count), ("shard", shard)):
+        if value < 1:
+            raise ValueError(f"{name}: {value}; expected 1 or more")
+    known = known or coefficients()
+    answer = _Answer(totals.unknown)
+    way = way_of(totals.model, machine, totals.settings, totals.batch, known, precision)
+    answer.add("memory of a GPU", "GiB", way.memory, "not measured in this precision")
+    _compute(answer, totals, machine, way, count, known)
+    _rows(answer, totals, known)
+    _stored(answer, totals, shard, known)
+    if prices is not None:
+        _paid(answer, prices)
+    return Needs(way, answer.figures)
+
+
+class _Answer:
+    def __init__(self, unknown: Mapping[str, str]) -> None:
+        self.figures: dict[str, Quantity] = {}
+        self._unknown = "; ".join(dict.fromkeys(unknown.values()))
+
+    def add(self, name: str, unit: str, value: Range | None, why: str = "") -> Range | None:
+        reason = "" if value is not None else why or self._unknown or "not measured"
+        self.figures[name] = Quantity(name, unit, value, reason)
+        return value
+
+
+def _compute(
+    answer: _Answer, totals: Totals, machine: Machine, way: Way, count: int, known: Coefficients
+) -> None:
+    settings = totals.settings.model_copy(update={"gradient_checkpointing": way.checkpointing})
+    shape, scorer = totals.model.shape, totals.scorer or totals.model
+    rate = machine.forward(way.precision, known)
+    # A scorer that is not the base is small enough for bf16.
+    scoring = rate if totals.scorer is None else machine.forward("bf16", known)
+    tuned = _span(totals.training, lambda load: training_flops(shape, load, settings))
+    tested = _span(totals.evaluation, lambda load: forward_flops(shape, load, settings))
+    read = _span(totals.scoring, lambda load: forward_flops(scorer.shape, load))
+    embedded = product(totals.embedded, 2 * MINILM)
+    parts = [
+        answer.add("finetuning", "GPU-h", _hours(tuned, machine.training(way.precision, known))),
+        answer.add("evaluation", "GPU-h", _hours(tested, rate)),
+        answer.add("scoring", "GPU-h", _hours(read, scoring)),
+        answer.add("embeddings", "GPU-h", _hours(embedded, machine.embedding(known))),
+    ]
+    together = answer.add("GPU time together", "GPU-h", total(parts))
+    # The last round of groups may leave GPUs without work.
+    groups = Range(math.ceil(totals.trials.low / _LOCKSTEP), math.ceil(totals.trials.high))
+    last = max((math.ceil(n / count) * count / n for n in (groups.low, groups.high) if n), default=1)
+    share = known["scheduling_share"]
+    idle = Range(1, 1) if share is None else share + 1
+    busy = product(together, 1 / count, Range(1, last), idle, 1 / 24)
+    start = known.known("run_seconds") * (1 / HOUR / 24)
+    answer.add(SPAN, "days", total([busy, start]))
+
+
+def _rows(answer: _Answer, totals: Totals, known: Coefficients) -> None:
+    rows = totals.rows
+    growth = _growth(rows, known["cleaning_growth"])
+    cleaned = product(rows, known["cleaning_seconds"], growth, 1 / HOUR)
+    drawn = product(totals.drawn, known["drawing_seconds"], 1 / HOUR)
+    selected = product(totals.scored, known["choosing_seconds"], 1 / HOUR)
+    answer.add("cleaning", "core-h", cleaned)
+    answer.add("drawing the sets", "core-h", drawn)
+    answer.add("indicators and selection", "core-h", selected)
+    answer.add("core time together", "core-h", total([cleaned, drawn, selected]))
+    answer.add(
+        "memory of one process", "GB", product(rows, known["driver_bytes"], 1 / GIGA)
+    )
+    answer.add("writing rows to the lake", "core-h",
+               product(rows, known["lake_write_seconds"], 1 / HOUR))  # fmt: skip
+
+
+def _growth(rows: Range | None, exponent: Range | None) -> Range | None:
+    """How many times the seconds of a row are those at MEASURED_ROWS."""
+    if rows is None or exponent is None:
+        return None
+    powers = [
+        (n / MEASURED_ROWS) ** (e - 1)
+        for n in (rows.low, rows.high)
+        for e in (exponent.low, exponent.high)
+        if n
+    ]
+    return Range(min(powers), max(powers)) if powers else Range(1, 1)
+
+
+def _stored(answer: _Answer, totals: Totals, shard: int, known: Coefficients) -> None:
+    scored, trials = totals.scored, totals.trials
+    own = 4 * trained(totals.model, totals.settings)  # float32
+    parts = [
+        answer.add("texts", "TB", product(totals.rows, known["text_bytes"], 1 / TERA)),
+        # Once in the cache, once in the asset's table.
+        answer.add(
+            "scores", "TB",
+            product(scored, 2 * totals.indicators, known["score_bytes"], 1 / TERA),
+        ),
+        answer.add(
+            "embeddings kept", "TB",
+            product(scored, totals.numbers, known["embedding_bytes"], 1 / TERA),
+        ),
+        answer.add("adapters", "TB", product(trials, own, 1 / TERA)),
+        answer.add("losses", "TB", product(trials, 2 * totals.losses, known["loss_bytes"], 1 / TERA)),
+    ]  # fmt: skip
+    answer.add("storage together", "TB", total(parts))
+    shards = None if scored is None else Range(*(math.ceil(n / shard) for n in (scored.low, scored.high)))
+    tables = product(shards, known["shard_tables"])
+    commits = total([tables, product(trials, known["trial_commits"])])
+    answer.add("object store writes", "", total([commits, product(trials, known["adapter_files"])]))
+    answer.add("catalog commits", "", commits)
+    answer.add("catalog busy", "h", product(commits, known["commit_seconds"], 1 / HOUR))
+    answer.add("catalog conflicts", "", product(commits, known["commit_conflicts"]))
+
+
+def _paid(answer: _Answer, prices: Prices) -> None:
+    figures = answer.figures
+
+    def priced(name: str, of: str, *price: Range | float | None) -> Range | None:
+        if price[0] is None:
+            return answer.add(name, "money", None, "no price given")
+        return answer.add(name, "money", product(figures[of].value, *price))
+
+    parts = [
+        priced("cost of GPUs", "GPU time together", prices.gpu_hour),
+        priced("cost of cores", "core time together", prices.core_hour),
+        priced("cost of storage", "storage together", prices.tb_month, prices.months),
+        priced("cost of requests", "object store writes", prices.million_requests, 1e-6),
+    ]
+    answer.add("cost, of what is priced", "money", total(p for p in parts if p is not None))
+
+
+def _span(loads: Loads | None, flops: Callable[[Load], float]) -> Range | None:
+    if loads is None:
+        return None
+    return Range(flops(loads[0]), flops(loads[1]))
+
+
+def _hours(operations: Range | None, rate: Range | None) -> Range | None:
+    if operations is None or rate is None:
+        return None
+    return operations / rate * (1 / HOUR)
