@@ -6,28 +6,33 @@ Without arguments it prints what ``docs/scale.md`` holds. It reads no data and n
 import argparse
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from im_assets.planning.scale.breaking import limits
 from im_assets.planning.scale.checks import checks, checks_table
 from im_assets.planning.scale.coefficients import CoefficientError, coefficients
-from im_assets.planning.scale.machines import CPU, MACHINES
-from im_assets.planning.scale.models import MODELS
-from im_assets.planning.scale.needs import Needs, Prices, needs_of
+from im_assets.planning.scale.machines import CPU, MACHINES, Machine
+from im_assets.planning.scale.memory import WAYS
+from im_assets.planning.scale.models import MODELS, REWARD, UNIEVAL
+from im_assets.planning.scale.needs import HOUR, Needs, Prices, needs_of
 from im_assets.planning.scale.ranges import Range
 from im_assets.planning.scale.telling import (
     amount,
+    cell,
     coefficients_table,
     limits_table,
     needs_table,
     put,
+    unmeasured,
 )
-from im_assets.planning.scale.totals import Question
+from im_assets.planning.scale.totals import PROMPT, RESPONSE, Question
 
 GPUS = [name for name in MACHINES if name != CPU]
 SAMPLE = 1_000_000  # rows of the sample beside which the whole pool is told
-PROXIES = ("0.5b", "135m")
+PROXIES = ("1.5b", "0.5b")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -121,8 +126,10 @@ def _answer(chosen: argparse.Namespace) -> int:
     )
     paid = prices if prices != Prices(months=chosen.months) else None
 
+    ways = [way for way in WAYS if chosen.precision in (None, way[0])]
+
     def ask(question: Question, gpus: int) -> Needs:
-        return needs_of(question.totals(), machine, gpus, chosen.shard, paid, chosen.precision)
+        return needs_of(question.totals(), machine, gpus, chosen.shard, paid, ways)
 
     columns = {
         f"{model}, {_rows(rows)}": {f"{n} {chosen.gpu}": ask(question, n) for n in chosen.gpus}
@@ -131,14 +138,14 @@ def _answer(chosen: argparse.Namespace) -> int:
     if chosen.json:
         print(json.dumps(_values(columns), indent=1))
         return 0
-    less = _less(list(asked.values()), lambda question: ask(question, chosen.gpus[0]))
+    less = _less([*asked.values()], machine, lambda question: ask(question, chosen.gpus[0]))
     broken = limits(
         [Question(m, chosen.trials, chosen.pool_rows[0], chosen.examples, chosen.epochs)
          for m in chosen.model],
         machine, max(chosen.gpus), chosen.head_gib, chosen.disk_tb, chosen.shard,
     )  # fmt: skip
     sections = {
-        "needs": needs_table(columns, less),
+        "needs": "\n\n".join([needs_table(columns, less), unmeasured(coefficients())]).strip(),
         "limits": limits_table(broken),
         "checks": checks_table(checks()),
         "coefficients": coefficients_table(coefficients()),
@@ -152,28 +159,40 @@ def _answer(chosen: argparse.Namespace) -> int:
     return 0
 
 
-def _less(asked: list[Question], ask: Callable[[Question], Needs]) -> list[list[str]]:
-    """What scoring takes with less than all rows, or a smaller model."""
-    rows = []
-    for proxy in PROXIES:
-        found = [ask(_with(question, scorer=proxy))["scoring"] for question in asked]
-        rows.append([f"scoring with a {proxy} instead", *(amount(q, "GPU-h") for q in found)])
-    cells = []
-    for question in asked:
-        few = min(SAMPLE, question.pool_rows)
-        cells.append(amount(ask(_with(question, scored_rows=few))["scoring"], "GPU-h"))
-    return [*rows, [f"scoring {SAMPLE:,} rows instead", *cells]]
+def _less(
+    asked: Sequence[Question], machine: Machine, ask: Callable[[Question], Needs]
+) -> list[list[str]]:
+    """What else could be done: less scoring, a smaller model for it, the paper's other models."""
+    ways: list[tuple[str, Callable[[Question], Question]]] = [
+        (f"together, with a {proxy} that scores", partial(replace, scorer=proxy))
+        for proxy in PROXIES
+    ]
+    ways.append((f"together, with {SAMPLE:,} rows scored", _sampled))
+    rows = [
+        [title, *(cell(ask(other(question)), "GPU time together") for question in asked)]
+        for title, other in ways
+    ]
+    for title, weights in (("reward model", REWARD), ("UniEval", UNIEVAL)):
+        cells = []
+        for question in asked:
+            scored = question.pool_rows if question.scored_rows is None else question.scored_rows
+            rate = machine.rate("forward", weights, "bf16", coefficients())
+            operations = Range.of(2.0 * weights * scored * (PROMPT + RESPONSE))
+            cells.append(amount(None if rate is None else operations / rate * (1 / HOUR), "GPU-h"))
+        rows.append([f"the paper's {title} on top", *cells])
+    return rows
 
 
-def _with(question: Question, **changed: str | int) -> Question:
-    from dataclasses import replace
-
-    return replace(question, **changed)  # type: ignore[arg-type]
+def _sampled(question: Question) -> Question:
+    return replace(question, scored_rows=min(SAMPLE, question.pool_rows))
 
 
 def _rows(rows: int) -> str:
     million, rest = divmod(rows, 1_000_000)
-    return f"{million:,} million rows" if million and not rest else f"{rows:,} rows"
+    if not million or rest:
+        return f"{rows:,} rows"
+    billion, rest = divmod(million, 1000)
+    return f"{million:,} million rows" if rest else f"{billion:,} billion rows"
 
 
 def _values(columns: dict[str, dict[str, Needs]]) -> dict[str, object]:
@@ -183,15 +202,7 @@ def _values(columns: dict[str, dict[str, Needs]]) -> dict[str, object]:
                 "precision": needs.way.precision,
                 "checkpointing": needs.way.checkpointing,
                 "fits": needs.way.fits,
-                "figures": {
-                    name: {
-                        "unit": figure.unit,
-                        "low": figure.value.low if figure.value else None,
-                        "high": figure.value.high if figure.value else None,
-                        "why": figure.why,
-                    }
-                    for name, figure in needs.figures.items()
-                },
+                "figures": needs.values(),
             }
             for gpus, needs in answers.items()
         }

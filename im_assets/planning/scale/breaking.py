@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 from im_assets.planning.scale.coefficients import Coefficients, coefficients
-from im_assets.planning.scale.machines import Machine
+from im_assets.planning.scale.machines import TERA, Machine
 from im_assets.planning.scale.memory import GIB
+from im_assets.planning.scale.models import MINILM_NUMBERS
 from im_assets.planning.scale.needs import HOUR, MEASURED_ROWS, needs_of
-from im_assets.planning.scale.ranges import Range
+from im_assets.planning.scale.ranges import Range, product, total
 from im_assets.planning.scale.totals import Question
 
 DAY = 24 * HOUR
@@ -87,13 +88,10 @@ def _weights(machine: Machine, known: Coefficients) -> list[Limit]:
 def _rows(
     trials: int, head_gib: float, disk_tb: float, shard: int, known: Coefficients
 ) -> list[Limit]:
-    memory, drawing = known["driver_bytes"], known["drawing_seconds"]
-    commit, tables = known["commit_seconds"], known["shard_tables"]
-    a_row = None if commit is None or tables is None else commit * tables * (1 / shard)
     return [
         Limit(
             "rows of the pool",
-            None if memory is None else Range.of(head_gib * GIB) / memory,
+            _until(head_gib * GIB, known["driver_bytes"]),
             f"one process holds something of every row (ids, sketches of near duplicates, ranks "
             f"of the selection), and has {head_gib:g} GiB",
             "read, deduplicate and rank in shards that stream; or take a sample "
@@ -107,20 +105,20 @@ def _rows(
         ),
         Limit(
             "rows of the pool",
-            None if drawing is None else Range.of(DAY) / (drawing * trials),
+            _until(DAY, product(known["drawing_seconds"], trials)),
             f"drawing {trials:,} sets hashes every row once a set: a core-day",
             "draw from a sample: a set of thousands needs no pool of billions",
         ),
         Limit(
             "rows of the pool",
-            Range.of(disk_tb * 1e12 / (768 * 4)),
+            Range.of(disk_tb * TERA / (MINILM_NUMBERS * 4)),
             f"embeddings of all rows, which a selection by KNN-i maps from a local file, fill "
             f"{disk_tb:g} TB",
             "a rule without KNN-i; half-precision or shorter embeddings; an index on disk",
         ),
         Limit(
             "rows of the pool",
-            None if a_row is None else Range.of(DAY) / a_row,
+            _until(DAY, product(known["commit_seconds"], known["shard_tables"], 1 / shard)),
             f"one Postgres catalog, one commit after the other, is busy for a day with shards of "
             f"{shard:,} rows",
             "larger shards (executor.examples_per_shard): time of the catalog and number of files "
@@ -142,8 +140,6 @@ def _cleaned_in(seconds: float, known: Coefficients) -> Range | None:
 
 
 def _trials(known: Coefficients) -> list[Limit]:
-    commit, commits = known["commit_seconds"], known["trial_commits"]
-    each = None if commit is None or commits is None else commit * commits
     return [
         Limit(
             "trials",
@@ -153,7 +149,7 @@ def _trials(known: Coefficients) -> list[Limit]:
         ),
         Limit(
             "trials",
-            None if each is None else Range.of(DAY) / each,
+            _until(DAY, product(known["commit_seconds"], known["trial_commits"])),
             "one Postgres catalog, one commit after the other, is busy for a day",
             "one commit for the losses of a group",
         ),
@@ -163,32 +159,35 @@ def _trials(known: Coefficients) -> list[Limit]:
 def _hours(
     question: Question, machine: Machine, count: int, known: Coefficients
 ) -> tuple[list[Limit], Limit]:
-    needs = needs_of(question.totals(), machine, count, known=known)
-    scoring, tuning = needs["scoring"], needs["finetuning"]
-    testing = needs["evaluation"]
-    assert scoring is not None and tuning is not None and testing is not None  # of known models
-    row, trial = scoring * (1 / question.pool_rows), (tuning + testing) * (1 / question.trials)
+    needs, name = needs_of(question.totals(), machine, count, known=known), question.model
+    row = product(needs["scoring"], 1 / question.pool_rows)
+    trials = total([needs["finetuning"], needs["evaluation"]])
+    trial = product(trials, 1 / question.trials)
     month = Range.of(MONTH * 24 * count)
-    name = question.model
     rows = [
         Limit(
             "rows of the pool",
-            trial * question.trials / row,
-            f"scoring all rows with the {name} takes as long as {question.trials:,} finetunes",
-            "score with a smaller model of the family, or a sample; score what is selected from "
-            "only",
+            _until(trials, row),
+            f"scoring all rows with the {name} takes more than {question.trials:,} finetunes: from "
+            "here on it is the bill",
+            "score with a smaller model of the family, or a sample; its perplexity is another "
+            "indicator, so the rule has to be fitted on it too",
         ),
         Limit(
             "rows of the pool",
-            month / row,
-            f"scoring all rows with the {name} takes a month on {count} GPUs",
-            "the same; or first select by what needs no forward pass (length, MTLD, embeddings)",
+            _until(month, row),
+            f"scoring all rows with the {name} takes a month on {count} {machine.name}",
+            "the same; or first leave out rows by what needs no forward pass (length, MTLD)",
         ),
     ]
     return rows, Limit(
         "trials",
-        month / trial,
-        f"finetuning and evaluating the {name} takes a month on {count} GPUs",
-        "more GPUs: trials need nothing of each other; smaller sets, or a smaller base of the "
-        "family",
+        _until(month, trial),
+        f"finetuning and evaluating the {name} takes a month on {count} {machine.name}",
+        "more GPUs: trials need nothing of each other; smaller sets; a smaller base of the family",
     )
+
+
+def _until(room: Range | float | None, each: Range | None) -> Range | None:
+    """How many fit; None where it is not known what one takes."""
+    return None if room is None or each is None else Range.of(room) / each

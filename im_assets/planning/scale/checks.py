@@ -66,24 +66,24 @@ def _on_gpus(known: Coefficients) -> Iterator[Check]:
     h200 = MACHINES["h200"]
     totals = Question("7b", trials=78, pool_rows=1_000_000).totals()
     for precision, hours in (("bf16", (2.68, 3.66)), ("int8", (4.3, 7.1)), ("nf4", (2.6, 4.3))):
-        needs = needs_of(totals, h200, precision=precision, known=known)
+        needs = needs_of(totals, h200, ways=((precision, False),), known=known)
         for each in hours:
             assert needs["finetuning"] is not None
             what = f"7b, {precision}, the paper's 78 finetunes on one H200"
             yield Check(what, _H200, "h", each, needs["finetuning"], True)
-    needs = needs_of(totals, h200, precision="bf16", known=known)
+    needs = needs_of(totals, h200, ways=(("bf16", False),), known=known)
     assert needs["evaluation"] is not None
     yield Check("7b, their evaluation", _H200, "h", 0.2, needs["evaluation"], True)
     others = (("Llama-3 8B", MODELS["8b"], 12473), ("Qwen2.5 7B", _QWEN, 14110))
     for name, model, rate in others:
         long = Load.of_rows([4096], [4096])
         each = training_flops(model.shape, long, FinetuningSettings()) / 4096
-        speed = MACHINES["h100"].training("bf16", known)
+        speed = MACHINES["h100"].rate("training", model.parameters, "bf16", known)
         assert speed is not None
         what = f"{name}, LoRA, 4096 tokens, one H100, another engine"
         source = "NeMo AutoModel's published figures"
         yield Check(what, source, "tokens/s", rate, speed / each, False)
-    demo = needs_of(_demo(), h200, precision="bf16", known=known)[SPAN]
+    demo = needs_of(_demo(), h200, ways=(("bf16", False),), known=known)[SPAN]
     assert demo is not None
     what = "the demo on an H200, four runs at the same time"
     yield Check(what, _H200, "s", 77, demo * (24 * HOUR), False, valid=False)
@@ -110,7 +110,8 @@ def _on_cpus(known: Coefficients) -> Iterator[Check]:
     ):
         needs = needs_of(totals, MACHINES[CPU], known=known)
         span, cores = needs[SPAN], needs["core time together"]
-        assert span is not None and cores is not None
+        assert span is not None
+        assert cores is not None
         yield Check(what, source, "s", seconds, span * (24 * HOUR) + cores * HOUR, False)
 
 

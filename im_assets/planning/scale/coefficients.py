@@ -6,7 +6,7 @@ measured".
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -31,6 +31,7 @@ UNITS: Mapping[str, str] = {
     "share_forward_int8": "of peak",
     "share_forward_nf4": "of peak",
     "share_embedding": "of peak",
+    "share_small": "of peak",
     "cpu_training": "TFLOP/s",
     "cpu_forward": "TFLOP/s",
     "weight_bytes_bf16": "B/weight",
@@ -60,6 +61,7 @@ UNITS: Mapping[str, str] = {
     "lake_write_seconds": "s/row",
     "partitions": "partitions",
 }
+MAY_BE_NOTHING = ("scheduling_share", "commit_conflicts")
 
 
 class CoefficientError(ValueError):
@@ -86,11 +88,16 @@ class Coefficients(Mapping[str, Range | None]):
     def __getitem__(self, name: str) -> Range | None:
         return self.all[name].value
 
-    def __iter__(self):  # type: ignore[no-untyped-def]
+    def __iter__(self) -> Iterator[str]:
         return iter(self.all)
 
     def __len__(self) -> int:
         return len(self.all)
+
+    @property
+    def unmeasured(self) -> list[str]:
+        """Names of those that are null."""
+        return [name for name, one in self.all.items() if one.value is None]
 
     def known(self, name: str) -> Range:
         """A value without which nothing can be told. Raises CoefficientError when it is null."""
@@ -141,6 +148,8 @@ def _one(path: Path, name: str, fields: object) -> Coefficient:
         return Coefficient(name, None, fields["unit"], fields["kind"], fields["source"])
     if not all(isinstance(end, int | float) and not isinstance(end, bool) for end in ends):
         raise CoefficientError(f"{where}: low {ends[0]!r}, high {ends[1]!r}: two numbers, or null")
+    if ends[0] <= 0 and name not in MAY_BE_NOTHING:
+        raise CoefficientError(f"{where}.low: {ends[0]}; expected more than 0")
     try:
         value = Range(*map(float, ends))
     except ValueError as error:

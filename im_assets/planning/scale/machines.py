@@ -2,11 +2,15 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 from im_assets.planning.scale.coefficients import Coefficients
-from im_assets.planning.scale.ranges import Range
+from im_assets.planning.scale.ranges import Range, product
 
 CPU = "cpu"
+Pass = Literal["training", "forward"]
+SMALL = 3e9  # weights below which no rate on a GPU was measured
+TERA = 1e12
 
 
 @dataclass(frozen=True)
@@ -20,25 +24,25 @@ class Machine:
     name: str
     memory: float
 
-    def training(self, precision: str, known: Coefficients) -> Range | None:
-        """Operations a second of a finetune; None where nobody has measured it."""
-        return self._rate("training", precision, known)
+    def rate(self, what: Pass, weights: float, precision: str, known: Coefficients) -> Range | None:
+        """Operations a second; None where nobody has measured it.
 
-    def forward(self, precision: str, known: Coefficients) -> Range | None:
-        """Operations a second of evaluating and scoring."""
-        return self._rate("forward", precision, known)
+        Args:
+            what: a training, or a forward pass alone, as evaluating and scoring are.
+            weights: of the model: a small one keeps a GPU badly busy.
+        """
+        if self.name == CPU:
+            return product(known[f"cpu_{what}"], TERA)
+        share = known.get(f"share_{what}_{precision}")  # of fp32 none was measured
+        if share is not None and weights < SMALL:
+            share = known["share_small"]
+        return product(known[f"peak_{self.name}"], share, TERA)
 
     def embedding(self, known: Coefficients) -> Range | None:
         """Operations a second of the sentence embeddings."""
         if self.name == CPU:
-            return _tera(known["cpu_forward"])
-        return _of_peak(known[f"peak_{self.name}"], known["share_embedding"])
-
-    def _rate(self, what: str, precision: str, known: Coefficients) -> Range | None:
-        if self.name == CPU:
-            return _tera(known[f"cpu_{what}"])
-        share = known.get(f"share_{what}_{precision}")  # of fp32 none was measured
-        return _of_peak(known[f"peak_{self.name}"], share)
+            return product(known["cpu_forward"], TERA)
+        return product(known[f"peak_{self.name}"], known["share_embedding"], TERA)
 
 
 # nvidia-smi tells 81,559 MiB of an 80 GB card and 143,771 of an H200; a GiB is CUDA's own.
@@ -48,11 +52,3 @@ MACHINES: Mapping[str, Machine] = {
     "h200": Machine("h200", 139),
     CPU: Machine(CPU, 0),
 }
-
-
-def _tera(rate: Range | None) -> Range | None:
-    return None if rate is None else rate * 1e12
-
-
-def _of_peak(peak: Range | None, share: Range | None) -> Range | None:
-    return None if peak is None or share is None else peak * share * 1e12

@@ -1,5 +1,6 @@
 """Does a base fit on one GPU, and how: the platform does not spread a base over several."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -17,6 +18,7 @@ WAYS = (
     ("bf16", True),
     ("nf4", False),
     ("nf4", True),
+    ("int8", False),
     ("int8", True),
 )
 _STATES = 16  # bytes of a trained weight in float32: itself, its gradient, two moments of AdamW
@@ -81,16 +83,15 @@ def way_of(
     settings: FinetuningSettings,
     tokens: float,
     known: Coefficients,
-    precision: str | None = None,
+    ways: Sequence[tuple[str, bool]] = WAYS,
 ) -> Way:
-    """The first way of ``WAYS`` that fits for sure; else the one that takes least.
+    """The first of the ways that fits for sure; else the one that takes least.
 
     Args:
-        precision: the only one to look at, with the settings' own checkpointing.
+        ways: precision, and whether with gradient checkpointing, in the order of preference.
     """
     if machine.name == CPU:
-        return Way(precision or "bf16", settings.gradient_checkpointing, None, "yes")
-    ways = WAYS if precision is None else ((precision, settings.gradient_checkpointing),)
+        return Way(*ways[0], None, "yes")
     found = []
     for name, checkpointing in ways:
         mine = settings.model_copy(update={"gradient_checkpointing": checkpointing})

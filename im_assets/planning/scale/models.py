@@ -7,6 +7,11 @@ from im_resources.language_model.flops import Shape
 
 MINILM = 6 * (4 * 384**2 + 2 * 384 * 1536)  # weights of all-MiniLM-L6-v2 below its embeddings
 MINILM_NUMBERS = 2 * 384  # of an example: its prompt and its response, side by side
+# What the paper's profile reads beside the base: weights of its reward model (24 layers of 2048, a
+# GPT-NeoX) and of the encoder of its UniEval (24 layers of 1024, a T5), which reads a text three
+# times; what the decoder adds is little.
+REWARD = 24 * 12 * 2048**2
+UNIEVAL = 3 * 24 * 12 * 1024**2
 
 
 @dataclass(frozen=True)
@@ -78,10 +83,11 @@ def decoder(
     return Model(name, shape, layers, hidden, 0 if tied else head)
 
 
-# The published configurations of SmolLM2-135M, Qwen2.5-0.5B, LLaMA-7B, Llama-3-8B and Llama-3-70B.
+# The published configurations of SmolLM2-135M, Qwen2.5-1.5B and -0.5B, LLaMA-7B, Llama-3-8B and Llama-3-70B.
 MODELS = {
     "135m": decoder("135m", 30, 576, 1536, 9, 3, 49152, tied=True),
     "0.5b": decoder("0.5b", 24, 896, 4864, 14, 2, 151936, tied=True),
+    "1.5b": decoder("1.5b", 28, 1536, 8960, 12, 2, 151936, tied=True),
     "7b": decoder("7b", 32, 4096, 11008, 32, 32, 32000),
     "8b": decoder("8b", 32, 4096, 14336, 32, 8, 128256),
     "70b": decoder("70b", 80, 8192, 28672, 64, 8, 128256),

@@ -1,19 +1,19 @@
 """What the work of a study takes on given machines: every figure with its ends."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from im_assets.planning.scale.coefficients import Coefficients, coefficients
-from im_assets.planning.scale.machines import Machine
-from im_assets.planning.scale.memory import Way, trained, way_of
+from im_assets.planning.scale.machines import TERA, Machine
+from im_assets.planning.scale.memory import WAYS, Way, trained, way_of
 from im_assets.planning.scale.models import MINILM
 from im_assets.planning.scale.ranges import Range, product, total
 from im_assets.planning.scale.totals import Loads, Totals
 from im_resources.language_model.flops import Load, forward_flops, training_flops
 
 HOUR = 3600
-TERA, GIGA = 1e12, 1e9
+GIGA = 1e9
 # Rows from which on `cleaning_growth` counts: the size at which `cleaning_seconds` was measured.
 MEASURED_ROWS = 1e6
 SPAN = "time on all GPUs"
@@ -64,6 +64,18 @@ class Needs:
     def __getitem__(self, name: str) -> Range | None:
         return self.figures[name].value
 
+    def values(self) -> dict[str, dict[str, str | float | None]]:
+        """The figures as JSON values."""
+        return {
+            name: {
+                "unit": figure.unit,
+                "low": None if figure.value is None else figure.value.low,
+                "high": None if figure.value is None else figure.value.high,
+                "why": figure.why,
+            }
+            for name, figure in self.figures.items()
+        }
+
 
 def needs_of(
     totals: Totals,
@@ -71,7 +83,7 @@ def needs_of(
     count: int = 1,
     shard: int = 2000,
     prices: Prices | None = None,
-    precision: str | None = None,
+    ways: Sequence[tuple[str, bool]] = WAYS,
     known: Coefficients | None = None,
 ) -> Needs:
     """What the work takes.
@@ -79,7 +91,9 @@ def needs_of(
     Args:
         count: machines at the same time.
         shard: examples that are scored as one piece of work.
-        precision: of the base; None: the first in which it fits on one machine.
+        prices: None: no cost is told.
+        ways: precision of the base and gradient checkpointing, of which the first that fits on one
+            machine is taken.
 
     Raises:
         ValueError: ``count`` or ``shard`` below 1.
@@ -90,13 +104,13 @@ def needs_of(
             raise ValueError(f"{name}: {value}; expected 1 or more")
     known = known or coefficients()
     answer = _Answer(totals.unknown)
-    way = way_of(totals.model, machine, totals.settings, totals.batch, known, precision)
+    way = way_of(totals.model, machine, totals.settings, totals.batch, known, ways)
     answer.add("memory of a GPU", "GiB", way.memory, "not measured in this precision")
     _compute(answer, totals, machine, way, count, known)
     _rows(answer, totals, known)
     _stored(answer, totals, shard, known)
     if prices is not None:
-        _paid(answer, prices)
+        _paid(answer, prices, known)
     return Needs(way, answer.figures)
 
 
@@ -116,28 +130,34 @@ def _compute(
 ) -> None:
     settings = totals.settings.model_copy(update={"gradient_checkpointing": way.checkpointing})
     shape, scorer = totals.model.shape, totals.scorer or totals.model
-    rate = machine.forward(way.precision, known)
+    weights = totals.model.parameters
+    rate = machine.rate("forward", weights, way.precision, known)
     # A scorer that is not the base is small enough for bf16.
-    scoring = rate if totals.scorer is None else machine.forward("bf16", known)
+    scoring = rate
+    if totals.scorer is not None:
+        scoring = machine.rate("forward", totals.scorer.parameters, "bf16", known)
     tuned = _span(totals.training, lambda load: training_flops(shape, load, settings))
     tested = _span(totals.evaluation, lambda load: forward_flops(shape, load, settings))
     read = _span(totals.scoring, lambda load: forward_flops(scorer.shape, load))
     embedded = product(totals.embedded, 2 * MINILM)
+    training, why = machine.rate("training", weights, way.precision, known), ""
+    if way.fits == "no":
+        training = rate = None
+        scoring = None if totals.scorer is None else scoring
+        why = f"does not fit on one {machine.name}"
     parts = [
-        answer.add("finetuning", "GPU-h", _hours(tuned, machine.training(way.precision, known))),
-        answer.add("evaluation", "GPU-h", _hours(tested, rate)),
-        answer.add("scoring", "GPU-h", _hours(read, scoring)),
+        answer.add("finetuning", "GPU-h", _hours(tuned, training), why),
+        answer.add("evaluation", "GPU-h", _hours(tested, rate), why),
+        answer.add("scoring", "GPU-h", _hours(read, scoring), why),
         answer.add("embeddings", "GPU-h", _hours(embedded, machine.embedding(known))),
     ]
-    together = answer.add("GPU time together", "GPU-h", total(parts))
+    together = answer.add("GPU time together", "GPU-h", total(parts), why)
     # The last round of groups may leave GPUs without work.
-    groups = Range(math.ceil(totals.trials.low / _LOCKSTEP), math.ceil(totals.trials.high))
-    last = max((math.ceil(n / count) * count / n for n in (groups.low, groups.high) if n), default=1)
-    share = known["scheduling_share"]
-    idle = Range(1, 1) if share is None else share + 1
-    busy = product(together, 1 / count, Range(1, last), idle, 1 / 24)
+    groups = [math.ceil(totals.trials.high / n) for n in (_LOCKSTEP, 1)]
+    last = max((math.ceil(n / count) * count / n for n in groups if n), default=1)
+    busy = product(together, 1 / count, Range(1, last), _busy(known), 1 / 24)
     start = known.known("run_seconds") * (1 / HOUR / 24)
-    answer.add(SPAN, "days", total([busy, start]))
+    answer.add(SPAN, "days", total([busy, start]), why)
 
 
 def _rows(answer: _Answer, totals: Totals, known: Coefficients) -> None:
@@ -150,9 +170,7 @@ def _rows(answer: _Answer, totals: Totals, known: Coefficients) -> None:
     answer.add("drawing the sets", "core-h", drawn)
     answer.add("indicators and selection", "core-h", selected)
     answer.add("core time together", "core-h", total([cleaned, drawn, selected]))
-    answer.add(
-        "memory of one process", "GB", product(rows, known["driver_bytes"], 1 / GIGA)
-    )
+    answer.add("rows in one process's memory", "GB", product(rows, known["driver_bytes"], 1 / GIGA))
     answer.add("writing rows to the lake", "core-h",
                product(rows, known["lake_write_seconds"], 1 / HOUR))  # fmt: skip
 
@@ -185,10 +203,15 @@ def _stored(answer: _Answer, totals: Totals, shard: int, known: Coefficients) ->
             product(scored, totals.numbers, known["embedding_bytes"], 1 / TERA),
         ),
         answer.add("adapters", "TB", product(trials, own, 1 / TERA)),
-        answer.add("losses", "TB", product(trials, 2 * totals.losses, known["loss_bytes"], 1 / TERA)),
+        answer.add(
+            "losses", "TB", product(trials, 2 * totals.losses, known["loss_bytes"], 1 / TERA)
+        ),
     ]  # fmt: skip
     answer.add("storage together", "TB", total(parts))
-    shards = None if scored is None else Range(*(math.ceil(n / shard) for n in (scored.low, scored.high)))
+    answer.add("the base, on each node", "GB", Range.of(2 * totals.model.parameters / GIGA))
+    shards = None
+    if scored is not None:
+        shards = Range(math.ceil(scored.low / shard), math.ceil(scored.high / shard))
     tables = product(shards, known["shard_tables"])
     commits = total([tables, product(trials, known["trial_commits"])])
     answer.add("object store writes", "", total([commits, product(trials, known["adapter_files"])]))
@@ -197,21 +220,27 @@ def _stored(answer: _Answer, totals: Totals, shard: int, known: Coefficients) ->
     answer.add("catalog conflicts", "", product(commits, known["commit_conflicts"]))
 
 
-def _paid(answer: _Answer, prices: Prices) -> None:
-    figures = answer.figures
+def _paid(answer: _Answer, prices: Prices, known: Coefficients) -> None:
+    parts: list[Range | None] = []
+    for name, of, price, times in (
+        # A GPU is paid for while it waits for its next group.
+        ("cost of GPUs", "GPU time together", prices.gpu_hour, _busy(known)),
+        ("cost of cores", "core time together", prices.core_hour, Range(1, 1)),
+        ("cost of storage", "storage together", prices.tb_month, Range.of(prices.months)),
+        ("cost of requests", "object store writes", prices.million_requests, Range.of(1e-6)),
+    ):
+        if price is None:
+            answer.add(name, "", None, "no price given")
+            continue
+        figure = answer.figures[of]
+        parts.append(answer.add(name, "", product(figure.value, price, times), figure.why))
+    answer.add("cost, of what is priced", "", total(parts))
 
-    def priced(name: str, of: str, *price: Range | float | None) -> Range | None:
-        if price[0] is None:
-            return answer.add(name, "money", None, "no price given")
-        return answer.add(name, "money", product(figures[of].value, *price))
 
-    parts = [
-        priced("cost of GPUs", "GPU time together", prices.gpu_hour),
-        priced("cost of cores", "core time together", prices.core_hour),
-        priced("cost of storage", "storage together", prices.tb_month, prices.months),
-        priced("cost of requests", "object store writes", prices.million_requests, 1e-6),
-    ]
-    answer.add("cost, of what is priced", "money", total(p for p in parts if p is not None))
+def _busy(known: Coefficients) -> Range:
+    """How many times the work itself takes what it takes with its scheduling."""
+    share = known["scheduling_share"]
+    return Range(1, 1) if share is None else share + 1
 
 
 def _span(loads: Loads | None, flops: Callable[[Load], float]) -> Range | None:

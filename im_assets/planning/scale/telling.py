@@ -12,7 +12,14 @@ from im_assets.planning.scale.ranges import Range
 
 UNKNOWN = "not measured"
 # A unit whose small amounts are told in another, and how many of it that is.
-SMALLER = {"TB": ("GB", 1000), "GB": ("MB", 1000), "days": ("h", 24)}
+SMALLER = {
+    "TB": ("GB", 1000),
+    "GB": ("MB", 1000),
+    "days": ("h", 24),
+    "h": ("s", 3600),
+    "GPU-h": ("GPU-s", 3600),
+    "core-h": ("core-s", 3600),
+}
 
 
 def number(value: float) -> str:
@@ -56,16 +63,17 @@ def needs_table(
     for name in first[0].figures:
         if name == SPAN:
             for gpus in next(iter(columns.values())):
-                rows.append([f"time on {gpus}", *(_cell(a[gpus], name) for a in columns.values())])
+                rows.append([f"time on {gpus}", *(cell(a[gpus], name) for a in columns.values())])
             rows += map(list, more)
             continue
-        rows.append([name, *(_cell(needs, name) for needs in first)])
+        rows.append([name, *(cell(needs, name) for needs in first)])
         if name == "GPU time together":
-            rows.append(["known within a factor of", *(_factor(needs[name]) for needs in first)])
+            rows.append(["known within a factor of", *(_factor(needs, name) for needs in first)])
     return table(["", *columns], rows)
 
 
-def _cell(needs: Needs, name: str) -> str:
+def cell(needs: Needs, name: str) -> str:
+    """A figure, or why it is not known."""
     figure = needs.figures[name]
     return figure.why if figure.value is None else amount(figure.value, figure.unit)
 
@@ -78,27 +86,31 @@ def _fits(needs: Needs) -> str:
     }[needs.way.fits]
 
 
-def _factor(value: Range | None) -> str:
-    if value is None:
-        return UNKNOWN
+def _factor(needs: Needs, name: str) -> str:
+    if (value := needs[name]) is None:
+        return cell(needs, name)
     return "no lower end" if math.isinf(value.factor) else number(value.factor)
 
 
 def limits_table(limits: Sequence[Limit]) -> str:
     """What breaks, in order."""
-    rows = [
-        [limit.of, _count(limit.at), limit.what, limit.change] for limit in limits
-    ]
+    rows = [[limit.of, _count(limit.at), limit.what, limit.change] for limit in limits]
     return table(["", "from about", "what breaks", "what would have to change"], rows)
 
 
 def _count(value: Range | None) -> str:
     if value is None:
         return UNKNOWN
-    for name, size in (("thousand million", 1e9), ("million", 1e6)):
+    for name, size in (("billion", 1e9), ("million", 1e6)):
         if value.low >= size:
             return f"{amount(value * (1 / size))} {name}"
     return amount(value)
+
+
+def unmeasured(known: Coefficients) -> str:
+    """What is in no figure, in a sentence; empty where there is nothing."""
+    names = ", ".join(f"`{name}`" for name in known.unmeasured)
+    return f"Not measured yet, and so in no figure: {names}." if names else ""
 
 
 def coefficients_table(known: Coefficients) -> str:
