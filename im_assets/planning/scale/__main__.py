@@ -16,7 +16,7 @@ from im_assets.planning.scale.checks import checks, checks_table
 from im_assets.planning.scale.coefficients import CoefficientError, coefficients
 from im_assets.planning.scale.machines import CPU, MACHINES, Machine
 from im_assets.planning.scale.memory import WAYS
-from im_assets.planning.scale.models import MODELS, REWARD, UNIEVAL
+from im_assets.planning.scale.models import MODELS, QUESTIONS, REWARD, UNIEVAL
 from im_assets.planning.scale.needs import HOUR, Needs, Prices, needs_of
 from im_assets.planning.scale.ranges import Range
 from im_assets.planning.scale.telling import (
@@ -172,12 +172,12 @@ def _less(
         [title, *(cell(ask(other(question)), "GPU time together") for question in asked)]
         for title, other in ways
     ]
-    for title, weights in (("reward model", REWARD), ("UniEval", UNIEVAL)):
+    for title, weights, times in (("reward model", REWARD, 1), ("UniEval", UNIEVAL, QUESTIONS)):
         cells = []
         for question in asked:
             scored = question.pool_rows if question.scored_rows is None else question.scored_rows
             rate = machine.rate("forward", weights, "bf16", coefficients())
-            operations = Range.of(2.0 * weights * scored * (PROMPT + RESPONSE))
+            operations = Range.of(2.0 * weights * times * scored * (PROMPT + RESPONSE))
             cells.append(amount(None if rate is None else operations / rate * (1 / HOUR), "GPU-h"))
         rows.append([f"the paper's {title} on top", *cells])
     return rows

@@ -9,7 +9,7 @@ from im_assets.planning.scale.machines import MACHINES
 from im_assets.planning.scale.models import MINILM_NUMBERS, Model
 from im_assets.planning.scale.needs import Needs, Prices, needs_of
 from im_assets.planning.scale.ranges import Range
-from im_assets.planning.scale.telling import cell, unmeasured
+from im_assets.planning.scale.telling import cell, fits, unmeasured
 from im_assets.planning.scale.totals import EMBEDDED, Loads, Totals
 from im_assets.planning.work import Plan, Work
 from im_assets.scoring.registry import chosen
@@ -124,9 +124,7 @@ def text(found: Deployed) -> str:
     names = list(found.needs.figures)
     width = max(map(len, names))
     lines = [f"  {name.ljust(width)}  {cell(found.needs, name)}" for name in names]
-    fits = {"yes": "fits", "perhaps": "perhaps does not fit", "no": "does not fit"}
-    way = found.needs.way
-    lines.insert(0, f"  {'a finetune'.ljust(width)}  {way}: {fits[way.fits]} on one {capacity.gpu}")
+    lines.insert(0, f"  {'a finetune on one GPU'.ljust(width)}  {fits(found.needs)}")
     return "\n".join([title, *lines, *(f"  {note}" for note in found.notes)])
 
 

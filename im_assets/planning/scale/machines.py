@@ -10,6 +10,7 @@ from im_assets.planning.scale.ranges import Range, product
 CPU = "cpu"
 Pass = Literal["training", "forward"]
 SMALL = 3e9  # weights below which no rate on a GPU was measured
+SEVEN = 6.7e9  # weights of the model whose rates were measured
 TERA = 1e12
 
 
@@ -34,8 +35,14 @@ class Machine:
         if self.name == CPU:
             return product(known[f"cpu_{what}"], TERA)
         share = known.get(f"share_{what}_{precision}")  # of fp32 none was measured
+        small = known["share_small"]
         if share is not None and weights < SMALL:
-            share = known["share_small"]
+            # Smaller products of fewer layers take no longer than those of a 7B.
+            share = (
+                None
+                if small is None
+                else Range(max(small.low, share.low * weights / SEVEN), small.high)
+            )
         return product(known[f"peak_{self.name}"], share, TERA)
 
     def embedding(self, known: Coefficients) -> Range | None:

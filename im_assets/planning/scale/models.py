@@ -11,7 +11,7 @@ MINILM_NUMBERS = 2 * 384  # of an example: its prompt and its response, side by 
 # GPT-NeoX) and of the encoder of its UniEval (24 layers of 1024, a T5), which reads a text three
 # times; what the decoder adds is little.
 REWARD = 24 * 12 * 2048**2
-UNIEVAL = 3 * 24 * 12 * 1024**2
+UNIEVAL, QUESTIONS = 24 * 12 * 1024**2, 3
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,8 @@ def decoder(
     return Model(name, shape, layers, hidden, 0 if tied else head)
 
 
-# The published configurations of SmolLM2-135M, Qwen2.5-1.5B and -0.5B, LLaMA-7B, Llama-3-8B and Llama-3-70B.
+# The published configurations of SmolLM2-135M, Qwen2.5-0.5B and -1.5B, LLaMA-7B, Llama-3-8B and
+# Llama-3-70B.
 MODELS = {
     "135m": decoder("135m", 30, 576, 1536, 9, 3, 49152, tied=True),
     "0.5b": decoder("0.5b", 24, 896, 4864, 14, 2, 151936, tied=True),

@@ -59,7 +59,7 @@ def needs_table(
         more: rows that follow the time: a title, and a cell a question.
     """
     first = [next(iter(answers.values())) for answers in columns.values()]
-    rows = [["a finetune on one GPU", *map(_fits, first)]]
+    rows = [["a finetune on one GPU", *map(fits, first)]]
     for name in first[0].figures:
         if name == SPAN:
             for gpus in next(iter(columns.values())):
@@ -78,12 +78,12 @@ def cell(needs: Needs, name: str) -> str:
     return figure.why if figure.value is None else amount(figure.value, figure.unit)
 
 
-def _fits(needs: Needs) -> str:
-    return {
-        "yes": f"{needs.way}",
-        "perhaps": f"{needs.way}: perhaps not",
-        "no": f"not at all (tried: {needs.way})",
-    }[needs.way.fits]
+def fits(needs: Needs) -> str:
+    """How a finetune runs on one GPU, and whether it does."""
+    if needs.way.fits == "perhaps":
+        doubt = UNKNOWN if needs.way.memory is None else "perhaps it does not fit"
+        return f"{needs.way}: {doubt}"
+    return str(needs.way) if needs.way.fits == "yes" else f"does not fit in {needs.way}"
 
 
 def _factor(needs: Needs, name: str) -> str:
