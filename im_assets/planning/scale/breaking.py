@@ -8,9 +8,9 @@ from im_assets.planning.scale.coefficients import Coefficients, coefficients
 from im_assets.planning.scale.machines import TERA, Machine
 from im_assets.planning.scale.memory import GIB
 from im_assets.planning.scale.models import MINILM_NUMBERS
-from im_assets.planning.scale.needs import HOUR, MEASURED_ROWS, needs_of
+from im_assets.planning.scale.needs import HOUR, MEASURED_BYTES, MEASURED_ROWS, needs_of
 from im_assets.planning.scale.ranges import Range, product, total
-from im_assets.planning.scale.totals import Question
+from im_assets.planning.scale.totals import ROW_BYTES, Question
 
 DAY = 24 * HOUR
 MONTH = 30  # days
@@ -133,7 +133,7 @@ def _cleaned_in(seconds: float, known: Coefficients) -> Range | None:
         return None
     rows = [
         (seconds / c * MEASURED_ROWS ** (e - 1)) ** (1 / e)
-        for c in (each.low, each.high)
+        for c in (each.low, each.high * ROW_BYTES / MEASURED_BYTES)
         for e in (growth.low, growth.high)
     ]
     return Range(min(rows), max(rows))

@@ -5,16 +5,16 @@ arithmetic is right. The others are the test.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from im_assets.planning.scale.coefficients import Coefficients, coefficients
 from im_assets.planning.scale.machines import CPU, MACHINES
 from im_assets.planning.scale.memory import memory_of, trained
 from im_assets.planning.scale.models import MINILM_NUMBERS, MODELS, decoder
-from im_assets.planning.scale.needs import HOUR, SPAN, needs_of
+from im_assets.planning.scale.needs import HOUR, MEASURED_BYTES, SPAN, needs_of
 from im_assets.planning.scale.ranges import Range
 from im_assets.planning.scale.telling import amount, table
-from im_assets.planning.scale.totals import Loads, Question, Totals
+from im_assets.planning.scale.totals import ROW_BYTES, Loads, Question, Totals
 from im_resources.language_model.flops import Load, training_flops
 from im_resources.study import FinetuningSettings
 
@@ -69,11 +69,18 @@ def _on_gpus(known: Coefficients) -> Iterator[Check]:
         needs = needs_of(totals, h200, ways=((precision, False),), known=known)
         for each, end in zip(hours, ("fastest", "slowest"), strict=True):
             assert needs["finetuning"] is not None
-            what = f"7b, {precision}, the paper's 78 finetunes on one H200, {end}"
+            what = f"7b, {precision}, the paper's 78 finetunes on one H200, by timed steps, {end}"
             yield Check(what, _H200, "h", each, needs["finetuning"], True)
     needs = needs_of(totals, h200, ways=(("bf16", False),), known=known)
     assert needs["evaluation"] is not None
-    yield Check("7b, their evaluation", _H200, "min", 12, needs["evaluation"] * 60, True)
+    yield Check(
+        "7b, their evaluation, by 32 of its instructions",
+        _H200,
+        "min",
+        12,
+        needs["evaluation"] * 60,
+        True,
+    )
     others = (("Llama-3 8B", MODELS["8b"], 12473), ("Qwen2.5 7B", _QWEN, 14110))
     for name, model, rate in others:
         long = Load.of_rows([4096], [4096])
@@ -118,7 +125,9 @@ def _on_cpus(known: Coefficients) -> Iterator[Check]:
 def _of_data(known: Coefficients) -> Iterator[Check]:
     scale = "docs/measurements/scale.md"
     for rows, seconds in ((100_000, 36.6), (1_000_000, 406.5)):
-        totals = Question("7b", pool_rows=rows).totals()
+        totals = replace(
+            Question("7b", pool_rows=rows).totals(), row_bytes=Range.of(MEASURED_BYTES)
+        )
         cleaned = needs_of(totals, MACHINES["h100"], known=known)["cleaning"]
         if cleaned is not None:
             used = rows == 1_000_000
@@ -154,6 +163,7 @@ def _small(trials: Range, passes: float, row: Range, tokens: Range, instructions
         evaluation=loads(tokens, trials * instructions),
         scoring=loads(row, Range(scored, 2 * scored)),  # a second layer is a second pass
         embedded=texts * scored,
+        row_bytes=Range(MEASURED_BYTES, ROW_BYTES),
         rows=Range.of(rows),
         drawn=Range.of(rows) * trials,
         scored=Range.of(scored),

@@ -49,7 +49,7 @@ UNITS: Mapping[str, str] = {
     "drawing_seconds": "core s/(row, set)",
     "choosing_seconds": "core s/row",
     "driver_bytes": "B/row",
-    "text_bytes": "B/row",
+    "text_share": "B/(B of text)",
     "score_bytes": "B/(row, indicator)",
     "embedding_bytes": "B/number",
     "loss_bytes": "B/loss",

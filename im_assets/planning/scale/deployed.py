@@ -10,7 +10,7 @@ from im_assets.planning.scale.models import MINILM_NUMBERS, Model
 from im_assets.planning.scale.needs import Needs, Prices, needs_of
 from im_assets.planning.scale.ranges import Range
 from im_assets.planning.scale.telling import cell, fits, unmeasured
-from im_assets.planning.scale.totals import EMBEDDED, Loads, Totals
+from im_assets.planning.scale.totals import EMBEDDED, ROW_BYTES_SEEN, Loads, Totals
 from im_assets.planning.work import Plan, Work
 from im_assets.scoring.registry import chosen
 from im_resources.deployment import Capacity, Deployment, RayExecutor
@@ -59,7 +59,9 @@ def deployed(plan: Plan, study: Study, deployment: Deployment) -> Deployed:
         shard = study.scoring.chunk
     priced = capacity.prices
     prices = Prices(
-        *(_price(p) for p in (priced.gpu_hour, priced.core_hour, priced.tb_month)),
+        gpu_hour=_price(priced.gpu_hour),
+        core_hour=_price(priced.core_hour),
+        tb_month=_price(priced.tb_month),
         months=priced.months,
         million_requests=_price(priced.million_requests),
     )
@@ -78,6 +80,7 @@ def deployed(plan: Plan, study: Study, deployment: Deployment) -> Deployed:
         ) from error
     if said := unmeasured(coefficients()):
         notes.append(said.replace("`", ""))
+    notes.append("texts are taken to have 350 to 4,700 bytes a row, embeddings 768 numbers")
     return Deployed(deployment.name, capacity, needs, tuple(notes))
 
 
@@ -107,6 +110,7 @@ def totals_of(plan: Plan, study: Study) -> Totals:
         evaluation=_loads(evaluating, most, 1),
         scoring=_loads(scoring, most, 1),
         embedded=None if scored is None else scored * (EMBEDDED * embeds),
+        row_bytes=ROW_BYTES_SEEN,
         rows=rows,
         drawn=drawn,
         scored=scored,

@@ -14,8 +14,9 @@ from im_resources.language_model.flops import Load, forward_flops, training_flop
 
 HOUR = 3600
 GIGA = 1e9
-# Rows from which on `cleaning_growth` counts: the size at which `cleaning_seconds` was measured.
-MEASURED_ROWS = 1e6
+# Of what `cleaning_seconds` was measured: the rows from which on `cleaning_growth` counts, and the
+# bytes of one.
+MEASURED_ROWS, MEASURED_BYTES = 1e6, 450
 SPAN = "time on all GPUs"
 _LOCKSTEP = 2  # adapters on one GPU: the fewest from which on it is well used
 
@@ -163,7 +164,8 @@ def _compute(
 def _rows(answer: _Answer, totals: Totals, known: Coefficients) -> None:
     rows = totals.rows
     growth = _growth(rows, known["cleaning_growth"])
-    cleaned = product(rows, known["cleaning_seconds"], growth, 1 / HOUR)
+    longer = Range(1, max(1, totals.row_bytes.high / MEASURED_BYTES))
+    cleaned = product(rows, known["cleaning_seconds"], longer, growth, 1 / HOUR)
     drawn = product(totals.drawn, known["drawing_seconds"], 1 / HOUR)
     selected = product(totals.scored, known["choosing_seconds"], 1 / HOUR)
     answer.add("cleaning", "core-h", cleaned)
@@ -191,8 +193,9 @@ def _growth(rows: Range | None, exponent: Range | None) -> Range | None:
 def _stored(answer: _Answer, totals: Totals, shard: int, known: Coefficients) -> None:
     scored, trials = totals.scored, totals.trials
     own = 4 * trained(totals.model, totals.settings)  # float32
+    texts = product(totals.rows, totals.row_bytes, known["text_share"], 1 / TERA)
     parts = [
-        answer.add("texts", "TB", product(totals.rows, known["text_bytes"], 1 / TERA)),
+        answer.add("texts", "TB", texts),
         # Once in the cache, once in the asset's table.
         answer.add(
             "scores", "TB",

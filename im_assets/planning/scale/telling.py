@@ -140,6 +140,6 @@ def put(page: Path, sections: Mapping[str, str]) -> None:
             f"{', '.join(sections)}, as `<!-- scale: NAME -->` and `<!-- end -->`"
         )
     for name, section in sections.items():
-        place = re.compile(rf"(<!-- scale: {re.escape(name)} -->\n).*?(<!-- end -->)", re.DOTALL)
-        text = place.sub(lambda found, new=section: f"{found[1]}\n{new}\n\n{found[2]}", text)
+        before, mark, rest = text.partition(f"<!-- scale: {name} -->\n")
+        text = f"{before}{mark}\n{section}\n\n<!-- end -->{rest.partition('<!-- end -->')[2]}"
     page.write_text(text, encoding="utf-8")

@@ -13,6 +13,8 @@ Loads = tuple[Load, Load]  # at least, at most
 # of its evaluation set (332 instructions with five reference outputs), at most 1024 a row.
 PROMPT, RESPONSE = 91.2, 309.7
 EVALUATED, EVALUATION_PROMPT, EVALUATION_OUTPUTS, OUTPUTS = 332, 85.8, 851.2, 5
+# Of the text of a row: of the paper's four sources in equal shares; by source, Alpaca to wikiHow.
+ROW_BYTES, ROW_BYTES_SEEN = 2040, Range(350, 4700)
 EMBEDDED = 91.2 + 256  # all-MiniLM-L6-v2 reads 256 tokens of a text; prompt and response are two
 
 
@@ -23,6 +25,7 @@ class Totals:
     Attributes:
         trials: finetunes, each evaluated once.
         batch: tokens of one adapter's training step.
+        row_bytes: of a row's text.
         rows: of the pools that are cleaned, scored, and selected from.
         drawn: of the pool that sets are drawn from, times the sets.
         scored: examples.
@@ -41,6 +44,7 @@ class Totals:
     evaluation: Loads | None
     scoring: Loads | None
     embedded: Range | None
+    row_bytes: Range
     rows: Range | None
     drawn: Range | None
     scored: Range | None
@@ -106,6 +110,7 @@ class Question:
             evaluation=_exactly(asked * (self.trials * EVALUATED)),
             scoring=_exactly(row * scored),
             embedded=Range.of(EMBEDDED * scored),
+            row_bytes=Range.of(ROW_BYTES),
             rows=Range.of(self.pool_rows),
             drawn=Range.of(self.pool_rows * self.trials),
             scored=Range.of(scored),

@@ -45,14 +45,14 @@ def test_every_coefficient_that_is_read_is_there_with_a_source() -> None:
 @pytest.mark.parametrize(
     ("name", "fields", "said"),
     [
-        ("text_bytes", {"unit": "KB/row"}, "text_bytes.unit: 'KB/row'; expected 'B/row'"),
-        ("text_bytes", {"kind": "guessed"}, "text_bytes.kind: 'guessed'; expected one of measured"),
-        ("text_bytes", {"source": ""}, "text_bytes.source: empty"),
-        ("text_bytes", {"low": 5, "high": 3}, "text_bytes: from 5.0 to 3.0"),
-        ("text_bytes", {"low": None}, "text_bytes: low None, high 560: two numbers, or null"),
-        ("text_bytes", {"low": "280"}, "text_bytes: low '280'"),
-        ("text_bytes", {"low": 0}, "text_bytes.low: 0; expected more than 0"),
-        ("text_bytes", {"note": "x"}, "text_bytes: expected the fields low, high, unit"),
+        ("text_share", {"unit": "B"}, "text_share.unit: 'B'; expected 'B/(B of text)'"),
+        ("text_share", {"kind": "guessed"}, "text_share.kind: 'guessed'; expected one of measured"),
+        ("text_share", {"source": ""}, "text_share.source: empty"),
+        ("text_share", {"low": 5, "high": 3}, "text_share: from 5.0 to 3.0"),
+        ("text_share", {"low": None}, "text_share: low None, high 0.75: two numbers, or null"),
+        ("text_share", {"low": "0.3"}, "text_share: low '0.3'"),
+        ("text_share", {"low": 0}, "text_share.low: 0; expected more than 0"),
+        ("text_share", {"note": "x"}, "text_share: expected the fields low, high, unit"),
         ("disc_bytes", {"low": 1}, "unknown: disc_bytes; nothing reads it"),
     ],
 )

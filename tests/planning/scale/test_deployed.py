@@ -61,7 +61,7 @@ def test_hours_storage_and_cost_are_told_of_its_machines(study: Study) -> None:
     found = deployed(plan(), study, deployment)
     lines = text(found).splitlines()
     assert lines[0] == "in the deployment 'mine', on 8 h100:"
-    assert lines[1].split("  ")[-1] == "bf16"
+    assert lines[1].split()[-1] == "bf16"
     shown = json.loads(json.dumps(values(found)))
     hours, cost = (shown["figures"][n] for n in ("GPU time together", "cost of GPUs"))
     assert 0 < hours["low"] < hours["high"]
@@ -176,4 +176,4 @@ def test_a_full_finetune_keeps_all_weights(study: Study) -> None:
     full = deployed(plan(), study.model_copy(update={"finetuning": whole}), deployment).needs
     assert lora is not None
     assert full["adapters"] == totals.trials * (4 * totals.model.parameters / 1e12)
-    assert full["adapters"].high > lora.high  # type: ignore[union-attr]
+    assert full["adapters"].high > lora.high

@@ -46,6 +46,7 @@ def test_bytes_by_hand() -> None:
     assert near(value(question, "embeddings kept"), 768 * 3.7e-3, 768 * 4.1e-3, 1e-9)
     assert near(value(question, "scores"), 1e9 * 16 * 7.8e-12, 1e9 * 16 * 10.5e-12, 1e-9)
     assert near(value(question, "the base, on each node"), 13.5, 13.5)
+    assert near(value(question, "texts"), 1e9 * 2040 * 0.34e-12, 1e9 * 2040 * 0.75e-12, 1e-9)
     commits = value(question, "catalog commits")
     assert (commits.low, commits.high) == (3 * 500_000 + 1000, 3 * 500_000 + 3000)
     assert value(question, "catalog commits", shard=20_000).low == 3 * 50_000 + 1000
