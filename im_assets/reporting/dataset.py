@@ -22,6 +22,7 @@ from im_assets.reporting.sections.settings import versions
 from im_assets.selection.assets import selection_file
 from im_resources.deployment.making import warehouse_of
 from im_resources.study import ProfileError, Study, load_study
+from im_resources.tables import WarehouseError
 
 Format = Literal["parquet", "jsonl"]
 CARD, DATA = "README.md", "data"
@@ -49,9 +50,10 @@ def export_dataset(profile: str, folder: Path, form: Format, pool: str | None = 
     pool = pool or study.pools[0]
     if pool not in study.pools:
         raise ProfileError(f"no pool {pool!r}; the study has: {', '.join(study.pools)}")
-    if not study.warehouse.is_file():
-        raise ReportError(f"study {study.name!r} has not run: there is no {study.warehouse}")
-    found = gather(study, warehouse_of(study), with_rows=False)
+    warehouse = warehouse_of(study)
+    if not warehouse.exists():
+        raise ReportError(f"study {study.name!r} has not run: there is no {warehouse.name}")
+    found = gather(study, warehouse, with_rows=False)
     rows = selected_rows(found, study, pool)
     words = card(found, pool, len(rows), form)
 
@@ -184,7 +186,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(export_dataset(chosen.profile, chosen.folder, chosen.form, chosen.pool))
         if chosen.push is not None:
             print(push(chosen.folder, chosen.push, chosen.public))
-    except (ReportError, ProfileError, FileExistsError, PushError) as error:
+    except (ReportError, ProfileError, WarehouseError, FileExistsError, PushError) as error:
         print(error, file=sys.stderr)
         return 1
     return 0
