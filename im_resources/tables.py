@@ -176,7 +176,9 @@ def _empty_column(connection: DuckDBPyConnection, table: str, name: str, type_: 
     Rows and columns keep their order.
     """
     types = column_types(connection, table)
-    columns = ", ".join(f"{quoted(n)} {type_ if quoted(n) == name else t}" for n, t in types.items())
+    columns = ", ".join(
+        f"{quoted(n)} {type_ if quoted(n) == name else t}" for n, t in types.items()
+    )
     kept = f"SELECT * REPLACE (CAST(NULL AS {type_}) AS {name}) FROM {qualified(table)}"
     connection.execute(f"CREATE OR REPLACE TEMP TABLE {KEPT} AS {kept} ORDER BY rowid")
     connection.execute(f"DROP TABLE {qualified(table)}")
