@@ -133,7 +133,7 @@ class Stack:
         """Secrets, volumes and an empty database."""
         done = subprocess.run(
             [PROJECT_ROOT / "deploy" / "setup", USER],
-            env=os.environ | {"IM_DEPLOYMENT": str(self.folder)},
+            env=os.environ | {"IM_COMPOSE": str(self.folder)},
             input=f"{PASSWORD}\n".encode(), check=True, capture_output=True,
         )  # fmt: skip
         assert PASSWORD.encode() not in done.stdout + done.stderr
