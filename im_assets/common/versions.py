@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import dagster as dg
+import numpy as np
 import pandas as pd
 
 from im_resources.study import Study, fingerprint
@@ -20,10 +21,21 @@ READS = "settings"  # the metadata entry in which an asset names the settings th
 
 def content_version(*frames: pd.DataFrame) -> str:
     """A hash of the frames' columns and rows, in their order; 16 hex digits."""
+    return version_of_hashes(*((list(frame.columns), row_hashes(frame)) for frame in frames))
+
+
+def row_hashes(frame: pd.DataFrame) -> np.ndarray:
+    """A hash of each row, uint64 [rows], which depends on nothing but the row."""
+    found: np.ndarray = pd.util.hash_pandas_object(frame, index=False).to_numpy()
+    return found
+
+
+def version_of_hashes(*tables: tuple[Sequence[object], np.ndarray]) -> str:
+    """The `content_version` of tables of which there are the columns and the rows' hashes."""
     digest = hashlib.sha256()
-    for frame in frames:
-        digest.update(repr([str(column) for column in frame.columns]).encode())
-        digest.update(pd.util.hash_pandas_object(frame, index=False).to_numpy().tobytes())
+    for columns, hashes in tables:
+        digest.update(repr([str(column) for column in columns]).encode())
+        digest.update(hashes.tobytes())
     return digest.hexdigest()[:16]
 
 

@@ -9,7 +9,8 @@ import pytest
 
 from im_assets.candidates.assets import not_text_by_source
 from im_assets.candidates.checks import leaking_examples
-from im_assets.candidates.cleaning import clean, example_id, identity_of
+from im_assets.candidates.cleaning import clean
+from im_assets.candidates.content import example_id, identity_of
 from im_assets.candidates.format_registry import NOT_TEXT
 from im_assets.candidates.reading import read_source
 from im_assets.candidates.references import references
