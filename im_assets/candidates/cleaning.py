@@ -10,7 +10,7 @@ The tests are applied in this order, and the first that holds gives the reason:
 
 The rows come in shards. Each is looked at by itself (``looking``), what was seen of all is put
 together and decided in the order of the rows (``deciding``), and each is written out by itself
-(``finishing``): the two parts that read texts may be done anywhere and in any order, with one result.
+(``finishing``): the parts that read texts may be done anywhere and in any order, with one result.
 """
 
 import math
