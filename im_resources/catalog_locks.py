@@ -15,6 +15,7 @@ from os import getpid
 from typing import Any
 
 WAIT_SECONDS = 0.2
+IN_LINE_MILLISECONDS = 2_000  # after which who waits in line is heard, and goes to its end
 # A holder whose machine has vanished is noticed within a minute.
 OPTIONS = {
     "connect_timeout": 10,
@@ -45,30 +46,90 @@ def catalog_lock(
 
     Raises psycopg2.Error when the database cannot be reached, or is gone meanwhile.
     """
-    with closing(_connect(catalog)) as connection, connection.cursor() as cursor:
+    # Closing the connection frees it.
+    with closing(connect(catalog, own_name())) as connection, connection.cursor() as cursor:
         number = lock_number(name)
 
         def taken() -> bool:
             cursor.execute("SELECT pg_try_advisory_lock(%s)", (number,))
             return bool(cursor.fetchone()[0])
 
-        def holder() -> str:
-            cursor.execute(HOLDER, (number,))
-            found = cursor.fetchone()
-            return str(found[0]) if found else "another"
-
         held = taken()
         while not held and wait is not None:
-            wait(holder)
+            wait(lambda: _holder(cursor, number))
             time.sleep(WAIT_SECONDS)
             held = taken()
-        yield held  # closing the connection frees it
+        yield held
 
 
-def _connect(catalog: str) -> Any:
+class Claims:
+    """Locks of one connection that is kept, for writers that come again and again.
+
+    The same locks as those of ``catalog_lock``. Who waits here stands in line, so that one frees a
+    lock and the next has it, without a pause.
+    """
+
+    def __init__(self, catalog: str, name: str) -> None:
+        """Connect; ``name``: shown to those who wait. Raises psycopg2.Error."""
+        self._connection = connect(catalog, name)
+        self._cursor = self._connection.cursor()
+        self._cursor.execute(f"SET lock_timeout = {IN_LINE_MILLISECONDS}")
+
+    def take(
+        self, name: str, wait: Callable[[Callable[[], str]], object], shared: bool = False
+    ) -> None:
+        """Hold the lock, beside those that are held; ``shared``: with others who share it.
+
+        Every connection takes locks in one order, so that none wait for each other.
+
+        Args:
+            wait: as of ``catalog_lock``.
+
+        Raises psycopg2.Error: the connection is lost, and with it all that was held.
+        """
+        import psycopg2.errors
+
+        number = lock_number(name)
+        kind = "_shared" if shared else ""
+        while True:
+            try:
+                self._cursor.execute(f"SELECT pg_advisory_lock{kind}(%s)", (number,))
+                return
+            except psycopg2.errors.LockNotAvailable:
+                wait(lambda: _holder(self._cursor, number))
+
+    def free(self) -> None:
+        """Free all locks. Raises psycopg2.Error."""
+        self._cursor.execute("SELECT pg_advisory_unlock_all()")
+
+    def ask(self, statement: str, values: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+        """The rows of a statement on the connection that holds the locks. Raises psycopg2.Error."""
+        self._cursor.execute(statement, values)
+        return list(self._cursor.fetchall())
+
+    def close(self) -> None:
+        """Give up the connection, and with it all locks."""
+        self._connection.close()
+
+
+def own_name() -> str:
+    """This process, for those who wait for it."""
+    return f"process {getpid()} on {socket.gethostname()}"
+
+
+def connect(catalog: str, name: str) -> Any:
+    """A psycopg2 connection with a ``name``, each statement its own transaction.
+
+    Raises psycopg2.Error when the database cannot be reached.
+    """
     import psycopg2
 
-    name = f"process {getpid()} on {socket.gethostname()}"
     connection = psycopg2.connect(catalog, application_name=name, **OPTIONS)
     connection.autocommit = True  # a transaction would stay open for as long as the lock is held
     return connection
+
+
+def _holder(cursor: Any, number: int) -> str:
+    cursor.execute(HOLDER, (number,))
+    found = cursor.fetchone()
+    return str(found[0]) if found else "another"

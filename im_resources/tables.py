@@ -16,6 +16,9 @@ from duckdb import CatalogException, DuckDBPyConnection
 
 SCHEMA = "main"
 INCOMING = '"incoming rows"'  # the staged frame; for its blank, no table can have this name
+KEPT = '"kept rows"'
+FIXED = re.compile(r"\[\d+\]")
+POSITION = "incoming position"  # its column of row numbers, which is not stored
 
 
 class WarehouseError(ValueError):
@@ -56,9 +59,11 @@ def stage(
         raise WarehouseError(f"table {table!r}: one column, one type of values. {said}") from error
     # Arrow has no type for a column without values; DuckDB would make it INTEGER. Text is likelier.
     fields = [f.with_type(pa.string()) if pa.types.is_null(f.type) else f for f in incoming.schema]
-    connection.register(INCOMING.strip('"'), incoming.cast(pa.schema(fields)))
-    described = connection.execute(f"DESCRIBE SELECT * FROM {INCOMING}").fetchall()
-    types = {name: type_ for name, type_, *_ in described}
+    staged = incoming.cast(pa.schema(fields))
+    numbers = pa.array(np.arange(len(staged)))
+    connection.register(INCOMING.strip('"'), staged.append_column(POSITION, numbers))
+    described = connection.execute(f"DESCRIBE {_rows_of(INCOMING)}").fetchall()
+    types = {name: storable(connection, type_) for name, type_, *_ in described}
 
     present = column_types(connection, table)
     if not present:
@@ -82,13 +87,38 @@ def stage(
                     f"drop the table, with what it holds: Warehouse(…).execute('DROP TABLE "
                     f"{qualified(table)}')"
                 )
-            connection.execute(f"{alter} ALTER {name} TYPE {type_} USING CAST(NULL AS {type_})")
+            if is_lake(connection):
+                _empty_column(connection, table, name, type_)
+            else:
+                connection.execute(f"{alter} ALTER {name} TYPE {type_} USING CAST(NULL AS {type_})")
 
 
 def insert(connection: DuckDBPyConnection, table: str, condition: str = "") -> int:
-    """Insert the staged rows (``new`` in the condition) by column name; returns how many."""
-    rows = f"SELECT new.* FROM {INCOMING} AS new {condition}"
+    """Insert the staged rows (``new`` in the condition) by column name; returns how many.
+
+    They keep their order, which a condition that joins would not.
+    """
+    rows = f"{_rows_of(f'{INCOMING} AS new')} {condition}"
+    if condition:
+        rows += f' ORDER BY new."{POSITION}"'
     return int(_scalar(connection, f"INSERT INTO {qualified(table)} BY NAME {rows}"))
+
+
+def is_lake(connection: DuckDBPyConnection) -> bool:
+    """Whether the connection's tables are in a lake, and not in a file."""
+    statement = "SELECT type FROM duckdb_databases() WHERE database_name = current_database()"
+    return bool(_scalar(connection, statement) == "ducklake")
+
+
+def storable(connection: DuckDBPyConnection, type_: str) -> str:
+    """The type that a column gets for values of a type.
+
+    A lake has no categories and no lists of fixed length (https://ducklake.select/docs/stable/
+    specification/data_types): text and lists hold the same.
+    """
+    if not (type_.startswith("ENUM(") or FIXED.search(type_)) or not is_lake(connection):
+        return type_
+    return "VARCHAR" if type_.startswith("ENUM(") else FIXED.sub("[]", type_)
 
 
 def column_types(connection: DuckDBPyConnection, table: str) -> dict[str, str]:
@@ -126,9 +156,33 @@ def quoted(name: Any) -> str:
     return f'"{name}"'
 
 
+def text_literal(value: str) -> str:
+    """A text as SQL, for what takes no bound parameter, such as ATTACH."""
+    return "'" + value.replace("'", "''") + "'"
+
+
 def qualified(table: str) -> str:
     """The table's name with its schema, for use in SQL."""
     return f"{SCHEMA}.{quoted(table)}"
+
+
+def _rows_of(staged: str) -> str:
+    return f'SELECT * EXCLUDE ("{POSITION}") FROM {staged}'
+
+
+def _empty_column(connection: DuckDBPyConnection, table: str, name: str, type_: str) -> None:
+    """Give a column another type, and no value; by making the table anew, as a lake needs it.
+
+    Rows and columns keep their order.
+    """
+    types = column_types(connection, table)
+    columns = ", ".join(f"{quoted(n)} {type_ if quoted(n) == name else t}" for n, t in types.items())
+    kept = f"SELECT * REPLACE (CAST(NULL AS {type_}) AS {name}) FROM {qualified(table)}"
+    connection.execute(f"CREATE OR REPLACE TEMP TABLE {KEPT} AS {kept} ORDER BY rowid")
+    connection.execute(f"DROP TABLE {qualified(table)}")
+    connection.execute(f"CREATE TABLE {qualified(table)} ({columns})")
+    connection.execute(f"INSERT INTO {qualified(table)} SELECT * FROM temp.{KEPT}")
+    connection.execute(f"DROP TABLE temp.{KEPT}")
 
 
 def _casts(connection: DuckDBPyConnection, source: str, target: str) -> bool:

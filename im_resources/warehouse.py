@@ -1,22 +1,17 @@
-"""The warehouse: one DuckDB file, safe for several processes, threads and crashes.
+"""The warehouse: the tables of a study, safe for several processes, threads and crashes.
 
-* Connections are short, one statement or one write, and wait for those of others
-  (``warehouse_turns``). Reading is read-only, so several processes read side by side, and never
-  makes a file.
+* In one DuckDB file (``warehouse_file``), or in a lake: Parquet files with a catalog in Postgres
+  (``lake``). What is done with the tables is the same, and is here; how they are opened differs.
 * A write is one transaction: create or evolve the table, delete, insert, commit. A process killed
   on the way leaves the last good rows, and a repeated write leaves the same rows.
-* A new file appears whole, by a rename: DuckDB itself leaves one that it cannot open when it is
-  killed, or the disk is full, while it makes it.
-* The file's schema has a version, and an older file is migrated (``warehouse_versions``).
-* A damaged file, a full disk and a folder that cannot be written to are told in one line with what
-  to do (``warehouse_faults``).
+* The tables' schema has a version, and an older one is migrated (``warehouse_versions``).
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import dagster as dg
 import duckdb
@@ -24,9 +19,9 @@ import pandas as pd
 import pyarrow as pa
 from pydantic import Field
 
+from im_resources.lake_address import LakeAddress
 from im_resources.study import PROJECT_ROOT
 from im_resources.tables import (
-    SCHEMA,
     MissingTableError,
     WarehouseError,
     bindable,
@@ -37,42 +32,119 @@ from im_resources.tables import (
     qualified,
     quoted,
     stage,
+    text_literal,
 )
-from im_resources.warehouse_faults import explained, write_ahead_log
-from im_resources.warehouse_turns import Wait, bound, connect, turn
-from im_resources.warehouse_versions import is_current, migrate
+from im_resources.warehouse_file import WarehouseFile
+from im_resources.warehouse_turns import bound
 
 SQL = PROJECT_ROOT / "sql"
+T = TypeVar("T")
+Work = Callable[[duckdb.DuckDBPyConnection], T]
 __all__ = ["Warehouse", "WarehouseError", "WarehouseResource"]
 
 
-class Warehouse:
-    """Tables in one DuckDB file. Every method is one short connection and one transaction.
+class Place(Protocol):
+    """How the tables are opened."""
 
-    Every method raises WarehouseError when the file stays in use by somebody else for longer than
-    ``wait``, is damaged, cannot be written, or is of a newer version.
+    ordered: bool  # whether a table's rows come in the order in which they were written
+    written: int | None  # the snapshot that the last write of this object made; None of a file
+
+    def exists(self) -> bool: ...
+
+    def reading(self, work: Work[T]) -> AbstractContextManager[T]: ...
+
+    def writing(self, work: Work[T], table: str | None) -> T: ...
+
+    def compact(self) -> None: ...
+
+    def snapshot(self) -> int | None: ...
+
+    def as_of(self, snapshot: int) -> "Place": ...
+
+
+class Warehouse:
+    """Tables in one DuckDB file, or in a lake. Every method is one transaction.
+
+    Every method raises WarehouseError when the tables stay in use by somebody else, or out of
+    reach, for longer than ``wait``, are damaged, cannot be written, or are of a newer version.
     """
 
     def __init__(
         self,
-        path: str | Path,
+        path: str | Path | LakeAddress,
         config: Mapping[str, Any] | None = None,
         wait: float | None = None,
     ) -> None:
-        """A warehouse in a file.
+        """A warehouse in a file, or in a lake.
 
         Args:
-            path: the file, made by the first write.
+            path: the file, or the address of a lake, also as text; made by the first write.
             config: DuckDB options (memory_limit, …).
             wait: seconds to wait for others at most; default: ``$IM_WAREHOUSE_WAIT``, else 600.
         """
-        self._wait = bound() if wait is None else wait
-        self.path = Path(path).resolve()
-        if self.path.stem == SCHEMA:
-            raise WarehouseError(f"{self.path}: DuckDB confuses this name with the schema's")
+        wait = bound() if wait is None else wait
         # A table name in a query must never be answered by a Python variable of that name.
         kept = {"memory_limit": f"{memory_limit() >> 20}MiB", **(config or {})}
-        self._config = {**kept, "python_enable_replacements": False}
+        options = {**kept, "python_enable_replacements": False}
+        lake = path if isinstance(path, LakeAddress) else LakeAddress.parse(str(path))
+        self._place: Place
+        if lake is None:
+            assert not isinstance(path, LakeAddress)
+            self._place = WarehouseFile(Path(path), options, wait)
+        else:
+            from im_resources.lake import Lake  # whose packages are an extra
+
+            self._place = Lake(lake, options, wait)
+
+    @property
+    def name(self) -> str:
+        """Where the tables are, for people: a path, or a lake's address; no secret is in it."""
+        return str(self._place)
+
+    @property
+    def path(self) -> Path:
+        """The file. Raises WarehouseError: the tables are in a lake."""
+        if not isinstance(self._place, WarehouseFile):
+            raise WarehouseError(f"the warehouse {self.name} is a lake, not a file")
+        return self._place.path
+
+    @property
+    def is_lake(self) -> bool:
+        """Whether the tables are in a lake."""
+        return not isinstance(self._place, WarehouseFile)
+
+    def exists(self) -> bool:
+        """Whether anything was ever written. Makes nothing."""
+        return self._place.exists()
+
+    def snapshot(self) -> int | None:
+        """The number of the tables' state now, for ``as_of``; None of a file, or of no lake yet."""
+        return self._place.snapshot()
+
+    @property
+    def written(self) -> int | None:
+        """The snapshot of this object's last write; None of a file, or where nothing changed."""
+        return self._place.written
+
+    def as_of(self, snapshot: int) -> "Warehouse":
+        """The tables as they were at a snapshot, to read only.
+
+        Raises:
+            WarehouseError: the warehouse is a file, or has no such snapshot (any more).
+        """
+        past = object.__new__(Warehouse)
+        past._place = self._place.as_of(snapshot)
+        return past
+
+    def tables(self) -> list[str]:
+        """The names of all tables, in order, but for the one that holds the schema's version."""
+        with self._place.reading(lambda connection: connection.execute(TABLES).fetchall()) as found:
+            return [name for (name,) in found]
+
+    def column_types(self, table: str) -> dict[str, str]:
+        """Column name → DuckDB type, in order; empty when there is no such table."""
+        with self._place.reading(lambda connection: column_types(connection, table)) as found:
+            return found
 
     def query(
         self,
@@ -91,10 +163,12 @@ class Warehouse:
         Raises:
             duckdb.Error: the statement is wrong, or would write.
         """
-        with self._reading() as connection:
-            for name, table in (tables or {}).items():
-                connection.register(name, table)
-            return connection.execute(_text(statement), _bound(parameters)).df()
+
+        def work(connection: duckdb.DuckDBPyConnection) -> pd.DataFrame:
+            return _executed(connection, statement, parameters, tables).df()
+
+        with self._place.reading(work) as found:
+            return found
 
     @contextmanager
     def arrow(
@@ -105,25 +179,25 @@ class Warehouse:
         rows: int = 1 << 16,
     ) -> Iterator[pa.RecordBatchReader]:
         """Read by SQL as ``query`` does, as a stream of Arrow batches: for what a frame of Python's
-        objects would be too large for. Nobody can write until the block ends.
+        objects would be too large for. Nobody can write to a file until the block ends.
 
         Args:
             rows: of a batch, about.
         """
-        with self._reading() as connection:
-            for name, table in (tables or {}).items():
-                connection.register(name, table)
-            yield connection.execute(_text(statement), _bound(parameters)).to_arrow_reader(rows)
+
+        def work(connection: duckdb.DuckDBPyConnection) -> pa.RecordBatchReader:
+            return _executed(connection, statement, parameters, tables).to_arrow_reader(rows)
+
+        with self._place.reading(work) as batches:
+            yield batches
 
     def execute(self, statement: str, parameters: Mapping[str, Any] | Sequence[Any] = ()) -> None:
         """Run SQL that writes, or the file of ``sql/``, as ``query`` does, in one transaction."""
-        with self._transaction() as connection:
-            connection.execute(_text(statement), _bound(parameters))
+        self._place.writing(lambda connection: _executed(connection, statement, parameters), None)
 
     def has_table(self, table: str) -> bool:
         """Whether the table exists."""
-        with self._reading() as connection:
-            return bool(column_types(connection, table))
+        return bool(self.column_types(table))
 
     def read_table(
         self,
@@ -133,7 +207,8 @@ class Warehouse:
         categories: bool = False,
         without: Sequence[str] = (),
     ) -> pd.DataFrame:
-        """The rows in which each ``where`` column equals its value (or one of a list of values).
+        """The rows in which each ``where`` column equals its value (or one of a list of values), in
+        the order in which they were written.
 
         Args:
             columns: those that are read; None: all.
@@ -144,17 +219,23 @@ class Warehouse:
             MissingTableError: no such table.
         """
         # As literals: a lambda takes no bound parameter.
-        left_out = ", ".join(map(_text_literal, without))
+        left_out = ", ".join(map(text_literal, without))
         every = f"COLUMNS(lambda name: name NOT IN ({left_out}))" if without else "*"
         selected = every if columns is None else ", ".join(map(quoted, columns))
         rows, values = condition(where or {})
-        with self._reading() as connection:
-            statement = f"SELECT {selected} FROM {qualified(table)} WHERE {rows}"
+        statement = f"SELECT {selected} FROM {qualified(table)} WHERE {rows}"
+        if not self._place.ordered:
+            statement += " ORDER BY rowid"
+
+        def work(connection: duckdb.DuckDBPyConnection) -> pd.DataFrame:
             try:
                 found = connection.execute(statement, values)
                 return _categorized(found.to_arrow_table()) if categories else found.df()
             except duckdb.CatalogException:
-                raise MissingTableError(f"no table {table!r} in {self.path}") from None
+                raise MissingTableError(f"no table {table!r} in {self.name}") from None
+
+        with self._place.reading(work) as frame:
+            return frame
 
     def replace_rows(self, table: str, frame: pd.DataFrame, where: Mapping[str, Any]) -> None:
         """Make ``frame`` the rows for which ``where`` holds; all others stay. Repeatable.
@@ -179,7 +260,8 @@ class Warehouse:
         rows, values = condition(where)
         if frame.empty and len(frame.columns):  # whose dtypes say little; these are known
             frame = frame.astype({c: pd.Series(listed(value)).dtype for c, value in where.items()})
-        with self._transaction() as connection:
+
+        def work(connection: duckdb.DuckDBPyConnection) -> None:
             if len(frame.columns):
                 stage(connection, table, frame, rows, values)
             if column_types(connection, table):
@@ -187,12 +269,17 @@ class Warehouse:
             if len(frame.columns):
                 insert(connection, table)
 
+        self._place.writing(work, table)
+
     def replace_table(self, table: str, frame: pd.DataFrame) -> None:
         """Make ``frame`` the whole table, whatever columns and types that had before."""
-        with self._transaction() as connection:
+
+        def work(connection: duckdb.DuckDBPyConnection) -> None:
             connection.execute(f"DROP TABLE IF EXISTS {qualified(table)}")
             stage(connection, table, frame)
             insert(connection, table)
+
+        self._place.writing(work, table)
 
     def append(self, table: str, frame: pd.DataFrame, key: Sequence[str]) -> int:
         """Insert the rows whose ``key`` is not there yet, the first of each; return how many.
@@ -203,84 +290,40 @@ class Warehouse:
         if missing or not key:
             raise WarehouseError(f"table {table!r}: the rows have no key column {missing}")
         same = " AND ".join(f"old.{quoted(k)} IS NOT DISTINCT FROM new.{quoted(k)}" for k in key)
-        with self._transaction() as connection:
-            stage(connection, table, frame.drop_duplicates(subset=list(key)))
+        new = frame.drop_duplicates(subset=list(key))
+
+        def work(connection: duckdb.DuckDBPyConnection) -> int:
+            stage(connection, table, new)
             return insert(
                 connection,
                 table,
                 f"WHERE NOT EXISTS (SELECT 1 FROM {qualified(table)} AS old WHERE {same})",
             )
 
+        return self._place.writing(work, table)
+
     def compact(self) -> None:
-        """Write the file anew: what was deleted leaves its bytes in it otherwise.
+        """Give back the room of what was deleted, whose bytes stay in the files otherwise.
 
-        The old file stays until the new one is whole.
+        Of a lake the history goes too: what a table held before cannot be read any more.
         """
-        wait = Wait(self.path, self._wait)
-        new = self.path.with_name(f".{self.path.name}.new")
-        with explained(self.path), turn(wait):
-            for leftover in (new, write_ahead_log(new)):
-                leftover.unlink(missing_ok=True)
-            with connect(wait, self._config) as connection:
-                connection.execute("CHECKPOINT")
-                connection.execute(f"ATTACH {_text_literal(str(new))} AS compacted")
-                connection.execute(f"COPY FROM DATABASE {quoted(self.path.stem)} TO compacted")
-                connection.execute("DETACH compacted")
-            new.rename(self.path)
+        self._place.compact()
 
-    @contextmanager
-    def _reading(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        """A read-only connection; nobody writes while it is open. Of no file: without tables."""
-        if not self.path.is_file():
-            with duckdb.connect(config=self._config) as connection:
-                yield connection
-            return
-        with explained(self.path):
-            with self._read_only() as connection:
-                current = is_current(connection, self.path)
-                if current:
-                    yield connection
-            if not current:
-                with self._transaction():  # which migrates
-                    pass
-                with self._read_only() as connection:
-                    yield connection
 
-    @contextmanager
-    def _read_only(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        wait = Wait(self.path, self._wait)
-        with ExitStack() as open_file:
-            with turn(wait, reading=True):
-                opening = connect(wait, self._config, read_only=True)
-                connection = open_file.enter_context(opening)
-            yield connection  # DuckDB's own lock keeps writers out, and nobody else
+TABLES = """SELECT table_name FROM duckdb_tables()
+WHERE database_name = current_database() AND schema_name = 'main'
+AND table_name <> 'warehouse_version' ORDER BY table_name"""
 
-    @contextmanager
-    def _transaction(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        """A connection once it is our turn; commits at the end, closing after an error undoes."""
-        wait = Wait(self.path, self._wait)
-        with explained(self.path):
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with turn(wait):
-                if not self.path.exists():
-                    self._make()
-                with connect(wait, self._config) as connection:
-                    connection.begin()
-                    migrate(connection, self.path)
-                    yield connection
-                    connection.commit()
 
-    def _make(self) -> None:
-        """Make the file, whole or not at all."""
-        new = self.path.with_name(f".{self.path.name}.new")
-        for leftover in (new, write_ahead_log(new), write_ahead_log(self.path)):
-            leftover.unlink(missing_ok=True)
-        with duckdb.connect(str(new), config=self._config) as connection:
-            connection.begin()
-            migrate(connection, self.path)
-            connection.commit()
-            connection.execute("CHECKPOINT")
-        new.rename(self.path)
+def _executed(
+    connection: duckdb.DuckDBPyConnection,
+    statement: str,
+    parameters: Mapping[str, Any] | Sequence[Any],
+    tables: Mapping[str, pa.Table] | None = None,
+) -> duckdb.DuckDBPyConnection:
+    for name, table in (tables or {}).items():
+        connection.register(name, table)
+    return connection.execute(_text(statement), _bound(parameters))
 
 
 def _categorized(table: pa.Table) -> pd.DataFrame:
@@ -303,11 +346,6 @@ def memory_limit() -> int:
     return max(2 << 30, psutil.virtual_memory().total // 12)
 
 
-def _text_literal(value: str) -> str:
-    """A text as SQL: ATTACH takes no bound parameter."""
-    return "'" + value.replace("'", "''") + "'"
-
-
 def _text(statement: str) -> str:
     return (
         (SQL / statement).read_text(encoding="utf-8") if statement.endswith(".sql") else statement
@@ -323,7 +361,7 @@ def _bound(parameters: Mapping[str, Any] | Sequence[Any]) -> dict[str, Any] | li
 class WarehouseResource(dg.ConfigurableResource[Warehouse]):
     """Gives assets the Warehouse, for SQL and for caches written in chunks."""
 
-    path: str = Field(description="The DuckDB file")
+    path: str = Field(description="The DuckDB file, or the address of a lake")
 
     def create_resource(self, context: dg.InitResourceContext) -> Warehouse:
         return Warehouse(self.path)

@@ -95,7 +95,7 @@ class _FrameHandler(DbTypeHandler[pd.DataFrame]):
             frame = connection.read_table(table, wanted, rows, categories, without)
         except MissingTableError:
             raise WarehouseError(
-                f"asset {table!r} is not in the warehouse {connection.path}: materialize it first"
+                f"asset {table!r} is not in the warehouse {connection.name}: materialize it first"
             ) from None
         if column is None:
             return frame

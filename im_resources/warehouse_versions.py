@@ -34,7 +34,7 @@ def version(connection: DuckDBPyConnection) -> int:
     return int(found[0]) if found and found[0] is not None else 0
 
 
-def is_current(connection: DuckDBPyConnection, path: Path) -> bool:
+def is_current(connection: DuckDBPyConnection, path: Path | str) -> bool:
     """Whether the file has today's version. Raises WarehouseError when it is from the future."""
     found = version(connection)
     if found > len(MIGRATIONS):
@@ -46,7 +46,7 @@ def is_current(connection: DuckDBPyConnection, path: Path) -> bool:
     return found == len(MIGRATIONS)
 
 
-def migrate(connection: DuckDBPyConnection, path: Path) -> None:
+def migrate(connection: DuckDBPyConnection, path: Path | str) -> None:
     """Bring the file to today's version, within a transaction of the caller's.
 
     Raises:

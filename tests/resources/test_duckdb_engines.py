@@ -70,16 +70,16 @@ def test_threads_read_side_by_side(warehouse: Warehouse) -> None:
     rows = []
 
     def reads() -> None:
-        with warehouse._reading() as connection:
+        with warehouse.arrow("SELECT count(*) FROM losses") as batches:
             met.wait()  # all three have the file open
-            rows.append(connection.execute("SELECT count(*) FROM losses").fetchone())
+            rows.append(batches.read_all().to_pydict())
 
     threads = [threading.Thread(target=reads) for _ in range(3)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert rows == [(1,)] * 3
+    assert rows == [{"count_star()": [1]}] * 3
     assert len(duckdb_engines._idle) <= duckdb_engines.KEPT
 
 

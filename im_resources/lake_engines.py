@@ -1,0 +1,246 @@
+"""DuckDB with a lake attached, kept by a process for as long as the lake answers.
+
+To load the extensions and to attach takes 0.3 s; a statement on an attached lake takes some
+milliseconds, and sees what others have committed. All threads use one engine, each with a cursor of
+its own. The extensions come from installed packages: nothing is downloaded.
+"""
+
+import ctypes
+import importlib.util
+import os
+import tempfile
+import threading
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from im_resources.catalog_locks import OPTIONS, Claims, own_name
+from im_resources.lake_address import LakeAddress
+from im_resources.tables import WarehouseError, text_literal
+
+NAME = "warehouse"  # of the attached lake in SQL, as of a file
+EXTENSIONS = ("ducklake", "postgres_scanner", "httpfs")
+KEPT = 3  # the lake as it is, and snapshots of it that were asked for last
+MISSING = "creating a new DuckLake is explicitly disabled"  # DuckLake's words: there is none yet
+OFFLINE = {"autoinstall_known_extensions": False, "autoload_known_extensions": False}
+# Commits take turns (`Lake`), so that whoever finds another's before its own repeats it once, at
+# once; DuckLake by itself would wait 0.1 s.
+SETTINGS = "SET ducklake_retry_wait_ms = 5; SET pg_pool_max_connections = 16"
+
+
+class NoLakeError(WarehouseError):
+    """There is no lake at the address yet; the first write makes it."""
+
+
+class Engine:
+    """One DuckDB with one lake attached, as it is now or at a snapshot."""
+
+    def __init__(
+        self, address: LakeAddress, config: Mapping[str, Any], snapshot: int | None, make: bool
+    ) -> None:
+        """Attach the lake.
+
+        Args:
+            config: DuckDB options.
+            snapshot: to read as of then; None: as it is.
+            make: make the lake where there is none; one process at a time.
+
+        Raises:
+            NoLakeError: there is none.
+            WarehouseError: the packages or the credentials are not there.
+            duckdb.Error: it cannot be attached.
+        """
+        self.address, self.snapshot = address, snapshot
+        self.current = False  # whether the version of its schema was found to be today's
+        # Postgres keeps 63 bytes of it. By this name its sessions are told from all others.
+        self.session = f"{own_name()[:50]} {uuid.uuid4().hex[:12]}"
+        self._config = dict(config)
+        self._lock = threading.Lock()
+        self._claims: list[Claims] = []
+        beside = Path(tempfile.gettempdir()) / f"im-lake-{os.getpid()}.tmp"
+        options = {"temp_directory": str(beside), **OFFLINE, **self._config}
+        self._duckdb = duckdb.connect(config=options)
+        try:
+            for extension in EXTENSIONS:
+                self._duckdb.execute(f"LOAD {text_literal(str(extension_file(extension)))}")
+            self._duckdb.execute(SETTINGS)
+            open_store(self._duckdb, address.data)
+            self._duckdb.execute(self._attach(make))
+        except duckdb.InvalidInputException as error:
+            self._duckdb.close()
+            if MISSING in str(error):
+                raise NoLakeError(f"there is no lake at {address} yet") from None
+            raise
+        except BaseException:
+            self._duckdb.close()
+            raise
+
+    def suits(self, address: LakeAddress, config: Mapping[str, Any], snapshot: int | None) -> bool:
+        """Whether it was made for these."""
+        mine = (self.address, self._config, self.snapshot)
+        return mine == (address, dict(config), snapshot)
+
+    @contextmanager
+    def connection(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """A connection to the lake; what is not committed at its end is undone."""
+        with self._lock:
+            cursor = self._duckdb.cursor()
+        try:
+            cursor.execute(f"SET enable_progress_bar = false; USE {NAME}")
+            yield cursor
+        finally:
+            with suppress(duckdb.Error):
+                cursor.close()
+
+    @contextmanager
+    def claims(self) -> Iterator[Claims]:
+        """Locks of the catalog, freed at the end. Raises psycopg2.Error as `Claims` does."""
+        with self._lock:
+            mine = self._claims.pop() if self._claims else None
+        mine = mine or Claims(self.address.catalog, self.session)
+        try:
+            yield mine
+            mine.free()
+        except BaseException:
+            mine.close()
+            raise
+        with self._lock:
+            self._claims.append(mine)
+
+    def close(self) -> None:
+        """Give up the lake and the locks."""
+        with self._lock:
+            for claims in self._claims:
+                claims.close()
+            self._claims.clear()
+            with suppress(duckdb.Error):
+                self._duckdb.close()
+
+    def leak(self) -> None:
+        """Never end it, not even with the process: a child would sign off its parent's sessions."""
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._duckdb))
+        for claims in self._claims:
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(claims))
+
+    def _attach(self, make: bool) -> str:
+        options = {**OPTIONS, "application_name": self.session.replace(" ", "%20")}
+        separator = "&" if "?" in self.address.catalog else "?"
+        query = "&".join(f"{name}={value}" for name, value in options.items())
+        catalog = text_literal(f"ducklake:postgres:{self.address.catalog}{separator}{query}")
+        how = [
+            f"DATA_PATH {text_literal(self.address.folder)}",
+            f"METADATA_SCHEMA {text_literal(self.address.schema)}",
+            f"CREATE_IF_NOT_EXISTS {str(make).lower()}",
+        ]
+        if self.snapshot is not None:
+            how.append(f"SNAPSHOT_VERSION {self.snapshot}")
+        return f"ATTACH {catalog} AS {NAME} ({', '.join(how)})"
+
+
+def extension_file(extension: str) -> Path:
+    """The file of a DuckDB extension in its installed package.
+
+    Raises WarehouseError: it is not installed, or for another DuckDB.
+    """
+    spec = importlib.util.find_spec(f"duckdb_extension_{extension}")
+    folders = (spec.submodule_search_locations if spec else None) or []
+    for folder in folders:
+        for file in Path(folder).rglob(f"v{duckdb.__version__}/*.duckdb_extension"):
+            return file
+    raise WarehouseError(
+        f"a lake needs the package duckdb_extension_{extension} for DuckDB {duckdb.__version__}: "
+        "install the extra `cluster` (pip install -e '.[cluster]')"
+    )
+
+
+def open_store(connection: duckdb.DuckDBPyConnection, data: str) -> None:
+    """Give the connection what it needs for the store at ``data``, from the environment.
+
+    Nothing is written anywhere: a secret of DuckDB's is in memory unless it is made PERSISTENT.
+
+    Raises WarehouseError: a variable is missing, or there is no way to such a store.
+    """
+    kind, found, _ = data.partition("://")
+    if not found:
+        return
+    if kind in ("gs", "gcs") and not os.environ.get("AWS_ACCESS_KEY_ID"):
+        import gcsfs
+
+        connection.register_filesystem(gcsfs.GCSFileSystem())
+        return
+    if kind not in ("s3", "gs", "gcs"):
+        raise WarehouseError(
+            f"warehouse.data: {data}: a lake's files can be in s3://…, gs://… or a folder"
+        )
+    missing = [name for name in KEYS if not os.environ.get(name)]
+    if missing:
+        raise WarehouseError(
+            f"warehouse.data: {data} needs the environment variable "
+            f"{' and '.join(missing)}, in every process of the platform"
+        )
+    statement, values = _secret("gcs" if kind != "s3" else "s3")
+    connection.execute(statement, values)
+
+
+KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+
+
+def _secret(kind: str) -> tuple[str, dict[str, str]]:
+    """A statement and what it binds, so that no error can quote a secret."""
+    environ = os.environ
+    values = {"KEY_ID": environ[KEYS[0]], "SECRET": environ[KEYS[1]]}
+    if token := environ.get("AWS_SESSION_TOKEN"):
+        values["SESSION_TOKEN"] = token
+    if region := environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION"):
+        values["REGION"] = region
+    plain = ""
+    endpoint = environ.get("AWS_ENDPOINT_URL_S3") or environ.get("AWS_ENDPOINT_URL")
+    if endpoint:  # a store of one's own, which knows buckets by the path
+        scheme, found, host = endpoint.rstrip("/").partition("://")
+        values["ENDPOINT"] = host if found else endpoint
+        plain = f", URL_STYLE 'path', USE_SSL {str(scheme != 'http').lower()}"
+    bound = ", ".join(f"{name} ${name}" for name in values)
+    return f"CREATE SECRET store (TYPE {kind}, {bound}{plain})", values
+
+
+_engines: list[Engine] = []  # the one used last comes first
+_lock = threading.Lock()
+
+
+def engine(
+    address: LakeAddress,
+    config: Mapping[str, Any],
+    snapshot: int | None = None,
+    make: bool = False,
+) -> Engine:
+    """The engine of this process for the lake, made where there is none. Raises as `Engine`."""
+    with _lock:
+        found = next((one for one in _engines if one.suits(address, config, snapshot)), None)
+        if found is None:
+            found = Engine(address, config, snapshot, make)
+        else:
+            _engines.remove(found)
+        _engines.insert(0, found)
+        del _engines[KEPT:]  # closed once no thread uses them
+        return found
+
+
+def discard(broken: Engine | None) -> None:
+    """Keep the engine for no other use; a thread that uses it goes on until it fails."""
+    with _lock:
+        _engines[:] = [one for one in _engines if one is not broken]
+
+
+def _forked() -> None:
+    """A child leaves alone what it inherits: its threads do not survive, its sessions are shared."""
+    for inherited in _engines:
+        inherited.leak()
+    _engines.clear()
+    _lock.release()
+
+
+os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_forked)
