@@ -37,7 +37,7 @@ from im_assets.univariate import assets as univariate
 from im_assets.validation import assets as validation
 from im_resources import waiting
 from im_resources.adapter_store import AdapterStoreResource
-from im_resources.gpu import GpuResource
+from im_resources.deployment.making import gpu_of
 from im_resources.judge import judge_fingerprint
 from im_resources.language_model.template_registry import template_key, template_of
 from im_resources.plugins import load_plugins
@@ -124,9 +124,9 @@ def definitions(study: Study, profile: str) -> dg.Definitions:
         schedules=rooms.schedules,
         resources={
             "study": StudyResource(profile=profile),
-            "gpu": GpuResource(),
+            "gpu": gpu_of(study),
             "warehouse": WarehouseResource(path=warehouse),
-            "adapters": AdapterStoreResource(root=str(study.folder / "adapters")),
+            "adapters": AdapterStoreResource(profile=profile),
             "io_manager": WarehouseIOManager(database=warehouse),
         },
         executor=one_process_executor,

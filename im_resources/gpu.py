@@ -6,13 +6,14 @@ GPU the same code runs on the CPU.
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 from pydantic import Field
 
 from im_resources.study import ModelSource, Study, fingerprint
+from im_resources.workplace import Task, Workplace
 
 if TYPE_CHECKING:
     import torch
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 _LOADED: dict[str, Any] = {}
 _LOCK = threading.Lock()
+_CORES: list[int] = []  # how many this process was given, where it was
 
 
 class GpuResource(dg.ConfigurableResource["GpuResource"]):
@@ -40,6 +42,40 @@ class GpuResource(dg.ConfigurableResource["GpuResource"]):
         description="Adapters worked on at once; 0: for finetuning as many as are fastest, which "
         "is measured, else one per CPU core, or 1 on a GPU",
     )
+
+    def run(
+        self,
+        task: Task,
+        items: Mapping[str, Any],
+        here: Workplace,
+        weigh: Callable[[Any], int] | None = None,
+        **common: Any,
+    ) -> Iterator[tuple[str, Any]]:
+        """Do ``task`` for all items; yield (key, result) as they finish (see ``workplace``).
+
+        Args:
+            here: where to do it, if it is done in this process.
+            weigh: how many examples an item has, of one that is cut by examples where work is sent
+                to other machines.
+            common: given to the task as it is, the same for all items.
+        """
+        yield from task(items, here, **common)
+
+    @property
+    def loads(self) -> bool:
+        """Whether models are loaded in this process."""
+        return True
+
+    def where(self) -> str:
+        """Where the models run, in words."""
+        import platform
+
+        import torch
+
+        device = self.torch_device()
+        if device.type == "cuda":
+            return torch.cuda.get_device_name(device)
+        return f"{platform.machine()} CPU of {platform.node()}, {self.workers} cores"
 
     @property
     def workers(self) -> int:
@@ -116,7 +152,14 @@ class GpuResource(dg.ConfigurableResource["GpuResource"]):
             return _LOADED[key]
 
 
+def restrict_cores(number: int) -> None:
+    """This process uses so many cores and no more: the others are of its neighbours."""
+    _CORES[:] = [number]
+
+
 def usable_cores() -> int:
     """How many CPU cores this process may use; on macOS, which has no affinity, all there are."""
+    if _CORES:
+        return _CORES[0]
     affinity = getattr(os, "sched_getaffinity", None)
     return len(affinity(0)) if affinity else os.cpu_count() or 1

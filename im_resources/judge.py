@@ -7,21 +7,24 @@ Both are handed finished prompts; what they are asked, and what a reply means, i
 import os
 import re
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import numpy as np
 
-from im_resources.study import JudgeSettings, fingerprint
+from im_resources.study import JudgeSettings, Study, fingerprint
 from im_resources.texts import one_line
+from im_resources.workplace import Workplace
 
 if TYPE_CHECKING:
+    from im_resources.gpu import GpuResource
     from im_resources.language_model.loading import LoadedModel
 
 # Room for a sentence of explanation before the verdict.
 REPLY_TOKENS = 200
+NAME = "local base model"
 
 
 class JudgeError(RuntimeError):
@@ -176,8 +179,15 @@ class LocalJudge:
 
     def __init__(self, base: "LoadedModel", tokens_per_batch: int) -> None:
         self.base, self.tokens_per_batch = base, tokens_per_batch
-        self.name = "local base model"
+        self.name = NAME
         self.fingerprint = local_fingerprint(base.fingerprint)
+
+    def each(
+        self, prompts: Mapping[str, Sequence[str]], ends: Sequence[str]
+    ) -> Iterator[tuple[str, np.ndarray]]:
+        """``log_likelihoods`` of several lists of prompts, each as it is there."""
+        for name, some in prompts.items():
+            yield name, self.log_likelihoods(some, ends)
 
     def log_odds(self, prompts: Sequence[str], first: str, second: str) -> np.ndarray:
         """log p(first | prompt) − log p(second | prompt), nats, one for each prompt.
@@ -206,3 +216,30 @@ class LocalJudge:
             losses = output_losses(model, items, self.tokens_per_batch)
             found[fitting] = -losses.nll.reshape(-1, len(ends))
         return found
+
+
+class StudyJudge(LocalJudge):
+    """The study's base model as a judge, wherever models run; ``each`` alone can be asked."""
+
+    def __init__(self, study: Study, gpu: "GpuResource") -> None:
+        self.study, self.gpu = study, gpu
+        self.name = NAME
+        self.fingerprint = local_fingerprint(gpu.base_fingerprint(study))
+
+    def each(
+        self, prompts: Mapping[str, Sequence[str]], ends: Sequence[str]
+    ) -> Iterator[tuple[str, np.ndarray]]:
+        """``log_likelihoods`` of several lists of prompts, each as it is there."""
+        here = Workplace(self.study, self.gpu)
+        return self.gpu.run(likelihoods, prompts, here, ends=list(ends))
+
+
+def likelihoods(
+    items: Mapping[str, Sequence[str]], here: Workplace, ends: Sequence[str]
+) -> Iterator[tuple[str, np.ndarray]]:
+    """A task: log p(end | prompt) under the base model, [prompts, ends], of each list of prompts.
+
+    NaN where a prompt does not fit into the model's context.
+    """
+    base = here.gpu.base_model(here.study)
+    yield from LocalJudge(base, here.study.evaluation.tokens_per_batch).each(items, ends)

@@ -110,11 +110,13 @@ def publish(
     work: Path,
     save: Callable[[Path], object],
     facts: Callable[[], Mapping[str, Any]],
+    check: Callable[[dict[str, Any]], object] = lambda _: None,
 ) -> dict[str, Any]:
     """Write a folder with ``save(work)`` and make it visible as ``target`` in one step.
 
     Whoever calls this holds the claim on it. A folder that is there already is replaced. Returns
-    the manifest: ``facts()`` once it is saved, and the SHA-256 and size of every file.
+    the manifest: ``facts()`` once it is saved, and the SHA-256 and size of every file. ``check``
+    takes it before the folder is visible, and may raise.
 
     Raises DiskError when the disk cannot take it; ``target`` is then as it was before.
     """
@@ -125,15 +127,9 @@ def publish(
         work.mkdir(parents=True)
         try:
             save(work)
-            paths = sorted(p for p in work.rglob("*") if p.is_file())
-            names = {str(p.relative_to(work)): p for p in paths}
-            manifest: dict[str, Any] = {
-                **facts(),
-                "files": {name: sha256(path) for name, path in names.items()},
-                "sizes": {name: path.stat().st_size for name, path in names.items()},
-            }
-            text = json.dumps(manifest, indent=1, sort_keys=True)
-            (work / MANIFEST).write_text(text, encoding="utf-8")
+            manifest = described(work, facts())
+            check(manifest)
+            (work / MANIFEST).write_text(manifest_text(manifest), encoding="utf-8")
             for path in (*work.rglob("*"), work):
                 sync(path)
             if target.exists():
@@ -146,6 +142,22 @@ def publish(
     return manifest
 
 
+def described(folder: Path, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """The manifest of a folder: ``facts``, and the SHA-256 and size of every file in it."""
+    paths = sorted(p for p in folder.rglob("*") if p.is_file())
+    names = {str(p.relative_to(folder)): p for p in paths}
+    return {
+        **facts,
+        "files": {name: sha256(path) for name, path in names.items()},
+        "sizes": {name: path.stat().st_size for name, path in names.items()},
+    }
+
+
+def manifest_text(manifest: Mapping[str, Any]) -> str:
+    """The manifest as it is written."""
+    return json.dumps(manifest, indent=1, sort_keys=True)
+
+
 def read_manifest(folder: Path) -> dict[str, Any] | None:
     """The manifest of a published folder, or None when there is none.
 
@@ -153,13 +165,20 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
     """
     path = folder / MANIFEST
     try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
+        content = path.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
         return None
+    return parsed_manifest(content, str(path))
+
+
+def parsed_manifest(content: bytes, where: str) -> dict[str, Any]:
+    """The manifest that the file at ``where`` holds. Raises DamagedFolder when it is not one."""
+    try:
+        manifest = json.loads(content.decode("utf-8"))
     except (ValueError, RecursionError) as error:
-        raise DamagedFolder(f"{path} is damaged: {error}") from error
+        raise DamagedFolder(f"{where} is damaged: {error}") from error
     if not isinstance(manifest, dict) or not isinstance(manifest.get("files"), dict):
-        raise DamagedFolder(f"{path} is damaged: it names no files")
+        raise DamagedFolder(f"{where} is damaged: it names no files")
     return manifest
 
 

@@ -7,7 +7,7 @@ process takes what all of its threads do, since a run works on one step at a tim
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 _OPEN: "list[Usage]" = []
 _LOCK = threading.Lock()
@@ -19,13 +19,17 @@ class Usage:
 
     ``tokens``: run through a language model, padding included; ``computed``, ``found``: results
     (scores, trials, sets of losses or answers, verdicts) made anew, or found in a cache;
-    ``seconds_saved``: what making the found ones had taken, where that was recorded.
+    ``seconds_saved``: what making the found ones had taken, where that was recorded; ``groups``:
+    of work that ``nodes`` of a cluster did; ``retried``: how often one was sent again.
     """
 
     tokens: int = 0
     computed: int = 0
     found: int = 0
     seconds_saved: float = 0.0
+    nodes: set[str] = field(default_factory=set)
+    groups: int = 0
+    retried: int = 0
 
     @property
     def any(self) -> bool:
@@ -66,3 +70,13 @@ def count(tokens: int = 0, computed: int = 0, found: int = 0, seconds_saved: flo
             usage.computed += computed
             usage.found += found
             usage.seconds_saved += seconds_saved
+
+
+def placed(node: str | None = None, retried: int = 0) -> None:
+    """Add a group that a node of a cluster did, or groups that were sent again."""
+    with _LOCK:
+        for usage in _OPEN:
+            usage.retried += retried
+            if node is not None:
+                usage.groups += 1
+                usage.nodes.add(node)

@@ -8,10 +8,14 @@ import fcntl
 import os
 import shutil
 import tempfile
+import uuid
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+from tests import servers
 
 # A busy machine is no fault: hypothesis' own deadline for an example is an assertion of time.
 settings.register_profile("no deadline", deadline=None)
@@ -67,3 +71,24 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
         if not torch.cuda.is_available():
             pytest.skip("needs a CUDA device")
+
+
+@pytest.fixture(scope="session")
+def object_store_environment() -> Iterator[dict[str, str]]:
+    """A running S3-compatible store; the variables under which it is reached."""
+    if (lacking := servers.missing()) is not None:
+        pytest.skip(lacking)
+    with servers.object_store() as variables:
+        yield variables
+
+
+@pytest.fixture
+def s3(object_store_environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The URL of an empty folder in an object store that this process reaches."""
+    import s3fs
+
+    for name, value in object_store_environment.items():
+        monkeypatch.setenv(name, value)
+    s3fs.S3FileSystem.clear_instance_cache()  # of another test, with another address
+    yield f"s3://mining/{uuid.uuid4().hex}"
+    s3fs.S3FileSystem.clear_instance_cache()

@@ -32,6 +32,7 @@ from im_assets.landing.ledger import TABLE as LANDED
 from im_assets.landing.ledger import admitted, source_of, target_source
 from im_assets.scoring.registry import columns_read
 from im_resources.adapter_store import AdapterStore
+from im_resources.deployment.making import exports_of
 from im_resources.study import DataSource, Study
 from im_resources.turns import TURNS, turns_in
 from im_resources.warehouse import Warehouse
@@ -358,7 +359,10 @@ def forgotten_asset(study: Study) -> dg.AssetsDefinition:
         exports = [study.folder / name for name in ("report", "snapshot")]
         exports += study.folder.glob("*selection.jsonl")
         landed = forget_landed(ids, study, warehouse)
-        erased = erase(ids, warehouse, adapters, exports)
+        elsewhere = exports_of(study)
+        erased = erase(
+            ids, warehouse, adapters, exports, lambda: elsewhere.forget("report", "*selection")
+        )
         rows = pd.DataFrame(sorted(erased.rows.items()), columns=["table", "rows"])
         return table(
             rows.astype({"table": "string", "rows": "int64"}),

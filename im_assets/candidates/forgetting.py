@@ -7,7 +7,7 @@ Measurements of other sets hold nothing of it and stay.
 """
 
 import shutil
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,17 +30,23 @@ class Erased:
 
 
 def erase(
-    ids: Collection[str], warehouse: Warehouse, store: AdapterStore, exports: Sequence[Path]
+    ids: Collection[str],
+    warehouse: Warehouse,
+    store: AdapterStore,
+    exports: Sequence[Path],
+    forget: Callable[[], object] = lambda: None,
 ) -> Erased:
     """Erase what was made of these examples; repeatable.
 
     A finetune of which no table tells any more which set it saw is erased too: it may have seen
-    one, and nothing refers to it.
+    one, and nothing refers to it. Rows go last: what dies before that finds them again, and erases
+    the rest.
 
     Args:
         ids: example_ids.
         exports: files and folders with texts of examples that a run makes again. They go when
             anything was erased.
+        forget: erases these exports elsewhere; called when anything is erased.
     """
     columns = _columns(warehouse)
     known = {"ids": sorted(ids)}
@@ -56,7 +62,7 @@ def erase(
     for table in _with(columns, "trial_id", "fingerprint") if trials else ():
         rows = warehouse.read_table(table, ["fingerprint"], {"trial_id": trials})
         answers |= set(rows["fingerprint"].astype(str))
-    counts: dict[str, int] = {}
+    hits: list[tuple[str, str, Collection[Any], int]] = []
     for table, names in columns.items():
         for column, values in (
             ("example_id", ids),
@@ -65,17 +71,23 @@ def erase(
             ("fingerprint", answers),
         ):
             if column in names and table != HISTORY and values:
-                gone = _delete(warehouse, table, column, values)
-                counts[table] = counts.get(table, 0) + gone
+                hits.append((table, column, values, _count(warehouse, table, column, values)))
+    if not trials and not any(count for *_, count in hits):
+        return Erased((), {}, ())
     for trial in trials:
         store.remove(trial)
-    counts = {table: count for table, count in counts.items() if count}
-    if not counts and not trials:
-        return Erased((), {}, ())
     store.remove_checkpoints()  # of finetunes under way, which may have seen them
     files = [path for path in exports if path.exists()]
     for path in files:
         shutil.rmtree(path) if path.is_dir() else path.unlink()
+    forget()
+    counts: dict[str, int] = {}
+    for table, column, values, found_before in hits:
+        # Rows that were hit twice are gone by the second time.
+        count = _count(warehouse, table, column, values) if found_before else 0
+        if count:
+            warehouse.replace_rows(table, pd.DataFrame(), {column: sorted(values)})
+            counts[table] = counts.get(table, 0) + count
     warehouse.compact()  # a deleted row's bytes would stay in the file
     return Erased(tuple(sorted(trials)), counts, tuple(files))
 
@@ -95,12 +107,8 @@ def _with(columns: dict[str, set[str]], *wanted: str) -> list[str]:
     return sorted(table for table, names in columns.items() if set(wanted) <= names)
 
 
-def _delete(warehouse: Warehouse, table: str, column: str, values: Collection[Any]) -> int:
-    """Erase the rows with one of these values; how many. Writes only where there is one."""
-    gone = {column: sorted(values)}
-    rows, bound = condition(gone)
+def _count(warehouse: Warehouse, table: str, column: str, values: Collection[Any]) -> int:
+    """How many rows have one of these values."""
+    rows, bound = condition({column: sorted(values)})
     found = warehouse.query(f"SELECT count(*) AS n FROM {qualified(table)} WHERE {rows}", bound)
-    count = int(found["n"].iloc[0])
-    if count:
-        warehouse.replace_rows(table, pd.DataFrame(), gone)
-    return count
+    return int(found["n"].iloc[0])

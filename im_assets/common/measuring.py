@@ -30,6 +30,8 @@ RATE = "step tokens/s"
 COMPUTED = "step results computed"
 FOUND = "step results found in caches"
 SAVED = "step seconds saved by caches"
+NODES, GROUPS = "step nodes", "step groups"
+RETRIED = "step groups sent again"
 EVERY = 0.2  # seconds between two looks at the memory
 _MARK = "_measured"
 
@@ -136,6 +138,9 @@ class Measure:
                 FOUND: self.usage.found,
                 SAVED: round(self.usage.seconds_saved, 3),
             }
+        if self.usage.nodes or self.usage.retried:
+            numbers |= {GROUPS: self.usage.groups, RETRIED: self.usage.retried}
+            numbers[NODES] = len(self.usage.nodes)
         if self.usage.tokens:
             numbers[RATE] = round(self.usage.tokens / max(seconds, 1e-9), 1)
         return numbers

@@ -1,6 +1,7 @@
 """What models answer to evaluation instructions: greedily, in batches, each once, ever."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -16,11 +17,11 @@ from im_resources.study import Study, fingerprint
 from im_resources.turns import TURNS, texts_of, turns_in
 from im_resources.usage import count
 from im_resources.warehouse import Warehouse
+from im_resources.workplace import OnStep, Workplace
 
 # Changes when the same model would give another answer.
 CODE_VERSION = 1
 CACHE = "answer_cache"
-OnBatch = Callable[[str, int, int, int], None]
 
 
 def asked_of(study: Study, eval_set: pd.DataFrame) -> pd.DataFrame:
@@ -99,15 +100,8 @@ def answered(
     Raises AdapterError when a trial that has to answer is not in the store, LineageError when it
     was trained over another base.
     """
-
-    base = gpu.base_fingerprint(study)
-
-    def folder(trial: str) -> Path:
-        same_base(trial, store.there(trial), base)
-        return store.folder(trial)
-
-    models = dict.fromkeys(trials.values(), folder)
-    done, new = _answered(models, instructions, study, gpu, warehouse, new_tokens, progress)
+    models, here = dict.fromkeys(trials.values()), Workplace(study, gpu, store, warehouse)
+    done, new = _answered(models, instructions, here, new_tokens, progress)
     return {partition: done[trial] for partition, trial in trials.items()}, new
 
 
@@ -120,37 +114,55 @@ def answered_by_base(
     progress: Progress | None = None,
 ) -> pd.DataFrame:
     """The base model's own answers, without any adapter; columns as of ``answered``."""
-    base = gpu.base_fingerprint(study)
-    done, _ = _answered(
-        {base: lambda _: None}, instructions, study, gpu, warehouse, new_tokens, progress
-    )
+    base, here = gpu.base_fingerprint(study), Workplace(study, gpu, None, warehouse)
+    done, _ = _answered([base], instructions, here, new_tokens, progress)
     return done[base]
 
 
 def _answered(
-    models: Mapping[str, Callable[[str], Path | None]],
+    models: Collection[str],
     instructions: pd.DataFrame,
-    study: Study,
-    gpu: GpuResource,
-    warehouse: Warehouse,
+    here: Workplace,
     new_tokens: int,
     progress: Progress | None,
 ) -> tuple[dict[str, pd.DataFrame], set[str]]:
-    """``models``: by fingerprint, what gives the adapter's folder, or None for the base model."""
+    """``models``: the trials, or the base model's fingerprint alone where there is no store."""
+    study, warehouse = here.study, here.tables
     keys = {m: answers_fingerprint(m, instructions, study, new_tokens) for m in models}
     cached = {m: cached_answers(warehouse, key) for m, key in keys.items()}
     done = {m: answers for m, answers in cached.items() if answers is not None}
-    missing = {m: folder(m) for m, folder in models.items() if m not in done}
+    missing = [m for m in models if m not in done]
     count(found=len(done), computed=len(missing))
     if missing:  # else the base model is not loaded for nothing
         if progress is not None:
             progress.total = len(missing)
-        step = None if progress is None else progress.step
-        for model, new in answer_all(missing, instructions, study, gpu, new_tokens, step):
+        here = replace(here, on_step=None if progress is None else progress.step)
+        items = dict.fromkeys(missing, here.adapters is None)
+        common = {"instructions": instructions, "new_tokens": new_tokens}
+        for model, new in here.gpu.run(answers_of_models, items, here, **common):
             done[model] = new.assign(fingerprint=keys[model])
             warehouse.append(CACHE, done[model], key=["fingerprint", "eval_id"])
     order = instructions[["eval_id"]]
     return {m: order.merge(done[m], on="eval_id", validate="1:1") for m in models}, set(missing)
+
+
+def answers_of_models(
+    items: Mapping[str, bool], here: Workplace, instructions: pd.DataFrame, new_tokens: int
+) -> Iterator[tuple[str, pd.DataFrame]]:
+    """A task: the answers of finetunes that are in the store, by their trial.
+
+    Args:
+        items: whether each is the base model itself, and no trial.
+
+    Raises AdapterError when one is not there, LineageError when it was trained over another base.
+    """
+    study, folders = here.study, dict[str, Path | None]()
+    for model, is_base in items.items():
+        if not is_base:
+            base = here.gpu.base_fingerprint(study)
+            same_base(model, here.store.there(model), base)
+        folders[model] = None if is_base else here.store.folder(model)
+    yield from answer_all(folders, instructions, study, here.gpu, new_tokens, here.on_step)
 
 
 def answer_all(
@@ -159,7 +171,7 @@ def answer_all(
     study: Study,
     gpu: GpuResource,
     new_tokens: int,
-    on_batch: OnBatch | None = None,
+    on_batch: OnStep | None = None,
 ) -> Iterator[tuple[str, pd.DataFrame]]:
     """Yield (model, its answers) for every adapter folder, or None for the base model itself, as
     they finish: eval_id, answer, tokens, complete."""

@@ -1,6 +1,7 @@
 """The evaluation loss: mean cross-entropy over reference outputs (paper: L(M_ft, D_eval))."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,11 @@ from im_resources.study import EvaluationSettings, Study, fingerprint
 from im_resources.turns import texts_of, turns_in
 from im_resources.usage import count
 from im_resources.warehouse import Warehouse
+from im_resources.workplace import OnStep, Workplace
 
 # Changes when the same adapter and evaluation set would get another loss.
 CODE_VERSION = 1
 
-OnBatch = Callable[[str, int, int, int], None]
 CACHE, CACHE_KEY = "eval_loss_cache", ["fingerprint", "eval_id", "output_index"]
 
 
@@ -100,17 +101,29 @@ def evaluate_base(
     on_batch: Callable[[int, int, int], None] | None = None,
 ) -> pd.DataFrame:
     """Losses of the base model itself, without any adapter."""
+    step = None if on_batch is None else lambda _, *done: on_batch(*done)
+    here = Workplace(study, gpu, on_step=step)
+    [(_, losses)] = gpu.run(base_losses_on, {"the base model": None}, here, rows=rows)
+    return losses
+
+
+def base_losses_on(
+    items: Mapping[str, None], here: Workplace, rows: pd.DataFrame
+) -> Iterator[tuple[str, pd.DataFrame]]:
+    """A task: the losses of the base model itself, for the one item that there is."""
     from im_resources.language_model.losses import output_losses
     from im_resources.language_model.memory import enough_memory
 
-    base = gpu.base_model(study)
+    [name], study, on_step = items, here.study, here.on_step
+    base = here.gpu.base_model(study)
+    on_batch = None if on_step is None else partial(on_step, name)
     encoded, most = (
         encode_evaluation(rows, base.tokenizer, study),
         study.evaluation.tokens_per_batch,
     )
     with enough_memory("evaluating the base", {"evaluation.tokens_per_batch": most}):
         losses = output_losses(base.replica(), encoded, most, on_batch=on_batch)
-    return losses_frame(rows, losses)
+    yield name, losses_frame(rows, losses)
 
 
 def evaluate_adapters(
@@ -118,7 +131,7 @@ def evaluate_adapters(
     rows: pd.DataFrame,
     study: Study,
     gpu: GpuResource,
-    on_batch: OnBatch | None = None,
+    on_batch: OnStep | None = None,
 ) -> Iterator[tuple[str, pd.DataFrame]]:
     """Yield (partition, its losses) for every adapter folder, as they finish.
 
@@ -148,6 +161,20 @@ def evaluate_adapters(
         yield from zip(partitions, tables, strict=True)
 
 
+def losses_of_trials(
+    items: Mapping[str, None], here: Workplace, rows: pd.DataFrame
+) -> Iterator[tuple[str, pd.DataFrame]]:
+    """A task: the losses of finetunes that are in the store, by their trial.
+
+    Raises AdapterError when one is not there, LineageError when it was trained over another base.
+    """
+    base = here.gpu.base_fingerprint(here.study)
+    for trial in items:
+        same_base(trial, here.store.there(trial), base)
+    folders = {trial: here.store.folder(trial) for trial in items}
+    yield from evaluate_adapters(folders, rows, here.study, here.gpu, here.on_step)
+
+
 def evaluated(
     trials: Mapping[str, str],
     rows: pd.DataFrame,
@@ -172,23 +199,21 @@ def evaluated(
     keys = {trial: fingerprint(trial, shared) for trial in trials.values()}
     found = cached_losses(warehouse, keys.values())
     done = {trial: found[key] for trial, key in keys.items() if key in found}
-    missing = {trial: store.folder(trial) for trial in keys if trial not in done}
+    missing = {trial: None for trial in keys if trial not in done}
     count(found=len(done), computed=len(missing))
     if missing:  # else the base model is not loaded for nothing
-        base = gpu.base_fingerprint(study)
-        for trial in missing:
-            same_base(trial, store.there(trial), base)
         if progress is not None:
             progress.total = len(missing)
         names = {trial: partition for partition, trial in trials.items()}
         step = None if progress is None else _by_name(progress, names)
-        for trial, losses in evaluate_adapters(missing, rows, study, gpu, step):
+        here = Workplace(study, gpu, store, warehouse, step)
+        for trial, losses in gpu.run(losses_of_trials, missing, here, rows=rows):
             done[trial] = losses.assign(fingerprint=keys[trial])
             warehouse.append(CACHE, done[trial], key=CACHE_KEY)
     return {partition: done[trial] for partition, trial in trials.items()}, set(missing)
 
 
-def _by_name(progress: Progress, names: Mapping[str, str]) -> OnBatch:
+def _by_name(progress: Progress, names: Mapping[str, str]) -> OnStep:
     """Reports a trial's steps under its partition, which is what a reader knows it by."""
     return lambda trial, *step: progress.step(names[trial], *step)
 

@@ -21,6 +21,7 @@ from im_resources.language_model.template_registry import learned_key
 from im_resources.study import Study, fingerprint
 from im_resources.turns import turns_columns
 from im_resources.usage import count
+from im_resources.workplace import ItemsLost, OnStep, Workplace
 
 if TYPE_CHECKING:
     from im_resources.language_model.engines import Engines
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 # Changes when the same set and settings would train to another adapter.
 CODE_VERSION = 1
 
-OnStep = Callable[[str, int, int, int], None]
 # So many that fail, with none that succeeds: it is not the sets, and the rest is not tried.
 HOPELESS = 3
 
@@ -154,36 +154,38 @@ def finetune_all(
     firsts = {trial_id: work[partitions[trial_id][0]] for trial_id in todo}
     failed: dict[str, Exception] = {}
     trained = 0
-    for trial_id, result in _train(firsts, study, gpu, store, on_step):
-        if isinstance(result, Exception):
-            failed |= dict.fromkeys(partitions[trial_id], result)
-            if not trained and len(failed) >= HOPELESS:
-                break
-            continue
-        trained += 1
-        manifest, now = result
-        count(computed=int(now), found=int(not now))
-        for number, partition in enumerate(partitions[trial_id]):
-            set_id, first = work[partition].set_id, number == 0
-            yield partition, Trained(trial_id, set_id, settings_id, manifest, now and first)
+    here = Workplace(study, gpu, store, on_step=on_step)
+    try:
+        for trial_id, result in gpu.run(train_trials, firsts, here):
+            if isinstance(result, Exception):
+                failed |= dict.fromkeys(partitions[trial_id], result)
+                if not trained and len(failed) >= HOPELESS:
+                    break
+                continue
+            trained += 1
+            manifest, now = result
+            count(computed=int(now), found=int(not now))
+            for number, partition in enumerate(partitions[trial_id]):
+                set_id, first = work[partition].set_id, number == 0
+                yield partition, Trained(trial_id, set_id, settings_id, manifest, now and first)
+    except ItemsLost as lost:
+        for trial_id, reason in lost.failed.items():
+            failed |= dict.fromkeys(partitions[trial_id], reason)
     if failed:
         one_of_them = next(iter(failed.values()))
         raise FinetuneError(failed, trained + len(failed), len(todo)) from one_of_them
 
 
-def _train(
-    work: Mapping[str, Finetune],
-    study: Study,
-    gpu: GpuResource,
-    store: AdapterStore,
-    on_step: OnStep | None,
+def train_trials(
+    work: Mapping[str, Finetune], here: Workplace
 ) -> Iterator[tuple[str, tuple[dict[str, Any], bool] | Exception]]:
-    """Yields each trial with (manifest, whether this process trained it), or with why it failed."""
+    """A task: yields each trial with (manifest, whether it was trained here), or why it failed."""
     from im_resources.language_model.checkpoints import checkpointed
     from im_resources.language_model.finetuned import weights_file
     from im_resources.language_model.memory import enough_memory
     from im_resources.language_model.side_by_side import Stopped, run_side_by_side, stop_point
 
+    study, gpu, store, on_step = here.study, here.gpu, here.store, here.on_step
     base, (trainer, options) = gpu.base_model(study), trainer_of(study.finetuning)
     settings = study.finetuning
     engines, at_once = (

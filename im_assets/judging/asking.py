@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
+import numpy as np
 import pandas as pd
 
 from im_assets.judging.comparing import REMINDER, SYSTEM, Comparison, Letter, read_verdict
@@ -17,6 +18,7 @@ from im_resources.judge import (
     JudgeBudgetError,
     LocalJudge,
     RequestError,
+    StudyJudge,
 )
 from im_resources.study import Study
 from im_resources.usage import count
@@ -54,7 +56,7 @@ def judge_of(study: Study, gpu: GpuResource) -> Iterator[Endpoint | LocalJudge]:
     """The study's judge, closed at the end."""
     assert study.judge is not None
     if study.judge.backend == "local":
-        yield LocalJudge(gpu.base_model(study), study.evaluation.tokens_per_batch)
+        yield StudyJudge(study, gpu)
         return
     endpoint = Endpoint(study.judge)
     try:
@@ -197,13 +199,23 @@ def _ask_local(
     judge: LocalJudge,
     keep: Callable[[Comparison, Verdict], None],
 ) -> Iterator[tuple[Comparison, Verdict]]:
-    for start in range(0, len(todo), LOCAL_CHUNK):
-        part = todo[start : start + LOCAL_CHUNK]
-        prompts = [f"{SYSTEM}\n\n{c.prompt()}\n\nVerdict:" for c in part]
-        for comparison, odds in zip(part, judge.log_odds(prompts, " A", " B"), strict=True):
-            verdict = preference(float(odds))
+    prompts = [f"{SYSTEM}\n\n{c.prompt()}\n\nVerdict:" for c in todo]
+    for part, logs in in_chunks(todo, prompts, (" A", " B"), judge):
+        for comparison, (a, b) in zip(part, logs.tolist(), strict=True):
+            verdict = preference(a - b)
             keep(comparison, verdict)
             yield comparison, verdict
+
+
+def in_chunks(
+    todo: Sequence[Item], prompts: Sequence[str], ends: Sequence[str], judge: LocalJudge
+) -> Iterator[tuple[Sequence[Item], np.ndarray]]:
+    """The items a few at a time, with the log-likelihoods of ``ends`` after their prompts,
+    [items, ends], as they come."""
+    starts = range(0, len(todo), LOCAL_CHUNK)
+    asked = {f"{start}": prompts[start : start + LOCAL_CHUNK] for start in starts}
+    for name, logs in judge.each(asked, ends):
+        yield todo[int(name) : int(name) + LOCAL_CHUNK], logs
 
 
 def preference(log_odds: float) -> Verdict:

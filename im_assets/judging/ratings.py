@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from im_assets.judging.asking import LOCAL_CHUNK, several, told_by
+from im_assets.judging.asking import in_chunks, several, told_by
 from im_assets.judging.rating import HIGHEST, LOWEST, REMINDER, SYSTEM, Shown, read_rating
 from im_resources.judge import Endpoint, JudgeBudgetError, LocalJudge
 from im_resources.warehouse import Warehouse
@@ -101,10 +101,8 @@ def _told(shown: Shown, endpoint: Endpoint) -> Rating:
 
 def _expected(todo: Sequence[Shown], judge: LocalJudge) -> Iterator[tuple[Shown, Rating]]:
     """The mean of the ratings 1 to 5, each as likely as the model makes it the next word."""
-    for start in range(0, len(todo), LOCAL_CHUNK):
-        part = todo[start : start + LOCAL_CHUNK]
-        prompts = [f"{SYSTEM}\n\n{shown.prompt()}\n\nRating:" for shown in part]
-        logs = judge.log_likelihoods(prompts, [f" {value}" for value in SCALE])
+    prompts = [f"{SYSTEM}\n\n{shown.prompt()}\n\nRating:" for shown in todo]
+    for part, logs in in_chunks(todo, prompts, [f" {value}" for value in SCALE], judge):
         odds = np.exp(logs - logs.max(axis=1, keepdims=True))
         means = (odds @ SCALE) / odds.sum(axis=1)
         for shown, mean in zip(part, means.tolist(), strict=True):

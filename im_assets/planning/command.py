@@ -11,8 +11,7 @@ from im_assets.planning.planning import plan_of
 from im_assets.planning.probe import CannotProbe, kept_probe, measure, no_base
 from im_assets.planning.rates import Ran
 from im_assets.planning.work import Plan
-from im_resources.deployment.making import adapters_of, warehouse_of
-from im_resources.gpu import GpuResource
+from im_resources.deployment.making import adapters_of, gpu_of, warehouse_of
 from im_resources.study import Study
 from im_resources.study.environment import STATE
 
@@ -25,7 +24,7 @@ def plan_now(study: Study, probe: bool = True) -> Plan:
         probe: whether to measure.
     """
     warehouse = warehouse_of(study)
-    store, gpu = adapters_of(study), GpuResource()
+    store, gpu = adapters_of(study), gpu_of(study)
     known = _history(study)
     plan = plan_of(study, warehouse, store, gpu, *known)
     if not probe or not plan.unmeasured:
@@ -42,7 +41,7 @@ def probe_first(study: Study) -> str | None:
     """Measure before a study's first run, which loads the model in any case: what its plan tells
     in the UI is then told with times. Why that could not be, where it could not.
     """
-    store, gpu = adapters_of(study), GpuResource()
+    store, gpu = adapters_of(study), gpu_of(study)
     if any(store.root.glob("[!.]*")) or no_base(study) or kept_probe(study, gpu):
         return None
     try:

@@ -8,7 +8,6 @@ folder, so that the UI can tell times without measuring.
 
 import json
 import os
-import platform
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -104,12 +103,7 @@ def probe_key(study: Study, gpu: GpuResource) -> str:
 
 def machine(gpu: GpuResource) -> str:
     """Where the models run, in words."""
-    import torch
-
-    device = gpu.torch_device()
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return f"{platform.machine()} CPU of {platform.node()}, {gpu.workers} cores"
+    return gpu.where()
 
 
 def no_base(study: Study) -> list[str]:
@@ -154,6 +148,8 @@ def measure(study: Study, gpu: GpuResource, warehouse: Warehouse) -> Probe:
     Raises CannotProbe when the base model is out of reach, there are no rows at hand, or the model
     cannot train on them.
     """
+    if not gpu.loads:
+        raise CannotProbe("models run on a cluster, whose first finetunes will tell")
     if reasons := no_base(study):
         raise CannotProbe("; ".join(reasons))
     rows = sample_rows(study, warehouse)

@@ -6,6 +6,7 @@ from typing import Any
 import dagster as dg
 
 from im_assets.common.charts.drawing import png_markdown
+from im_assets.common.exports import published
 from im_assets.common.presentation import markdown, presentation
 from im_assets.experiments.measures import beside_target, rows_read
 from im_assets.own_runs import RUNS
@@ -81,6 +82,7 @@ def definitions(study: Study) -> dg.Definitions:
                 "link": dg.MetadataValue.url(page.as_uri()),
                 "numbers": dg.MetadataValue.path(page.parent / NUMBERS),
                 "figures": dg.MetadataValue.path(page.parent / FIGURES),
+                **published(study, page.parent),
                 "preview": dg.MetadataValue.md(headline(report)),
                 "study": study.label or study.name,
                 **_figures(found),

@@ -21,6 +21,8 @@ from im_assets.reporting.report import make_report
 from im_assets.reporting.sections.settings import versions
 from im_assets.selection.assets import selection_file
 from im_resources.deployment.making import warehouse_of
+from im_resources.remote import RemoteError
+from im_resources.remote.exports import written_at
 from im_resources.study import ProfileError, Study, load_study
 
 Format = Literal["parquet", "jsonl"]
@@ -172,7 +174,9 @@ def main(arguments: list[str] | None = None) -> int:
     """The command line; 1 with a message when nothing can be exported."""
     parser = argparse.ArgumentParser(prog="python -m im_assets.reporting.dataset")
     parser.add_argument("profile", help="name of a profile, or path of its file")
-    parser.add_argument("folder", type=Path, help="folder to write; an earlier one is replaced")
+    parser.add_argument(
+        "folder", help="folder to write, or its URL (docs/files.md); an earlier one is replaced"
+    )
     parser.add_argument("--format", choices=get_args(Format), default="parquet", dest="form")
     parser.add_argument("--pool", help="whose selection; default: of the profile's first")
     parser.add_argument("--push", metavar="OWNER/NAME", help="upload it to the hub, privately")
@@ -180,11 +184,17 @@ def main(arguments: list[str] | None = None) -> int:
     chosen = parser.parse_args(arguments)
     if chosen.public and chosen.push is None:
         parser.error("--public goes with --push")
+    if chosen.push is not None and "://" in chosen.folder:
+        parser.error("--push uploads a folder of this machine; give its path instead of a URL")
+
+    def write(folder: Path) -> Path:
+        return export_dataset(chosen.profile, folder, chosen.form, chosen.pool)
+
     try:
-        print(export_dataset(chosen.profile, chosen.folder, chosen.form, chosen.pool))
+        print(written_at(chosen.folder, "a dataset", write))
         if chosen.push is not None:
-            print(push(chosen.folder, chosen.push, chosen.public))
-    except (ReportError, ProfileError, FileExistsError, PushError) as error:
+            print(push(Path(chosen.folder), chosen.push, chosen.public))
+    except (ReportError, ProfileError, FileExistsError, PushError, RemoteError) as error:
         print(error, file=sys.stderr)
         return 1
     return 0

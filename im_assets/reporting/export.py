@@ -12,6 +12,8 @@ from im_assets.reporting.gather import ReportError, gather
 from im_assets.reporting.report import make_report, write_report
 from im_assets.reporting.sections.settings import versions
 from im_resources.deployment.making import warehouse_of
+from im_resources.remote import RemoteError
+from im_resources.remote.exports import written_at
 from im_resources.study import ProfileError, load_study
 
 
@@ -34,11 +36,13 @@ def main(arguments: list[str] | None = None) -> int:
     """The command line; 1 with a message when the report cannot be written."""
     parser = argparse.ArgumentParser(prog="python -m im_assets.reporting.export")
     parser.add_argument("profile", help="name of a profile, or path of its file")
-    parser.add_argument("folder", type=Path, help="folder to write; an earlier report is replaced")
+    parser.add_argument(
+        "folder", help="folder to write, or its URL (docs/files.md); an earlier report is replaced"
+    )
     chosen = parser.parse_args(arguments)
     try:
-        print(export(chosen.profile, chosen.folder))
-    except (ReportError, ProfileError, FileExistsError) as error:
+        print(written_at(chosen.folder, "a report", lambda folder: export(chosen.profile, folder)))
+    except (ReportError, ProfileError, FileExistsError, RemoteError) as error:
         print(error, file=sys.stderr)
         return 1
     return 0

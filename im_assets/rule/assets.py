@@ -7,6 +7,7 @@ import dagster as dg
 import pandas as pd
 
 from im_assets.common.charts.drawing import png_markdown
+from im_assets.common.exports import published
 from im_assets.common.presentation import markdown, presentation, preview, table
 from im_assets.common.versions import with_version
 from im_assets.experiments.checks import parts_agree_check
@@ -230,6 +231,7 @@ def rule_asset(study: Study) -> dg.AssetsDefinition:
                 **rule_metadata(rule, indicator_table, indicators),
                 "study": study.label or study.name,
                 "document": dg.MetadataValue.path(path),
+                **published(study, path),
             },
         )
 

@@ -6,6 +6,7 @@ from typing import Any
 import dagster as dg
 import pandas as pd
 
+from im_assets.common.exports import published
 from im_assets.common.presentation import markdown, presentation, preview, table
 from im_assets.common.versions import with_version
 from im_assets.rule.document import RULE_FILE, coefficient_table, load_rule, write_rule
@@ -53,6 +54,7 @@ def ready_rule_asset(study: Study, columns: Mapping[str, tuple[str, str]]) -> dg
             "rule_id": rule.id,
             "study": study.label or study.name,
             "document": dg.MetadataValue.path(path),
+            **published(study, path),
         }
         if rule.warnings:
             lines = (f"- {markdown(warning.note)}" for warning in rule.warnings)

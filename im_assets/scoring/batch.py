@@ -5,7 +5,7 @@ KNN-i read the same embeddings. They are computed when the first indicator asks 
 """
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ from im_resources.language_model.template_registry import learned_key
 from im_resources.study import Study, fingerprint
 from im_resources.turns import Turn, turns_in
 from im_resources.warehouse import Warehouse
+from im_resources.workplace import Workplace
 
 if TYPE_CHECKING:
     from im_resources.language_model.prompts import Encoded
@@ -89,6 +90,36 @@ class Models:
     @property
     def embedder(self) -> Any:
         return self.gpu.embedder(self.study)
+
+    def embed(self, texts: list[str]) -> np.ndarray:
+        """Unit vectors of texts, float32 [texts, dimensions], made where models run."""
+        here = Workplace(self.study, self.gpu)
+        [(_, vectors)] = self.gpu.run(embedded_texts, {"texts": texts}, here)
+        return np.asarray(vectors)
+
+    def embedded_lengths(self, texts: list[str]) -> list[int]:
+        """The tokens that the embedding model reads of each text."""
+        here = Workplace(self.study, self.gpu)
+        [(_, lengths)] = self.gpu.run(lengths_of_texts, {"texts": texts}, here)
+        return list(lengths)
+
+
+def lengths_of_texts(
+    items: Mapping[str, list[str]], here: Workplace
+) -> Iterator[tuple[str, list[int]]]:
+    """A task: the tokens of each of the texts, as the embedding model cuts them."""
+    model = here.gpu.embedder(here.study).model
+    for name, texts in items.items():
+        found = model.tokenizer(texts, truncation=True, max_length=model.max_seq_length)
+        yield name, [len(row) for row in found["input_ids"]]
+
+
+def embedded_texts(
+    items: Mapping[str, list[str]], here: Workplace
+) -> Iterator[tuple[str, np.ndarray]]:
+    """A task: unit vectors of each list of texts, float32 [texts, dimensions]."""
+    for name, texts in items.items():
+        yield name, here.gpu.embedder(here.study).embed(texts)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ Scores go to the warehouse's ``score_cache`` chunk by chunk, so that a killed ru
 chunk; embeddings go to ``embedding_cache``. Both are keyed by content hash and backend fingerprint.
 """
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,12 +15,14 @@ from im_assets.scoring.cached import cached_scores, embedded, long_scores
 from im_assets.scoring.cuts import CACHE as CUTS
 from im_assets.scoring.cuts import KEY as CUTS_KEY
 from im_assets.scoring.cuts import cut_rows, cuts_fingerprint
-from im_assets.scoring.registry import Indicator
+from im_assets.scoring.registry import Indicator, IndicatorError, chosen
 from im_resources.language_model.memory import enough_memory
 from im_resources.language_model.side_by_side import run_side_by_side, stop_point
+from im_resources.study import fingerprint
 from im_resources.turns import turns_in
 from im_resources.usage import count
 from im_resources.warehouse import Warehouse
+from im_resources.workplace import Workplace
 
 KEY = ["example_id", "indicator", "fingerprint"]
 OnChunk = Callable[[int, int], None]
@@ -73,7 +75,7 @@ def score_missing(
         told = _Told(on_chunk, len(in_chunks) + sum(map(len, lacking.values())))
         if in_chunks:
             part = todo[todo["example_id"].isin(in_chunks)]
-            _score(part, in_chunks, unembedded, per_example, keys, models, warehouse, told)
+            _score(part, in_chunks, unembedded, keys, models, warehouse, told)
         # What others are asked for comes last: it is what may stop half-way.
         for i in whole:
             if len(lacking[i.name]):
@@ -153,11 +155,30 @@ def _rows(indicator: Indicator, ids: pd.Series, values: np.ndarray, key: str) ->
     )
 
 
+@dataclass(frozen=True)
+class Chunk:
+    """Some examples, alike in length, and what they lack, all of them the same.
+
+    ``embed``: the example_ids that lack their embedding; None where no indicator needs any.
+    """
+
+    examples: pd.DataFrame
+    names: tuple[str, ...]
+    embed: frozenset[str] | None
+
+    def __len__(self) -> int:
+        return len(self.examples)
+
+    def key(self, keys: Mapping[str, str]) -> str:
+        """What the chunk asks for, whoever asks."""
+        ids = self.examples["example_id"].tolist()
+        return fingerprint(ids, [keys[name] for name in self.names], self.embed is not None)
+
+
 def _score(
     todo: pd.DataFrame,
     wanted: dict[str, tuple[str, ...]],
     unembedded: set[str] | None,
-    per_example: Sequence[Indicator],
     keys: dict[str, str],
     models: Models,
     warehouse: Warehouse,
@@ -171,35 +192,122 @@ def _score(
     missing = todo["example_id"].map(wanted)
     # No worker is without a chunk where there are few examples.
     chunk = min(models.study.scoring.chunk, -(-len(todo) // models.gpu.workers))
-    lower = {
-        "scoring.tokens_per_batch": models.study.scoring.tokens_per_batch,
-        "scoring.chunk": chunk,
-        "the gpu resource's side_by_side": models.gpu.workers,
-    }
-    chunks = [
+    parts = [
         (group.iloc[k : k + chunk], names)
         for names, group in ((m, todo[[m == x for x in missing]]) for m in dict.fromkeys(missing))
         for k in range(0, len(group), chunk)
     ]
+    items = {}
+    for part, names in parts:
+        embed = unembedded if unembedded is None else unembedded & set(part["example_id"])
+        piece = Chunk(
+            part.reset_index(drop=True), names, embed if embed is None else frozenset(embed)
+        )
+        items[piece.key(keys)] = piece
+    here, run = Workplace(models.study, models.gpu, None, warehouse), models.gpu.run
+    finished, busy = 0, {}
+    for name, done in run(score_chunks, items, here, len, keys=keys):
+        if not done:
+            busy[name] = items[name]
+            continue
+        finished += len(items[name])
+        told.part(finished)
+    # What another run is scoring comes last: meanwhile, the two share the work.
+    for name, _ in run(score_chunks, busy, here, len, keys=keys, wait=True) if busy else ():
+        finished += len(items[name])
+        told.part(finished)
+    told.before += len(todo)
 
-    def work(number: int) -> None:
-        part, names = chunks[number]
-        lacking = [i for i in per_example if i.name in names]
+
+def score_chunks(
+    items: Mapping[str, Chunk], here: Workplace, keys: Mapping[str, str], wait: bool = False
+) -> Iterator[tuple[str, bool]]:
+    """A task: score chunks into the caches; yields each as it is there, with whether it is.
+
+    It is not where another has claimed these very chunks, and ``wait`` is not set. What the caches
+    hold by now is not scored again.
+
+    Args:
+        keys: the fingerprints of the indicators where the work was handed out.
+
+    Raises IndicatorError where these models are others.
+    """
+    models = Models.of(here.study, here.gpu)
+    per_example = [
+        i
+        for i in chosen(here.study.scoring)
+        if i.backend.scope == "example" and i.backend.cached and not i.backend.whole
+    ]
+    if here.claim is None:
+        yield from _chunks(items, per_example, keys, models, here.tables)
+        return
+    for i in per_example:
+        if any(i.name in c.names for c in items.values()) and i.fingerprint(models) != keys[i.name]:
+            raise IndicatorError(
+                f"{i.name} is another indicator here than where the work was handed out: its "
+                "models' files, its options or its version differ"
+            )
+    with here.claim(f"scores {fingerprint(*items)}", stop_point if wait else None) as mine:
+        if not mine:
+            yield from dict.fromkeys(items, False).items()
+            return
+        left = {}
+        for name, chunk in items.items():
+            lacking = _still(chunk, keys, models, here.tables)
+            if lacking is None:
+                yield name, True
+            else:
+                left[name] = lacking
+        yield from _chunks(left, per_example, keys, models, here.tables)
+
+
+def _still(
+    chunk: Chunk, keys: Mapping[str, str], models: Models, warehouse: Warehouse
+) -> Chunk | None:
+    """What a chunk lacks by now; None when that is nothing."""
+    ids = chunk.examples["example_id"]
+    lacking = np.isnan(cached_scores(ids, {n: keys[n] for n in chunk.names}, warehouse)).any(axis=1)
+    embed = chunk.embed
+    if embed:
+        embed = frozenset(ids[~embedded(ids, models, warehouse)])
+    todo = lacking | ids.isin(embed or ()).to_numpy()
+    if not todo.any():
+        return None
+    # Whole, if any of it is to be scored: a value depends a little on what is beside it.
+    return replace(chunk, embed=embed)
+
+
+def _chunks(
+    items: Mapping[str, Chunk],
+    per_example: Sequence[Indicator],
+    keys: Mapping[str, str],
+    models: Models,
+    warehouse: Warehouse,
+) -> Iterator[tuple[str, bool]]:
+    lower = {
+        "scoring.tokens_per_batch": models.study.scoring.tokens_per_batch,
+        "scoring.chunk": max(map(len, items.values()), default=0),
+        "the gpu resource's side_by_side": models.gpu.workers,
+    }
+
+    def work(name: str) -> bool:
+        chunk = items[name]
+        lacking = [i for i in per_example if i.name in chunk.names]
         layers = sorted({i.backend.layer for i in lacking if i.backend.layer is not None})
         layer = layers[0] if layers else None
-        batch = ScoringBatch(part.reset_index(drop=True), models, layer)
+        batch = ScoringBatch(chunk.examples, models, layer)
         # One forward pass gives one layer; a second layer takes a second pass.
         passes: dict[int | None, ScoringBatch] = {
             other: replace(batch, layer=other) for other in layers[1:]
         }
         rows = []
-        with enough_memory(f"scoring {len(part)} examples", lower):
+        with enough_memory(f"scoring {len(chunk)} examples", lower):
             for i in lacking:
                 stop_point()
                 values = i.score(passes.get(i.backend.layer, batch))
                 rows.append(_rows(i, batch.examples["example_id"], values, keys[i.name]))
-        if unembedded is not None:
-            new = batch.examples["example_id"].isin(unembedded).to_numpy()
+        if chunk.embed is not None:
+            new = batch.examples["example_id"].isin(chunk.embed).to_numpy()
             vectors = pd.DataFrame(
                 {
                     "example_id": batch.examples["example_id"][new],
@@ -215,12 +323,9 @@ def _score(
             warehouse.append(CUTS, cuts, key=CUTS_KEY)
         if rows:
             warehouse.append("score_cache", pd.concat(rows, ignore_index=True), key=KEY)
+        return True
 
-    finished = 0
-    for number, _ in run_side_by_side(work, range(len(chunks)), models.gpu):
-        finished += len(chunks[number][0])
-        told.part(finished)
-    told.before += len(todo)
+    yield from run_side_by_side(work, list(items), models.gpu)
 
 
 def _score_whole(

@@ -13,6 +13,7 @@ from im_assets.candidates import tracing
 from im_assets.candidates.format_registry import FORMATS
 from im_assets.candidates.tracing import PLACE
 from im_assets.common.charts.drawing import png_markdown
+from im_assets.common.exports import published
 from im_assets.common.presentation import markdown, presentation, preview, table
 from im_assets.experiments.assets import definitions_of
 from im_assets.experiments.checks import parts_agree_check
@@ -295,6 +296,7 @@ def _selection_metadata(
         "best": preview(selection[shown], rows=SHOWN),
         "worst of the pool by the rule": preview(worst[shown[1:]], rows=SHOWN),
         "export": dg.MetadataValue.path(path),
+        **published(study, path),
         **set_properties(pool, positions, set_level(study.scoring)),
     }
 

@@ -180,7 +180,7 @@ def pool_with(
         set_level=frozenset(indicator.name for indicator in set_level(study.scoring)),
         some_embeddings=some,
         load=load,
-        embed=lambda texts: np.asarray(models.embedder.embed(texts)),
+        embed=models.embed,
         evaluated=lambda: evaluated_in(warehouse),
         tokens=cache(lambda: tokens_of(examples, load, models, warehouse)),
     )

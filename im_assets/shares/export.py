@@ -33,6 +33,7 @@ from im_assets.shares.trainers import (
 )
 from im_resources.deployment.making import warehouse_of
 from im_resources.plugins import load_plugins
+from im_resources.remote.exports import written_at
 from im_resources.study import DataSource, ProfileError, Study, load_study
 from im_resources.turns import turns_columns
 from im_resources.warehouse import Warehouse, WarehouseError
@@ -180,14 +181,20 @@ def main(arguments: list[str] | None = None) -> int:
     """The command line; 1 with a message when nothing can be exported."""
     parser = argparse.ArgumentParser(prog="python -m im_assets.shares.export", description=__doc__)
     parser.add_argument("profile", help="name of a profile, or path of its file")
-    parser.add_argument("folder", type=Path, help="folder to write; an earlier one is replaced")
+    parser.add_argument(
+        "folder", help="folder to write, or its URL (docs/files.md); an earlier one is replaced"
+    )
     parser.add_argument("--examples", type=int, metavar="N", help="examples of the mixture; "
                         "default: as many as there are candidates")  # fmt: skip
     chosen = parser.parse_args(arguments)
     if chosen.examples is not None and chosen.examples < 1:
         parser.error(f"--examples {chosen.examples}: a mixture has at least 1 example")
+
+    def write(folder: Path) -> Path:
+        return export_mixture(chosen.profile, folder, chosen.examples)
+
     try:
-        print(export_mixture(chosen.profile, chosen.folder, chosen.examples))
+        print(written_at(chosen.folder, "a mixture", write))
     except (ShareExportError, ProfileError, WarehouseError, OSError) as error:
         print(error, file=sys.stderr)
         return 1

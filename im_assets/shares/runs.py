@@ -20,6 +20,8 @@ from im_assets.reporting.folder import replace_folder, write_text
 from im_assets.rule.target import Target
 from im_assets.shares.telling import sentence, shares_table
 from im_assets.shares.trainers import LLAMA_FACTORY, interleaved
+from im_resources.remote import RemoteError
+from im_resources.remote.exports import written_at
 from im_resources.study import ProposalSettings, did_you_mean
 
 SHOWN = [
@@ -149,7 +151,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--nearness", type=float, default=ProposalSettings().nearness)
     parser.add_argument("--repeats", type=float, default=ProposalSettings().repeats)
     parser.add_argument("--confidence", type=float, default=0.95)
-    parser.add_argument("--out", type=Path, help="folder for the table and the proposed mixture")
+    parser.add_argument(
+        "--out", help="folder for the table and the proposed mixture, or its URL (docs/files.md)"
+    )
     chosen = parser.parse_args(arguments)
     target = Target(chosen.measure, chosen.scale, chosen.direction)
     try:
@@ -161,15 +165,15 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"{len(shares)} runs, sources: {', '.join(shares.columns)}\n")
         print(told(found, target))
         if chosen.out is not None:
-            write_out(chosen.out, found)
-    except (ValueError, FileExistsError) as error:
+            written_at(chosen.out, "shares", lambda folder: write_out(folder, found))
+    except (ValueError, FileExistsError, RemoteError) as error:
         print(error, file=sys.stderr)
         return 1
     return 0
 
 
-def write_out(folder: Path, found: pd.DataFrame) -> None:
-    """The table, and the proposed mixture where there is one, in a folder of their own."""
+def write_out(folder: Path, found: pd.DataFrame) -> Path:
+    """The table, and the proposed mixture where there is one, in a folder of their own: this."""
 
     def write(new: Path) -> None:
         write_text(new / TABLE, found.to_csv(index=False))
@@ -177,6 +181,7 @@ def write_out(folder: Path, found: pd.DataFrame) -> None:
             write_text(new / LLAMA_FACTORY, mix)
 
     replace_folder(folder, (TABLE, LLAMA_FACTORY), "shares", write)
+    return folder
 
 
 if __name__ == "__main__":

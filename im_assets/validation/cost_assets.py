@@ -227,8 +227,6 @@ class Counting:
             return np.nan
         some = sorted(ids, key=lambda i: digest(0, f"cost:{i}"))[:SAMPLE]
         batch = ScoringBatch(loader(asset, self.warehouse)(some), self.models)
-        model = self.models.embedder.model
         texts = [*batch.prompts, *batch.examples["output"]]
-        found = model.tokenizer(texts, truncation=True, max_length=model.max_seq_length)
-        load = Load.of_texts([len(row) for row in found["input_ids"]])
+        load = Load.of_texts(self.models.embedded_lengths(texts))
         return forward_flops(shape, load * (len(ids) / len(some)))

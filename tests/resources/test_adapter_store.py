@@ -15,6 +15,7 @@ import pytest
 
 from im_resources.adapter_store import STALE_SECONDS, AdapterError, AdapterStore, Busy
 from im_resources.published import DiskError
+from im_resources.remote import RemoteFolders
 from im_resources.study import PROJECT_ROOT
 from tests.processes import wait_for
 
@@ -32,8 +33,20 @@ def adapter(content: bytes = b"weights") -> Callable[[Path], None]:
     return save
 
 
+@pytest.fixture(params=["this machine", "a shared folder", "an object store"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> AdapterStore:
+    """An empty store: what all kinds of it have in common."""
+    if request.param == "this machine":
+        return AdapterStore(tmp_path / "adapters")
+    object_store = request.param == "an object store"
+    url = request.getfixturevalue("s3") if object_store else tmp_path / "shared"
+    remote = RemoteFolders.at(f"{url}/adapters", tmp_path / "known").patient(5)
+    return AdapterStore(tmp_path / "adapters", remote)
+
+
 @pytest.fixture
-def store(tmp_path: Path) -> AdapterStore:
+def local(tmp_path: Path) -> AdapterStore:
+    """A store of this machine alone."""
     return AdapterStore(tmp_path / "adapters")
 
 
@@ -72,21 +85,21 @@ def test_one_that_has_to_be_there_says_how_to_get_it(store: AdapterStore) -> Non
 
 
 @pytest.mark.parametrize("damage", ["change", "cut", "remove"])
-def test_a_damaged_adapter_is_refused_with_a_way_out(store: AdapterStore, damage: str) -> None:
-    store.publish("abc", adapter(), {})
-    folder = store.folder("abc")
+def test_a_damaged_adapter_is_refused_with_a_way_out(local: AdapterStore, damage: str) -> None:
+    local.publish("abc", adapter(), {})
+    folder = local.folder("abc")
     if damage == "remove":
         (folder / WEIGHTS).unlink()
     else:
         (folder / WEIGHTS).write_bytes(b"weightz" if damage == "change" else b"weig")
-    for look in (store.find, store.there):
+    for look in (local.find, local.there):
         with pytest.raises(AdapterError, match=rf"{WEIGHTS}.*delete the folder.*abc"):
             look("abc")
     # What the message proposes works.
     shutil.rmtree(folder)
-    assert store.find("abc") is None
-    store.publish("abc", adapter(), {})
-    assert store.there("abc")["fingerprint"] == "abc"
+    assert local.find("abc") is None
+    local.publish("abc", adapter(), {})
+    assert local.there("abc")["fingerprint"] == "abc"
 
 
 @pytest.mark.parametrize(
@@ -136,27 +149,27 @@ def test_publishing_again_keeps_one_complete_adapter(store: AdapterStore) -> Non
     assert names(store) == ["abc", "other"]
 
 
-def test_a_folder_without_a_manifest_is_replaced(store: AdapterStore) -> None:
-    leftover = store.folder("abc")
+def test_a_folder_without_a_manifest_is_replaced(local: AdapterStore) -> None:
+    leftover = local.folder("abc")
     leftover.mkdir(parents=True)
     (leftover / WEIGHTS).write_bytes(b"half")
-    assert store.find("abc") is None
-    store.publish("abc", adapter(), {})
-    assert store.there("abc")
+    assert local.find("abc") is None
+    local.publish("abc", adapter(), {})
+    assert local.there("abc")
     assert (leftover / WEIGHTS).read_bytes() == b"weights"
 
 
-def test_files_in_folders_and_without_a_suffix_are_vouched_for(store: AdapterStore) -> None:
+def test_files_in_folders_and_without_a_suffix_are_vouched_for(local: AdapterStore) -> None:
     def save(folder: Path) -> None:
         adapter()(folder)
         (folder / "v1.0").mkdir()
         (folder / "v1.0" / "VOCAB").write_text("a b c")
 
-    published = store.publish("abc", save, {})
+    published = local.publish("abc", save, {})
     assert "v1.0/VOCAB" in published["files"]
-    (store.folder("abc") / "v1.0" / "VOCAB").write_text("a b")
+    (local.folder("abc") / "v1.0" / "VOCAB").write_text("a b")
     with pytest.raises(AdapterError, match="VOCAB"):
-        store.find("abc")
+        local.find("abc")
 
 
 def test_many_publish_the_same_adapter_at_once(store: AdapterStore) -> None:
@@ -186,7 +199,8 @@ def test_many_publish_the_same_adapter_at_once(store: AdapterStore) -> None:
 
 
 def test_many_publish_a_trials_first_adapter_at_once(store: AdapterStore) -> None:
-    for attempt in range(10):
+    attempts = 10 if store.remote is None else 3  # each is a few requests
+    for attempt in range(attempts):
         same, other = f"same-{attempt}", f"other-{attempt}"
 
         def publish(trial: str) -> dict[str, Any]:
@@ -195,7 +209,7 @@ def test_many_publish_a_trials_first_adapter_at_once(store: AdapterStore) -> Non
         published = at_once(publish, [same, same, same, other])
         for trial, manifest in zip([same, same, same, other], published, strict=True):
             assert store.find(trial) == manifest  # of all, one stayed, and all were told so
-    assert len(names(store)) == 20
+    assert len(names(store)) == 2 * attempts
 
 
 # -- the layout before: <root>/<partition>/<trial>, with a file that named the latest -----------
@@ -233,15 +247,15 @@ def test_an_old_folder_without_a_manifest_or_that_is_being_written_is_not_taken(
     assert (adapter_folder / WEIGHTS).is_file()
 
 
-def test_a_damaged_adapter_of_the_layout_before_is_refused(store: AdapterStore) -> None:
-    of_the_layout_before(store, "seed-000", "one")
-    (store.root / "seed-000" / "one" / WEIGHTS).write_bytes(b"weig")
+def test_a_damaged_adapter_of_the_layout_before_is_refused(local: AdapterStore) -> None:
+    of_the_layout_before(local, "seed-000", "one")
+    (local.root / "seed-000" / "one" / WEIGHTS).write_bytes(b"weig")
     with pytest.raises(AdapterError, match=rf"{WEIGHTS}.*delete the folder"):
-        store.find("one")
+        local.find("one")
 
 
 def test_threads_that_look_for_an_old_adapter_at_once_all_find_it(store: AdapterStore) -> None:
-    for attempt in range(20):
+    for attempt in range(20 if store.remote is None else 4):
         trial = f"trial-{attempt}"
         manifest = of_the_layout_before(store, "seed-000", trial)
         assert at_once(store.find, [trial] * 4) == [manifest] * 4
@@ -259,12 +273,12 @@ print(json.dumps([store.find(trial) for trial in sys.argv[2:]]))
 """
 
 
-def test_processes_that_look_for_old_adapters_at_once_all_find_them(store: AdapterStore) -> None:
+def test_processes_that_look_for_old_adapters_at_once_all_find_them(local: AdapterStore) -> None:
     trials = [f"trial-{i}" for i in range(60)]
-    manifests = [of_the_layout_before(store, f"seed-{i:03d}", t) for i, t in enumerate(trials)]
+    manifests = [of_the_layout_before(local, f"seed-{i:03d}", t) for i, t in enumerate(trials)]
     children = [
         subprocess.Popen(
-            [sys.executable, "-c", FIND, str(store.root), *trials],
+            [sys.executable, "-c", FIND, str(local.root), *trials],
             cwd=PROJECT_ROOT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -281,7 +295,7 @@ def test_processes_that_look_for_old_adapters_at_once_all_find_them(store: Adapt
         child.stdin.flush()
     for child in children:
         assert json.loads(child.communicate(timeout=60)[0]) == manifests
-    assert sorted(p.name for p in store.root.iterdir() if (p / WEIGHTS).is_file()) == sorted(trials)
+    assert sorted(p.name for p in local.root.iterdir() if (p / WEIGHTS).is_file()) == sorted(trials)
 
 
 CHILD = """
@@ -301,18 +315,18 @@ AdapterStore(Path(sys.argv[1])).publish("abc", save, {})
 """
 
 
-def test_a_process_killed_while_it_writes_leaves_no_adapter(store: AdapterStore) -> None:
-    child = subprocess.Popen([sys.executable, "-c", CHILD, str(store.root)], cwd=PROJECT_ROOT)
+def test_a_process_killed_while_it_writes_leaves_no_adapter(local: AdapterStore) -> None:
+    child = subprocess.Popen([sys.executable, "-c", CHILD, str(local.root)], cwd=PROJECT_ROOT)
     try:
-        wait_for(lambda: any(store.root.glob(f"*/{WEIGHTS}")), child)
+        wait_for(lambda: any(local.root.glob(f"*/{WEIGHTS}")), child)
     finally:
         child.kill()
     assert child.wait() == -signal.SIGKILL
-    assert store.find("abc") is None
+    assert local.find("abc") is None
     with pytest.raises(AdapterError, match="abc is not in"):
-        store.there("abc")
-    published = store.publish("abc", adapter(), {})
-    assert store.there("abc") == published
+        local.there("abc")
+    published = local.publish("abc", adapter(), {})
+    assert local.there("abc") == published
 
 
 def test_the_manifest_is_plain_json_beside_the_weights(store: AdapterStore) -> None:
@@ -326,26 +340,26 @@ def test_the_manifest_is_plain_json_beside_the_weights(store: AdapterStore) -> N
     [b"", b'{"files": {', b"[1, 2]", b"{}", b"\xff\xfe\x00", b'{"files": 3}', b"[" * 100_000],
 )
 def test_a_garbled_manifest_names_the_folder_and_the_remedy(
-    store: AdapterStore, content: bytes
+    local: AdapterStore, content: bytes
 ) -> None:
-    store.publish("abc", adapter(), {"seed": 0})
-    (store.folder("abc") / "manifest.json").write_bytes(content)
+    local.publish("abc", adapter(), {"seed": 0})
+    (local.folder("abc") / "manifest.json").write_bytes(content)
     with pytest.raises(AdapterError, match=r"manifest.json is damaged.*delete the folder .*/abc"):
-        store.find("abc")
+        local.find("abc")
 
 
-def test_another_trials_folder_is_not_taken_for_it(store: AdapterStore) -> None:
-    store.publish("abc", adapter(), {})
-    shutil.copytree(store.folder("abc"), store.folder("xyz"))
+def test_another_trials_folder_is_not_taken_for_it(local: AdapterStore) -> None:
+    local.publish("abc", adapter(), {})
+    shutil.copytree(local.folder("abc"), local.folder("xyz"))
     with pytest.raises(AdapterError, match=r"manifest.json is of another trial; delete .*/xyz"):
-        store.find("xyz")
+        local.find("xyz")
 
 
-def test_an_adapter_of_before_there_were_sizes_is_found(store: AdapterStore) -> None:
-    manifest = store.publish("abc", adapter(), {})
+def test_an_adapter_of_before_there_were_sizes_is_found(local: AdapterStore) -> None:
+    manifest = local.publish("abc", adapter(), {})
     del manifest["sizes"]
-    (store.folder("abc") / "manifest.json").write_text(json.dumps(manifest))
-    assert store.find("abc") == manifest
+    (local.folder("abc") / "manifest.json").write_text(json.dumps(manifest))
+    assert local.find("abc") == manifest
 
 
 def test_who_comes_second_waits_and_finds_it(store: AdapterStore) -> None:

@@ -22,5 +22,5 @@ def response_length(batch: ScoringBatch) -> np.ndarray:
 
 
 def _tokens(batch: ScoringBatch, texts: list[str]) -> np.ndarray:
-    ids = batch.models.base.tokenizer(texts, add_special_tokens=False)["input_ids"]
+    ids = batch.models.tokenizer(texts, add_special_tokens=False)["input_ids"]
     return np.array([len(i) for i in ids], dtype=float)

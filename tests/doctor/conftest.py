@@ -1,0 +1,3 @@
+from tests.remote.fixtures import flaky
+
+__all__ = ["flaky"]
