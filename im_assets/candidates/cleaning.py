@@ -16,22 +16,23 @@ together and decided in the order of the rows (``deciding``), and each is writte
 import math
 import sys
 import tempfile
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 
 from im_assets.candidates.deciding import Decided, Deciding
-from im_assets.candidates.finishing import Fate, finish
+from im_assets.candidates.finishing import Fate, finish_all
 from im_assets.candidates.format_registry import NOT_TEXT
 from im_assets.candidates.languages import LANGUAGE
 from im_assets.candidates.leaks import Leaks
-from im_assets.candidates.looking import look
+from im_assets.candidates.looking import look_at
 from im_assets.candidates.quarantine import KEPT_COLUMNS, quarantine, typed
 from im_assets.candidates.reading import ROW_COLUMNS
 from im_assets.candidates.shards import NUMBER, Shard, shards_of
@@ -41,18 +42,15 @@ from im_assets.common.versions import version_of_hashes
 from im_resources.spooled import Spooled, write_table
 from im_resources.study import CleaningSettings
 from im_resources.turns import TURNS
+from im_resources.workplace import Task
 
-Item, Result = TypeVar("Item"), TypeVar("Result")
-# Does a task for each item, anywhere and in any order: (key, result) as they finish.
-Run = Callable[..., Iterator[tuple[int, Any]]]
+# Does a task for all items, anywhere and in any order: (key, result) as they finish.
+Run = Callable[..., Iterator[tuple[str, Any]]]
 
 
-def here(
-    task: Callable[..., Result], items: Mapping[int, Item], **common: Any
-) -> Iterator[tuple[int, Result]]:
-    """The task of each item in this process, one after the other."""
-    for key in items:
-        yield key, task(items[key], **common)
+def here(task: Task, items: Mapping[str, Any], **common: Any) -> Iterator[tuple[str, Any]]:
+    """The task in this process, one item after the other."""
+    return task(items, None, **common)
 
 
 def as_they_are(settings: CleaningSettings) -> CleaningSettings:
@@ -110,8 +108,8 @@ def decide(
     doing = "normalizing" if evaluation is None else "looking for leaks"
     advance, done = work(doing, sum(shard.rows for shard in shards), "rows"), 0
     common = {"max_chars": settings.max_chars, "similarity": similarity, "leaks": leaks}
-    for place, seen in run(look, dict(enumerate(shards)), **common):
-        deciding.take(place, seen)
+    for key, seen in run(look_at, {_key(n): shard for n, shard in enumerate(shards)}, **common):
+        deciding.take(place := int(key), seen)
         advance(done := done + shards[place].rows)
     return deciding.decide()
 
@@ -154,9 +152,10 @@ def store(
         "turns": bool(decided.talks[decided.stays].any()),
         "languages": languages,
     }
-    for place, finished in run(finish, fates, **common):
+    for key, finished in run(finish_all, fates, **common):
         for name, table in (("kept", finished.kept), ("dropped", finished.dropped)):
-            write_table(table, scratch / name / f"{place:06}.parquet")
+            write_table(table, scratch / name / f"{key}.parquet")
+        place = int(key)
         hashes[place], columns = finished.hashes, finished.counted
         if languages:
             pairs = (finished.kept.column(c).to_pylist() for c in ("source", LANGUAGE))
@@ -220,21 +219,22 @@ def clean(
     return kept, pd.concat([quarantine([], rejected), dropped], ignore_index=True)
 
 
-class _Fates(Mapping[int, Fate]):
+class _Fates(Mapping[str, Fate]):
     """What was decided on the rows of each shard, put together when it is asked for."""
 
     def __init__(self, shards: Sequence[Shard], decided: Decided, since: np.ndarray | None) -> None:
         self._shards, self._decided, self._since = shards, decided, since
         self._before = np.concatenate([[0], np.cumsum(decided.stays)])
+        self._leaking = sorted(decided.leaks)
 
-    def __iter__(self) -> Iterator[int]:
-        return iter(range(len(self._shards)))
+    def __iter__(self) -> Iterator[str]:
+        return map(_key, range(len(self._shards)))
 
     def __len__(self) -> int:
         return len(self._shards)
 
-    def __getitem__(self, place: int) -> Fate:
-        shard, decided = self._shards[place], self._decided
+    def __getitem__(self, key: str) -> Fate:
+        shard, decided = self._shards[int(key)], self._decided
         first, end = shard.first, shard.first + shard.rows
         identities, places = decided.identities[first:end], None
         if decided.places is not None:
@@ -243,10 +243,15 @@ class _Fates(Mapping[int, Fate]):
         since = None
         if self._since is not None:
             since = self._since[self._before[first] : self._before[end]]
-        leaks = {n - first: leak for n, leak in decided.leaks.items() if first <= n < end}
+        found = self._leaking[bisect_left(self._leaking, first) : bisect_left(self._leaking, end)]
+        leaks = {number - first: decided.leaks[number] for number in found}
         hidden = np.isin(identities, decided.withdrawn)
         kinds = decided.kinds[first:end]
         return Fate(shard, kinds, identities, leaks, hidden, places, since)
+
+
+def _key(place: int) -> str:
+    return f"{place:06}"
 
 
 def _counts(decided: Decided, wanted: np.ndarray) -> Counter[str]:

@@ -22,6 +22,7 @@ from im_assets.candidates.near_duplicates import NearDuplicates, alike
 from im_assets.candidates.ngrams import WordHashes
 from im_assets.candidates.shards import NUMBER, Shard, rows_of
 from im_assets.common.tracking import work
+from im_resources.spooled import Spooled, write_table
 from im_resources.turns import TURNS, asked, read_turns
 from im_resources.warehouse import SQL, memory_limit
 
@@ -30,6 +31,7 @@ KINDS = ("", "empty", "too long", "leaks", "exact duplicate", "near duplicate", 
 EMPTY, LONG, LEAKS, EXACT, NEAR, WITHDRAWN = range(1, len(KINDS))
 _TOGETHER = 20_000  # texts of one index: groups are small, and have nothing to do with each other
 _BATCH = 4096
+_KEYS = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,22 @@ class Decided:
         """Whether each row stays, [rows]."""
         found: np.ndarray = self.kinds == 0
         return found
+
+    def keys(self, folder: Path) -> Spooled:
+        """What the rows that stay are known by, as files: number (from 0), example_id, source."""
+        folder.mkdir()
+        names, files = pa.array(self.sources, pa.string()), []
+        rows = np.flatnonzero(self.kinds == 0)
+        for start in range(0, max(1, len(rows)), _KEYS):
+            some = rows[start : start + _KEYS]
+            ids = [f"{identity:016x}" for identity in self.identities[some].tolist()]
+            columns = {
+                NUMBER: np.arange(start, start + len(some)),
+                "example_id": pa.array(ids, pa.string()),
+                "source": names.take(pa.array(self.source[some])),
+            }
+            files.append(write_table(pa.table(columns), folder / f"{start:012}.parquet"))
+        return Spooled(tuple(files), len(rows))
 
 
 class Deciding:

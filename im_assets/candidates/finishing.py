@@ -5,7 +5,7 @@ is wanted, those of the quarantine with the reason in words, and the hash of eac
 table's data version is made of.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -106,6 +106,14 @@ def finish(fate: Fate, dataset: str, max_chars: int, turns: bool, languages: boo
     return Finished(
         _stored(frame, types), quarantine_table(dropped), hashes, list(map(str, rows.columns))
     )
+
+
+def finish_all(
+    fates: Mapping[str, Fate], here: object, **common: Any
+) -> Iterator[tuple[str, Finished]]:
+    """`finish` each of these shards: a task (see ``im_resources.workplace``)."""
+    for key in fates:
+        yield key, finish(fates[key], **common)
 
 
 def _reason(

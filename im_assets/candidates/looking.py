@@ -4,9 +4,10 @@ It gives numbers, a few dozen bytes a row, from which it is decided which rows s
 depends on nothing but the shard, so that it can be done anywhere and in any order.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -92,6 +93,14 @@ def look(shard: Shard, max_chars: int, similarity: float, leaks: Leaks | None) -
         *bands.hashes(),
         counted,
     )
+
+
+def look_at(
+    shards: Mapping[str, Shard], here: object, **common: Any
+) -> Iterator[tuple[str, Looked]]:
+    """`look` at each of these shards: a task (see ``im_resources.workplace``)."""
+    for key, shard in shards.items():
+        yield key, look(shard, **common)
 
 
 def number_of(identity: str) -> int:

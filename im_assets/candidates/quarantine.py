@@ -58,8 +58,8 @@ def rejected_rows(rejected: pd.DataFrame, dataset: str = "") -> pd.DataFrame:
     return rows[QUARANTINED_COLUMNS]
 
 
-def quarantine_table(rows: list[tuple[object, ...]]) -> pa.Table:
-    """Rows of the quarantine, as from `dropped_row`, for a file."""
+def quarantine_table(rows: list[tuple[object, ...]] | pd.DataFrame) -> pa.Table:
+    """Rows of the quarantine, as from `dropped_row` or `rejected_rows`, for a file."""
     frame = typed(pd.DataFrame(rows, columns=QUARANTINED_COLUMNS))
     return pa.Table.from_pandas(frame, schema=_SCHEMA, preserve_index=False)
 

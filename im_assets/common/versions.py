@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from im_resources.study import Study, fingerprint
+from im_resources.warehouse import Warehouse
 
 READS = "settings"  # the metadata entry in which an asset names the settings that it reads
 
@@ -22,6 +23,16 @@ READS = "settings"  # the metadata entry in which an asset names the settings th
 def content_version(*frames: pd.DataFrame) -> str:
     """A hash of the frames' columns and rows, in their order; 16 hex digits."""
     return version_of_hashes(*((list(frame.columns), row_hashes(frame)) for frame in frames))
+
+
+def stored_version(table: str, warehouse: Warehouse) -> str:
+    """The `content_version` of a table of the warehouse, which is not held in memory."""
+    digest, columns = hashlib.sha256(), list(warehouse.column_types(table))
+    digest.update(repr(columns).encode())
+    with warehouse.frames(table) as frames:
+        for frame in frames:
+            digest.update(row_hashes(frame).tobytes())
+    return digest.hexdigest()[:16]
 
 
 def row_hashes(frame: pd.DataFrame) -> np.ndarray:

@@ -19,6 +19,7 @@ from im_assets.candidates.reading import REJECTED_COLUMNS
 from im_assets.candidates.shards import Shard, shards_of
 from im_assets.candidates.tracing import version_of_rows
 from im_resources.study import CleaningSettings
+from im_resources.workplace import Task
 
 NOTHING = pd.DataFrame(columns=REJECTED_COLUMNS)
 WORDS = [f"w{i}" for i in range(300)] + ["é", "café", "中文字", "the", "of"]
@@ -78,15 +79,13 @@ def pool(draw: random.Random, held_out: pd.DataFrame, rows: int) -> pd.DataFrame
     )  # fmt: skip
 
 
-def elsewhere(order: Callable[[list[int]], list[int]]) -> Run:
-    """Does each task as if on another machine, in an order of its own."""
+def elsewhere(order: Callable[[list[str]], list[str]]) -> Run:
+    """Does the task for each item as if on another machine, in an order of its own."""
 
-    def run(
-        task: Callable[..., Any], items: Mapping[int, Any], **common: Any
-    ) -> Iterator[tuple[int, Any]]:
+    def run(task: Task, items: Mapping[str, Any], **common: Any) -> Iterator[tuple[str, Any]]:
         for key in order(list(items)):
-            sent = pickle.loads(pickle.dumps((task, items[key], common)))
-            yield key, pickle.loads(pickle.dumps(sent[0](sent[1], **sent[2])))
+            sent = pickle.loads(pickle.dumps((task, {key: items[key]}, common)))
+            yield from pickle.loads(pickle.dumps(list(sent[0](sent[1], None, **sent[2]))))
 
     return run
 
