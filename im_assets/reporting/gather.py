@@ -109,7 +109,7 @@ class PoolTables:
     examples: int | None = None
     selection: pd.DataFrame | None = field(default=None, repr=False)
     means: pd.DataFrame | None = field(default=None, repr=False)
-    composition_of: tuple[Composition, ...] = ()
+    compositions: tuple[Composition, ...] = ()
     reach: pd.DataFrame | None = field(default=None, repr=False)
     worst: pd.DataFrame | None = field(default=None, repr=False)
 
