@@ -166,7 +166,7 @@ def test_leaks_and_duplicates_are_looked_for_in_all_turns_but_the_systems(tmp_pa
     assert set(quarantined["kind"]) == {"leaks"}
     assert leaking_examples([kept], evaluation, 8) == []
     whole, _ = cleaned(rows, rejected)
-    assert len(leaking_examples(whole, evaluation, 8)) == 2
+    assert len(leaking_examples([whole], evaluation, 8)) == 2
 
 
 def test_conversations_that_differ_in_an_early_turn_are_no_near_duplicates(tmp_path: Path) -> None:
