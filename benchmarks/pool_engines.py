@@ -3,10 +3,11 @@
 ``python -m benchmarks.pool_engines [--rows 1000000] [--share 0.1] [--engines duckdb ray]``
 
 The step is that of ``candidates/deciding.py``: of a pool's shards (Parquet files of 20,000 rows),
-the texts of a share of the rows, which lie anywhere, in the order of their groups. For Ray Data it is
-written as it is fastest there: the wanted rows are known to all workers, each file is filtered by
-itself, and only what is left is sorted. Each engine runs in a process of its own; CPU seconds and
-memory (peak of RSS) are of it and of all its children, looked at ten times a second.
+the texts of a share of the rows, which lie anywhere, in the order of their groups. For Ray Data it
+is written as it is fastest there: the wanted rows are known to all workers, each file is filtered
+by itself, and only what is left is sorted. Each engine runs in a process of its own; CPU seconds
+and memory are of it and of all its children, looked at ten times a second. Memory is the most of
+the sum of their resident sizes: what Ray's processes share is counted in each.
 """
 
 import argparse
