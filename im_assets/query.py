@@ -1,16 +1,19 @@
 """``python -m im_assets.query "SELECT …"``: reads the warehouse of the study in ``IM_PROFILE``.
 
-Read-only, one statement long, so it is safe while the study runs. ``SHOW TABLES`` lists what there
+Read-only, one statement long, so it is safe while the study runs. Of a lake, ``--as-of N`` and
+``--as-of-run RUN_ID`` read what the tables held at a snapshot, or after a run. ``SHOW TABLES`` lists what there
 is, ``SELECT count(*) FROM mixed_samples`` counts a table's rows.
 """
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
 import duckdb
 import pandas as pd
 
+from im_assets.run_snapshots import snapshot_of_run
 from im_resources.deployment.making import warehouse_of
 from im_resources.study.environment import environment
 from im_resources.texts import printable
@@ -41,18 +44,34 @@ def main(arguments: list[str] | None = None) -> int:
     """The command line; 1 with a message when the statement cannot be answered."""
     parser = argparse.ArgumentParser(prog="python -m im_assets.query", description=__doc__)
     parser.add_argument("statement", help="SQL that reads")
+    when = parser.add_mutually_exclusive_group()
+    when.add_argument(
+        "--as-of", type=int, metavar="N", help="the tables as of snapshot N, of a lake"
+    )
+    when.add_argument(
+        "--as-of-run", metavar="RUN_ID", help="the tables as that run has left them, of a lake"
+    )
     parser.add_argument("--rows", type=int, default=40, help="rows of the table to show (40)")
     how = parser.add_mutually_exclusive_group()
     how.add_argument("--csv", action="store_true", help="all rows, as CSV")
     how.add_argument("--json", action="store_true", help="all rows, one JSON object a line")
     how.add_argument("--parquet", type=Path, metavar="FILE", help="all rows, into a Parquet file")
     chosen = parser.parse_args(arguments)
-    study = environment()[0]
-    if not study.warehouse.is_file():
-        print(f"study {study.name!r} has not run: there is no {study.warehouse}", file=sys.stderr)
-        return 1
+    study, variables = environment()
     try:
-        frame = warehouse_of(study).query(chosen.statement)
+        warehouse = warehouse_of(study)
+        if not warehouse.exists():
+            print(
+                f"study {study.name!r} has not run: there is no {warehouse.name}", file=sys.stderr
+            )
+            return 1
+        snapshot = chosen.as_of
+        if chosen.as_of_run is not None:
+            os.environ |= variables
+            snapshot = snapshot_of_run(chosen.as_of_run)
+        if snapshot is not None:
+            warehouse = warehouse.as_of(snapshot)
+        frame = warehouse.query(chosen.statement)
     except (WarehouseError, duckdb.Error) as error:
         print("\n".join(map(printable, str(error).splitlines())), file=sys.stderr)
         return 1

@@ -24,6 +24,8 @@ from im_assets.reporting.assets import FOLDER as REPORT_FOLDER
 from im_assets.reporting.report import PAGE
 from im_assets.rule.document import RULE_FILE
 from im_assets.selection.assets import selection_file
+from im_resources.deployment import load_deployment
+from im_resources.deployment.reading import VARIABLE
 from im_resources.interrupts import Interrupts
 from im_resources.logs import FORMAT as LOG_FORMAT
 from im_resources.runs import PROCESS, held, process_name, tell_dead_runs
@@ -76,11 +78,17 @@ def run_study(study: Study, interrupts: Interrupts) -> int:
         help="only say what a run would compute, what is there, and how long it takes",
     )
     parser.add_argument("--json", action="store_true", help="the plan as JSON, for other programs")
+    parser.add_argument(
+        "--deployment",
+        metavar="NAME|FILE",
+        help="with --plan: also what it takes there (docs/scale.md); default: $IM_DEPLOYMENT, "
+        "where that is set",
+    )
     arguments = parser.parse_args()
     if arguments.plan:
-        return tell_plan(study, arguments.json)
-    if arguments.json:
-        parser.error("--json goes with --plan")
+        return tell_plan(study, arguments.json, arguments.deployment)
+    if arguments.json or arguments.deployment:
+        parser.error(f"--{'json' if arguments.json else 'deployment'} goes with --plan")
     if arguments.log_format:
         os.environ[LOG_FORMAT] = arguments.log_format
     chosen = arguments.jobs or known
@@ -134,17 +142,28 @@ def _others_run(instance: dg.DagsterInstance) -> bool:
     return bool(instance.get_run_records(on, limit=1))
 
 
-def tell_plan(study: Study, as_values: bool) -> int:
-    """Print what a run would compute. Changes nothing, but that a probe is kept."""
+def tell_plan(study: Study, as_values: bool, place: str | None = None) -> int:
+    """Print what a run would compute, and what it takes in the deployment ``place`` (default:
+    that of this process, where it has one). Changes nothing, but that a probe is kept."""
+    from im_assets.planning import telling as words
     from im_assets.planning.command import plan_now
-    from im_assets.planning.telling import text, values
+    from im_assets.planning.scale import deployed as there
 
     try:
+        asked = place or os.environ.get(VARIABLE)
+        deployment = load_deployment(asked) if asked else None  # before anything is measured
         with telling():
             plan = plan_now(study)
+        found = there.deployed(plan, study, deployment) if deployment else None
     except (ValueError, RuntimeError) as error:
         raise SystemExit(f"no plan can be made: {error}") from error
-    print(json.dumps(values(plan), ensure_ascii=False, indent=1) if as_values else text(plan))
+    if as_values:
+        more = {} if found is None else {"deployment": there.values(found)}
+        print(json.dumps(words.values(plan) | more, ensure_ascii=False, indent=1))
+        return 0
+    print(words.text(plan))
+    if found is not None:
+        print(there.text(found))
     return 0
 
 

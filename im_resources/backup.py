@@ -11,7 +11,8 @@ One backup is a folder of plain files: ``dagster.dump`` (Dagster's Postgres, by 
 and, last, ``manifest.json`` with the SHA-256 of each. The folder gets its name when all is there.
 
 Runs may go on meanwhile. What refers to something is copied before it: the history before the
-tables that it tells of, these before the adapters that they name. So a restored history knows
+tables that it tells of, these before the adapters that they name. The tables of a lake are not in
+it: they are backed up where they are (docs/warehouse.md), after this. So a restored history knows
 nothing that is not there; what is newer than it shows as not yet materialized, and is found in the
 caches when it is made again.
 """
@@ -20,6 +21,7 @@ import argparse
 import importlib.metadata
 import json
 import os
+import shlex
 import shutil
 import sys
 import tempfile
@@ -34,6 +36,8 @@ import duckdb
 
 from im_resources import database_dump
 from im_resources.database_dump import BackupError
+from im_resources.deployment.making import warehouse_of
+from im_resources.lake_address import LakeAddress
 from im_resources.published import sha256
 from im_resources.runs import RUNNING, free
 from im_resources.snapshot import snapshot
@@ -60,7 +64,8 @@ def create(folder: Path, study: Study, keep: int | None = None) -> Path:
     work = Path(tempfile.mkdtemp(prefix=".writing-", dir=folder))
     try:
         database_dump.dump(work / DATABASE)
-        if study.warehouse.exists():
+        warehouse = warehouse_of(study)
+        if study.warehouse.exists() and not warehouse.is_lake:
             shutil.copyfile(snapshot(study), work / WAREHOUSE)
         _copy(study.folder, work / STUDY, but=_own_ways(study))
         logs = _logs(study)
@@ -68,6 +73,8 @@ def create(folder: Path, study: Study, keep: int | None = None) -> Path:
         _copy(logs, work / LOGS, but={logs / RUNNING})
         manifest = {
             "study": study.name,
+            # Whose tables are not in the backup.
+            **({"lake": warehouse.name} if warehouse.is_lake else {}),
             "made": name.removeprefix(f"{study.name}-"),
             "versions": {p: importlib.metadata.version(p) for p in ("dagster", "duckdb")},
             "files": {str(p.relative_to(work)): sha256(p) for p in _files(work)},
@@ -210,6 +217,17 @@ def _now() -> str:
     return datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
 
 
+def _tell_of_lake(backup: Path, what: str) -> None:
+    if lake := json.loads((backup / MANIFEST).read_text(encoding="utf-8")).get("lake"):
+        address = LakeAddress.parse(lake)
+        assert address is not None
+        dump = f"pg_dump --schema='\"{address.schema}\"' {shlex.quote(address.catalog)}"
+        print(
+            f"the tables are not in it, but in a lake: {what}: its catalog ({dump}), and after "
+            f"that the files in {address.folder}; no upkeep (im_resources.lake_upkeep) in between"
+        )
+
+
 def main() -> int:
     """The command; 1 with one line that says why when it could not be done."""
     parser = argparse.ArgumentParser(prog="python -m im_resources.backup")
@@ -223,11 +241,14 @@ def main() -> int:
     study = environment()[0]
     try:
         if given.command == "create":
-            print(create(given.folder, study, given.keep))
+            backup = create(given.folder, study, given.keep)
+            print(backup)
+            _tell_of_lake(backup, "back them up too, now")
         elif given.command == "verify":
             print(f"{given.folder}: {len(verify(given.folder)['files'])} files as backed up")
         else:
             print(f"restored; what was there before: {restore(given.folder, study)}")
+            _tell_of_lake(given.folder, "put their own backup back too, of the same time or later")
     except (BackupError, WarehouseError, OSError) as error:
         print(f"{given.command}: {error}", file=sys.stderr)
         return 1

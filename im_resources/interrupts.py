@@ -12,15 +12,31 @@ import socket
 import sys
 import threading
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from types import TracebackType
 
 PATIENCE = 15.0  # seconds in which an interrupted step has to end
 ONE_PRESS = 0.5  # seconds in which several signals are one wish: make passes on what we got too
 
 
+@contextmanager
+def ended_in_time() -> Iterator[None]:
+    """While entered, an interrupt ends this process after ``PATIENCE`` at the latest.
+
+    Python drops an exception that a signal's handler raises while an object is being deleted, and
+    the step goes on as if nobody had asked. Nothing is added to an `Interrupts` that is entered
+    already, and outside of the main thread no signal can be watched.
+    """
+    watched = Interrupts.entered or threading.current_thread() is not threading.main_thread()
+    with nullcontext() if watched else Interrupts():
+        yield
+
+
 class Interrupts:
     """While entered, SIGINT, SIGTERM and SIGHUP interrupt this process; a second one kills it."""
+
+    entered = False
 
     def __init__(self) -> None:
         self.signal: int | None = None  # the first that came
@@ -34,6 +50,7 @@ class Interrupts:
         self._write.setblocking(False)
         signal.set_wakeup_fd(self._write.fileno(), warn_on_full_buffer=False)
         threading.Thread(target=self._watch, daemon=True).start()
+        Interrupts.entered = True
         return self
 
     def __exit__(
@@ -42,6 +59,7 @@ class Interrupts:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        Interrupts.entered = False
         signal.set_wakeup_fd(-1)
         self._write.close()
 

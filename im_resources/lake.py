@@ -23,8 +23,8 @@ from typing import Any, TypeVar
 import duckdb
 
 from im_resources.catalog_locks import Claims, catalog_lock, own_name
-from im_resources.lake_address import LakeAddress
-from im_resources.lake_engines import NAME, Engine, NoLakeError, discard, engine
+from im_resources.lake_address import NAME, LakeAddress
+from im_resources.lake_engines import Engine, Mode, NoLakeError, discard, engine
 from im_resources.lake_faults import NO_SNAPSHOT, fault_of, said
 from im_resources.lake_usage import count
 from im_resources.tables import WarehouseError
@@ -55,6 +55,7 @@ class Lake:
         self.address = address
         self.written: int | None = None
         self._config, self._wait, self._past = dict(config), wait, past
+        self._mode: Mode = "read" if past is None else past
 
     def __str__(self) -> str:
         at = "" if self._past is None else f" as of snapshot {self._past}"
@@ -65,7 +66,7 @@ class Lake:
         for attempt in self._attempts("look for"):
             with attempt:
                 try:
-                    attempt.engine = engine(self.address, self._config, self._past)
+                    attempt.engine = engine(self.address, self._config, self._mode)
                 except NoLakeError:
                     return False
                 return True
@@ -92,7 +93,7 @@ class Lake:
             for attempt in self._attempts("read"):
                 with attempt, ExitStack() as opening:
                     try:
-                        mine = engine(self.address, self._config, self._past)
+                        mine = engine(self.address, self._config, self._mode)
                     except NoLakeError:  # without tables, as a file that is not there
                         mine = None
                         opening_one = duckdb.connect(config=self._config)
@@ -143,7 +144,7 @@ class Lake:
         writes to ``table`` (None: to any)."""
         for attempt in self._attempts("tidy"):
             with attempt:
-                mine = attempt.engine = engine(self.address, self._config)
+                mine = attempt.engine = engine(self.address, self._config, "write")
                 with mine.claims() as claims, mine.connection() as connection:
                     self._claim(claims, table, attempt.in_line)
                     return work(connection)
@@ -209,10 +210,10 @@ class Lake:
     def _made(self) -> Engine:
         """An engine for the lake, which is made where there is none."""
         with suppress(NoLakeError):
-            return engine(self.address, self._config)
+            return engine(self.address, self._config, "write")
         in_line = _Patience(self._wait, str(self)).in_line
         with catalog_lock(self.address.catalog, self._lock(COMMIT), in_line):
-            return engine(self.address, self._config, make=True)
+            return engine(self.address, self._config, "write", make=True)
 
     def _attempts(self, what: str) -> Iterator["_Attempt"]:
         patience = _Patience(self._wait, str(self))

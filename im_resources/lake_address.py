@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from im_resources.tables import WarehouseError
 
 PREFIX = "ducklake:"
+NAME = "warehouse"  # of the database in SQL, as of a file
+SNAPSHOT = "lake snapshot"  # metadata of a materialization: the snapshot that its write made
 LONGEST = 63  # bytes of a name in Postgres, which cuts longer ones without a word
 
 

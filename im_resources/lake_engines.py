@@ -14,17 +14,16 @@ import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import duckdb
 
 from im_resources.catalog_locks import OPTIONS, Claims, own_name
-from im_resources.lake_address import LakeAddress
+from im_resources.lake_address import NAME, LakeAddress
 from im_resources.tables import WarehouseError, text_literal
 
-NAME = "warehouse"  # of the attached lake in SQL, as of a file
 EXTENSIONS = ("ducklake", "postgres_scanner", "httpfs")
-KEPT = 3  # the lake as it is, and snapshots of it that were asked for last
+KEPT = 4  # to read and to write, and two snapshots that were asked for last
 MISSING = "creating a new DuckLake is explicitly disabled"  # DuckLake's words: there is none yet
 OFFLINE = {"autoinstall_known_extensions": False, "autoload_known_extensions": False}
 # Commits take turns (`Lake`), so that whoever finds another's before its own repeats it once, at
@@ -32,21 +31,28 @@ OFFLINE = {"autoinstall_known_extensions": False, "autoload_known_extensions": F
 SETTINGS = "SET ducklake_retry_wait_ms = 5; SET pg_pool_max_connections = 16"
 
 
+Mode = Literal["read", "write"] | int
+
+
 class NoLakeError(WarehouseError):
     """There is no lake at the address yet; the first write makes it."""
 
 
 class Engine:
-    """One DuckDB with one lake attached, as it is now or at a snapshot."""
+    """One DuckDB with one lake attached, to write, to read, or to read as of a snapshot."""
 
     def __init__(
-        self, address: LakeAddress, config: Mapping[str, Any], snapshot: int | None, make: bool
+        self,
+        address: LakeAddress,
+        config: Mapping[str, Any],
+        mode: "Mode",
+        make: bool,
     ) -> None:
         """Attach the lake.
 
         Args:
             config: DuckDB options.
-            snapshot: to read as of then; None: as it is.
+            mode: "write"; "read", or the snapshot to read as of: no statement can write then.
             make: make the lake where there is none; one process at a time.
 
         Raises:
@@ -54,7 +60,7 @@ class Engine:
             WarehouseError: the packages or the credentials are not there.
             duckdb.Error: it cannot be attached.
         """
-        self.address, self.snapshot = address, snapshot
+        self.address, self._mode = address, mode
         self.current = False  # whether the version of its schema was found to be today's
         # Postgres keeps 63 bytes of it. By this name its sessions are told from all others.
         self.session = f"{own_name()[:50]} {uuid.uuid4().hex[:12]}"
@@ -79,10 +85,9 @@ class Engine:
             self._duckdb.close()
             raise
 
-    def suits(self, address: LakeAddress, config: Mapping[str, Any], snapshot: int | None) -> bool:
+    def suits(self, address: LakeAddress, config: Mapping[str, Any], mode: "Mode") -> bool:
         """Whether it was made for these."""
-        mine = (self.address, self._config, self.snapshot)
-        return mine == (address, dict(config), snapshot)
+        return (self.address, self._config, self._mode) == (address, dict(config), mode)
 
     @contextmanager
     def connection(self) -> Iterator[duckdb.DuckDBPyConnection]:
@@ -136,8 +141,10 @@ class Engine:
             f"METADATA_SCHEMA {text_literal(self.address.schema)}",
             f"CREATE_IF_NOT_EXISTS {str(make).lower()}",
         ]
-        if self.snapshot is not None:
-            how.append(f"SNAPSHOT_VERSION {self.snapshot}")
+        if self._mode != "write":
+            how.append("READ_ONLY")
+        if isinstance(self._mode, int):
+            how.append(f"SNAPSHOT_VERSION {self._mode}")
         return f"ATTACH {catalog} AS {NAME} ({', '.join(how)})"
 
 
@@ -214,14 +221,14 @@ _lock = threading.Lock()
 def engine(
     address: LakeAddress,
     config: Mapping[str, Any],
-    snapshot: int | None = None,
+    mode: Mode,
     make: bool = False,
 ) -> Engine:
     """The engine of this process for the lake, made where there is none. Raises as `Engine`."""
     with _lock:
-        found = next((one for one in _engines if one.suits(address, config, snapshot)), None)
+        found = next((one for one in _engines if one.suits(address, config, mode)), None)
         if found is None:
-            found = Engine(address, config, snapshot, make)
+            found = Engine(address, config, mode, make)
         else:
             _engines.remove(found)
         _engines.insert(0, found)

@@ -27,7 +27,9 @@ CONFLICT = re.compile(r"conflict|maximum retry count|duplicate key value|could n
 PASSWORD = re.compile(r"password authentication failed|no password supplied|no pg_hba.conf entry")
 NO_DATABASE = re.compile(r'database "[^"]*" does not exist|role "[^"]*" does not exist')
 RIGHTS = re.compile(r"permission denied for|must be owner of")
-STORE_RIGHTS = re.compile(r"HTTP (?:code )?40[013]\b|AccessDenied|InvalidAccessKey|SignatureDoesNot")
+STORE_RIGHTS = re.compile(
+    r"HTTP (?:code )?40[013]\b|AccessDenied|InvalidAccessKey|SignatureDoesNot"
+)
 NO_BUCKET = re.compile(r"NoSuchBucket")
 FULL = re.compile(r"No space left|[Dd]isk quota|File too large|could not extend file")
 DENIED = re.compile(r"Permission denied|Read-only file system|Operation not permitted")

@@ -15,7 +15,7 @@ import pandas as pd
 
 from im_resources.deployment.making import warehouse_of
 from im_resources.lake import Lake
-from im_resources.lake_engines import NAME
+from im_resources.lake_address import NAME
 from im_resources.study.environment import environment
 from im_resources.tables import WarehouseError, quoted, text_literal
 from im_resources.warehouse import TABLES, Warehouse
@@ -95,11 +95,11 @@ def snapshots(warehouse: Warehouse) -> pd.DataFrame:
 
 
 def _lake(warehouse: Warehouse) -> Lake:
-    if not isinstance(warehouse._place, Lake):
+    if not isinstance(warehouse.place, Lake):
         raise WarehouseError(
             f"the warehouse {warehouse.name} is a file and not a lake; it needs no upkeep"
         )
-    return warehouse._place
+    return warehouse.place
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -17,6 +17,8 @@ from typing import IO, Any
 
 import dagster as dg
 
+from im_resources.interrupts import ended_in_time
+
 RUNNING = "running"  # the folder's name
 PROCESS = "process"  # the run's tag that says where it runs
 DIED = (
@@ -144,7 +146,8 @@ class _Vouching(dg.Executor):
         instance.add_run_tags(run_id, {PROCESS: process_name()})
         clear_dead_runs(instance)
         try:
-            yield from self._inner.execute(plan_context, execution_plan)
+            with ended_in_time():
+                yield from self._inner.execute(plan_context, execution_plan)
         finally:
             free(instance, run_id)
 

@@ -2,7 +2,8 @@
 
 ``python -m im_resources.snapshot`` copies the warehouse of the study in ``IM_PROFILE`` to
 ``var/<name>/snapshot/warehouse.duckdb``; ``--parquet`` writes it as one file a table as well;
-``--restore`` puts a copy back. A copy is one file and complete: DuckDB's write-ahead log, which
+``--restore`` puts a copy back. A lake keeps its own history, and only ``--parquet`` is of use there:
+it writes the tables as they are now. A copy is one file and complete: DuckDB's write-ahead log, which
 belongs to the warehouse's own file while it exists, is folded in. Never copy the file by hand while
 a study runs.
 """
@@ -12,15 +13,18 @@ import contextlib
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
 import duckdb
 
+from im_resources.deployment.making import warehouse_of
 from im_resources.published import sync
 from im_resources.study import Study
 from im_resources.study.environment import environment
-from im_resources.tables import SCHEMA, WarehouseError, qualified
+from im_resources.tables import SCHEMA, WarehouseError, qualified, text_literal
+from im_resources.warehouse import Warehouse
 from im_resources.warehouse_faults import explained, snapshot_path, write_ahead_log
 from im_resources.warehouse_turns import Wait, bound, connect, turn
 
@@ -35,6 +39,7 @@ def snapshot(study: Study) -> Path:
     Raises:
         WarehouseError: there is no warehouse, it is damaged or stays in use, or no room for a copy.
     """
+    _refuse_lake(study, "there is no file to copy")
     source, target = study.warehouse, snapshot_path(study.warehouse)
     if not source.is_file():
         raise WarehouseError(f"study {study.name!r} has not run: there is no {source}")
@@ -64,6 +69,7 @@ def restore(study: Study, copy: Path | None = None) -> Path:
     Raises:
         WarehouseError: no such copy, it is damaged, or the warehouse stays in use.
     """
+    _refuse_lake(study, "a copy of a file does not become one")
     target, copy = study.warehouse, copy or snapshot_path(study.warehouse)
     if not copy.is_file():
         raise WarehouseError(f"there is no copy {copy} to restore")
@@ -97,20 +103,44 @@ def restore(study: Study, copy: Path | None = None) -> Path:
 def export_parquet(study: Study) -> Path:
     """Write a new snapshot as ``parquet/<table>.parquet`` beside it; return that folder.
 
+    Of a lake, the tables as they are at one moment.
+
     Raises WarehouseError as ``snapshot`` does.
     """
-    source = snapshot(study)
-    folder = source.parent / "parquet"
+    warehouse = warehouse_of(study)
+    if not warehouse.is_lake:
+        warehouse = Warehouse(snapshot(study))
+    elif (now := warehouse.snapshot()) is None:
+        raise WarehouseError(f"study {study.name!r} has not run: there is no {warehouse.name}")
+    else:
+        warehouse = warehouse.as_of(now)
+    folder = snapshot_path(study.warehouse).parent / "parquet"
     new = folder.with_name(".parquet.new")
     shutil.rmtree(new, ignore_errors=True)
-    with explained(folder), duckdb.connect(str(source), read_only=True) as connection:
-        new.mkdir()
-        for table in _tables(connection):
-            file = str(new / f"{table}.parquet").replace("'", "''")
-            connection.execute(f"COPY {qualified(table)} TO '{file}' (FORMAT parquet)")
+    with explained(folder):
+        new.mkdir(parents=True)
+        for table in warehouse.tables():
+            file = text_literal(str(new / f"{table}.parquet"))
+            rows = f"SELECT * FROM {qualified(table)} ORDER BY rowid"
+            with warehouse.place.reading(_copying(f"COPY ({rows}) TO {file} (FORMAT parquet)")):
+                pass
         shutil.rmtree(folder, ignore_errors=True)
         new.rename(folder)
     return folder
+
+
+def _copying(statement: str) -> Callable[[duckdb.DuckDBPyConnection], object]:
+    return lambda connection: connection.execute(statement)
+
+
+def _refuse_lake(study: Study, why: str) -> None:
+    if (warehouse := warehouse_of(study)).is_lake:
+        raise WarehouseError(
+            f"the tables are in the lake {warehouse.name}, and {why}. It keeps what was there "
+            "before: `python -m im_assets.query --as-of N` reads it. `python -m "
+            "im_resources.move --to-file` makes a file of it, and docs/warehouse.md says how to "
+            "back it up"
+        )
 
 
 def _with_logs(source: Path, target: Path) -> tuple[tuple[Path, Path], tuple[Path, Path]]:

@@ -57,8 +57,14 @@ def stage(
     else:
         _register(connection, table, frame)
     described = connection.execute(f"DESCRIBE {_rows_of(INCOMING)}").fetchall()
+<<<<<<< HEAD
     types = {name: storable(connection, type_) for name, type_, *_ in described}
     names = {column: quoted(column) for column in types}
+=======
+    types = {name: type_ for name, type_, *_ in described}
+    if is_lake(connection):
+        types = {name: storable(type_) for name, type_ in types.items()}
+>>>>>>> main
 
     present = column_types(connection, table)
     if not present:
@@ -150,14 +156,12 @@ def is_lake(connection: DuckDBPyConnection) -> bool:
     return bool(_scalar(connection, statement) == "ducklake")
 
 
-def storable(connection: DuckDBPyConnection, type_: str) -> str:
-    """The type that a column gets for values of a type.
+def storable(type_: str) -> str:
+    """The type that a column of a lake has for values of a type.
 
     A lake has no categories and no lists of fixed length (https://ducklake.select/docs/stable/
     specification/data_types): text and lists hold the same.
     """
-    if not (type_.startswith("ENUM(") or FIXED.search(type_)) or not is_lake(connection):
-        return type_
     return "VARCHAR" if type_.startswith("ENUM(") else FIXED.sub("[]", type_)
 
 

@@ -92,44 +92,44 @@ class Warehouse:
         kept = {"memory_limit": f"{memory_limit() >> 20}MiB", **(config or {})}
         options = {**kept, "python_enable_replacements": False}
         lake = path if isinstance(path, LakeAddress) else LakeAddress.parse(str(path))
-        self._place: Place
+        self.place: Place
         if lake is None:
             assert not isinstance(path, LakeAddress)
-            self._place = WarehouseFile(Path(path), options, wait)
+            self.place = WarehouseFile(Path(path), options, wait)
         else:
             from im_resources.lake import Lake  # whose packages are an extra
 
-            self._place = Lake(lake, options, wait)
+            self.place = Lake(lake, options, wait)
 
     @property
     def name(self) -> str:
         """Where the tables are, for people: a path, or a lake's address; no secret is in it."""
-        return str(self._place)
+        return str(self.place)
 
     @property
     def path(self) -> Path:
         """The file. Raises WarehouseError: the tables are in a lake."""
-        if not isinstance(self._place, WarehouseFile):
+        if not isinstance(self.place, WarehouseFile):
             raise WarehouseError(f"the warehouse {self.name} is a lake, not a file")
-        return self._place.path
+        return self.place.path
 
     @property
     def is_lake(self) -> bool:
         """Whether the tables are in a lake."""
-        return not isinstance(self._place, WarehouseFile)
+        return not isinstance(self.place, WarehouseFile)
 
     def exists(self) -> bool:
         """Whether anything was ever written. Makes nothing."""
-        return self._place.exists()
+        return self.place.exists()
 
     def snapshot(self) -> int | None:
         """The number of the tables' state now, for ``as_of``; None of a file, or of no lake yet."""
-        return self._place.snapshot()
+        return self.place.snapshot()
 
     @property
     def written(self) -> int | None:
         """The snapshot of this object's last write; None of a file, or where nothing changed."""
-        return self._place.written
+        return self.place.written
 
     def as_of(self, snapshot: int) -> "Warehouse":
         """The tables as they were at a snapshot, to read only.
@@ -138,17 +138,17 @@ class Warehouse:
             WarehouseError: the warehouse is a file, or has no such snapshot (any more).
         """
         past = object.__new__(Warehouse)
-        past._place = self._place.as_of(snapshot)
+        past.place = self.place.as_of(snapshot)
         return past
 
     def tables(self) -> list[str]:
         """The names of all tables, in order, but for the one that holds the schema's version."""
-        with self._place.reading(lambda connection: connection.execute(TABLES).fetchall()) as found:
+        with self.place.reading(lambda connection: connection.execute(TABLES).fetchall()) as found:
             return [name for (name,) in found]
 
     def column_types(self, table: str) -> dict[str, str]:
         """Column name → DuckDB type, in order; empty when there is no such table."""
-        with self._place.reading(lambda connection: column_types(connection, table)) as found:
+        with self.place.reading(lambda connection: column_types(connection, table)) as found:
             return found
 
     def query(
@@ -175,7 +175,7 @@ class Warehouse:
             found = _executed(connection, statement, parameters, tables)
             return _categorized(found.to_arrow_table()) if categories else found.df()
 
-        with self._place.reading(work) as found:
+        with self.place.reading(work) as found:
             return found
 
     @contextmanager
@@ -209,12 +209,12 @@ class Warehouse:
         def work(connection: duckdb.DuckDBPyConnection) -> pa.RecordBatchReader:
             return _executed(connection, statement, parameters, tables).to_arrow_reader(rows)
 
-        with self._place.reading(work) as batches:
+        with self.place.reading(work) as batches:
             yield batches
 
     def execute(self, statement: str, parameters: Mapping[str, Any] | Sequence[Any] = ()) -> None:
         """Run SQL that writes, or the file of ``sql/``, as ``query`` does, in one transaction."""
-        self._place.writing(lambda connection: _executed(connection, statement, parameters), None)
+        self.place.writing(lambda connection: _executed(connection, statement, parameters), None)
 
     def has_table(self, table: str) -> bool:
         """Whether the table exists."""
@@ -245,7 +245,7 @@ class Warehouse:
         selected = every if columns is None else ", ".join(map(quoted, columns))
         rows, values = condition(where or {})
         statement = f"SELECT {selected} FROM {qualified(table)} WHERE {rows}"
-        if not self._place.ordered:
+        if not self.place.ordered:
             statement += " ORDER BY rowid"
 
         def work(connection: duckdb.DuckDBPyConnection) -> pd.DataFrame:
@@ -255,7 +255,7 @@ class Warehouse:
             except duckdb.CatalogException:
                 raise MissingTableError(f"no table {table!r} in {self.name}") from None
 
-        with self._place.reading(work) as frame:
+        with self.place.reading(work) as frame:
             return frame
 
     def replace_rows(self, table: str, frame: pd.DataFrame, where: Mapping[str, Any]) -> None:
@@ -290,7 +290,7 @@ class Warehouse:
             if len(frame.columns):
                 insert(connection, table)
 
-        self._place.writing(work, table)
+        self.place.writing(work, table)
 
     def replace_table(self, table: str, frame: pd.DataFrame) -> None:
         """Make ``frame`` the whole table, whatever columns and types that had before."""
@@ -300,7 +300,7 @@ class Warehouse:
             stage(connection, table, frame)
             insert(connection, table)
 
-        self._place.writing(work, table)
+        self.place.writing(work, table)
 
     def replace_from(
         self, table: str, rows: Spooled, where: Mapping[str, Any] | None = None
@@ -370,14 +370,14 @@ class Warehouse:
                 f"WHERE NOT EXISTS (SELECT 1 FROM {qualified(table)} AS old WHERE {same})",
             )
 
-        return self._place.writing(work, table)
+        return self.place.writing(work, table)
 
     def compact(self) -> None:
         """Give back the room of what was deleted, whose bytes stay in the files otherwise.
 
         Of a lake the history goes too: what a table held before cannot be read any more.
         """
-        self._place.compact()
+        self.place.compact()
 
 
 TABLES = """SELECT table_name FROM duckdb_tables()

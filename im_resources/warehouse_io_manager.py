@@ -19,6 +19,7 @@ import pandas as pd
 from dagster._core.storage.db_io_manager import DbClient, DbIOManager, DbTypeHandler, TableSlice
 from dagster_duckdb import DuckDBIOManager
 
+from im_resources.lake_address import NAME, SNAPSHOT, LakeAddress
 from im_resources.spooled import Spooled
 from im_resources.tables import SCHEMA, MissingTableError, WarehouseError, qualified
 from im_resources.warehouse import Warehouse
@@ -51,7 +52,9 @@ class _Client(DbClient[Warehouse]):
 
     @staticmethod
     def get_table_name(table_slice: TableSlice) -> str:
-        return f"{Path(table_slice.database or '').stem}.{SCHEMA}.{table_slice.table}"
+        database = table_slice.database or ""
+        name = NAME if LakeAddress.parse(database) else Path(database).stem
+        return f"{name}.{SCHEMA}.{table_slice.table}"
 
 
 class _FrameHandler(DbTypeHandler[pd.DataFrame]):
@@ -71,13 +74,13 @@ class _FrameHandler(DbTypeHandler[pd.DataFrame]):
         table, column = table_slice.table, _partition_column(table_slice)
         if column is None:
             connection.replace_table(table, obj)
-            return {"dagster/row_count": len(obj)}
+            return {"dagster/row_count": len(obj), **_made(connection)}
         if column not in obj:
             raise WarehouseError(f"asset {table!r}: its rows have no partition column {column!r}")
         keys = list(context.asset_partition_keys)
         connection.replace_rows(table, obj, {column: keys})
         total = connection.query(f"SELECT count(*) AS total FROM {qualified(table)}")
-        counts = {"dagster/row_count": int(total["total"].iloc[0])}
+        counts = {"dagster/row_count": int(total["total"].iloc[0]), **_made(connection)}
         return counts if len(keys) > 1 else {**counts, "dagster/partition_row_count": len(obj)}
 
     def load_input(
@@ -109,6 +112,12 @@ class _FrameHandler(DbTypeHandler[pd.DataFrame]):
         # By key, so that no result depends on which was written last; Dagster's order is a set's.
         frame = frame.sort_values(column, kind="stable", ignore_index=True)
         return frame if columns is None else frame[list(columns)]
+
+
+def _made(warehouse: Warehouse) -> dict[str, int]:
+    """The snapshot that a write to a lake has made, or found where it changed nothing."""
+    made = warehouse.written if warehouse.written is not None else warehouse.snapshot()
+    return {} if made is None else {SNAPSHOT: made}
 
 
 def _partition_column(table_slice: TableSlice) -> str | None:
@@ -144,7 +153,7 @@ class _SpooledHandler(DbTypeHandler[Spooled]):
         if _partition_column(table_slice) is not None:
             raise WarehouseError(f"asset {table_slice.table!r}: rows in files are a whole table")
         connection.replace_from(table_slice.table, obj)
-        return {"dagster/row_count": obj.rows}
+        return {"dagster/row_count": obj.rows, **_made(connection)}
 
     def load_input(
         self, context: dg.InputContext, table_slice: TableSlice, connection: Warehouse

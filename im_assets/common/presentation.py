@@ -8,6 +8,7 @@ import dagster as dg
 import pandas as pd
 
 from im_assets.common.versions import READS, content_version
+from im_resources.deployment import load_deployment
 from im_resources.texts import one_line
 
 OWNERS = ["team:instruction-mining"]
@@ -32,7 +33,7 @@ def presentation(
             asset records what came from outside.
         reads: the settings that the asset reads, as dotted paths (see versions).
         partition_column: the column that holds the partition key, for a partitioned table.
-        gpu: whether the step waits for a slot of the pool ``gpu``.
+        gpu: whether models run in the step, so that it waits for a slot (``model_pool``).
     """
     metadata: dict[str, Any] = {} if columns is None else column_schema(columns)
     if reads:
@@ -44,11 +45,17 @@ def presentation(
         "owners": OWNERS,
         "kinds": kinds,
         "code_version": code_version,
-        "pool": "gpu" if gpu else None,
+        "pool": model_pool() if gpu else None,
         # A range of partitions is one run, so that the base model is loaded once.
         "backfill_policy": dg.BackfillPolicy.single_run(),
         "metadata": metadata,
     }
+
+
+def model_pool() -> str | None:
+    """The pool of the steps that run models: on one machine they share its GPU. On a cluster Ray
+    gives out what there is, and several steps may send their work at once."""
+    return "gpu" if load_deployment().executor.kind == "local" else None
 
 
 def table(

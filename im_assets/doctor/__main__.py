@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Iterator
 
+from im_assets.doctor.cluster import cluster
 from im_assets.doctor.files import files
 from im_assets.doctor.findings import Finding, as_json, printed, runs, verdict
 from im_assets.doctor.history import history, location
@@ -40,6 +41,7 @@ def examine(name: str) -> Iterator[Finding]:
     yield from device(study)
     yield from memory()
     yield from files()
+    yield from cluster(study)
     yield from disk(study.folder if study else state_home())
     if study is None:
         return

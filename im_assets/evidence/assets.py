@@ -185,10 +185,10 @@ def definitions(study: Study) -> dg.Definitions:
 
 def read_smaller(smaller: Study, table: str) -> pd.DataFrame:
     """A table of the smaller study. Raises WarehouseError that says to run that study first."""
-    # A warehouse is made on first use, and one of a study that never ran must not be.
-    if not smaller.warehouse.is_file():
+    warehouse = warehouse_of(smaller)
+    if not warehouse.exists():
         raise WarehouseError(
-            f"transfer.study: the study {smaller.name!r} has no warehouse at {smaller.warehouse}; "
+            f"transfer.study: the study {smaller.name!r} has no warehouse at {warehouse.name}; "
             "materialize it first"
         )
-    return warehouse_of(smaller).read_table(table)
+    return warehouse.read_table(table)

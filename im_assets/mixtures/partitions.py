@@ -32,7 +32,7 @@ def sync_study(instance: dg.DagsterInstance, study: Study) -> None:
     if study.trains_nothing:
         return
     warehouse, experiment = warehouse_of(study), mixture_experiment(study)
-    if study.warehouse.exists() and warehouse.has_table(SERIES):
+    if warehouse.exists() and warehouse.has_table(SERIES):
         experiment = experiment.now({SERIES: warehouse.read_table(SERIES)})
     sync_partitions(instance, experiment.keys)
 

@@ -24,6 +24,7 @@ from im_resources.deployment.making import warehouse_of
 from im_resources.remote import RemoteError
 from im_resources.remote.exports import written_at
 from im_resources.study import ProfileError, Study, load_study
+from im_resources.tables import WarehouseError
 
 Format = Literal["parquet", "jsonl"]
 CARD, DATA = "README.md", "data"
@@ -51,9 +52,10 @@ def export_dataset(profile: str, folder: Path, form: Format, pool: str | None = 
     pool = pool or study.pools[0]
     if pool not in study.pools:
         raise ProfileError(f"no pool {pool!r}; the study has: {', '.join(study.pools)}")
-    if not study.warehouse.is_file():
-        raise ReportError(f"study {study.name!r} has not run: there is no {study.warehouse}")
-    found = gather(study, warehouse_of(study), with_rows=False)
+    warehouse = warehouse_of(study)
+    if not warehouse.exists():
+        raise ReportError(f"study {study.name!r} has not run: there is no {warehouse.name}")
+    found = gather(study, warehouse, with_rows=False)
     rows = selected_rows(found, study, pool)
     words = card(found, pool, len(rows), form)
 
@@ -194,7 +196,9 @@ def main(arguments: list[str] | None = None) -> int:
         print(written_at(chosen.folder, "a dataset", write))
         if chosen.push is not None:
             print(push(Path(chosen.folder), chosen.push, chosen.public))
-    except (ReportError, ProfileError, FileExistsError, PushError, RemoteError) as error:
+    except (
+        ReportError, ProfileError, WarehouseError, FileExistsError, PushError, RemoteError,
+    ) as error:  # fmt: skip
         print(error, file=sys.stderr)
         return 1
     return 0

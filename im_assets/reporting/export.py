@@ -15,6 +15,7 @@ from im_resources.deployment.making import warehouse_of
 from im_resources.remote import RemoteError
 from im_resources.remote.exports import written_at
 from im_resources.study import ProfileError, load_study
+from im_resources.tables import WarehouseError
 
 
 def export(profile: str, folder: Path) -> Path:
@@ -26,9 +27,10 @@ def export(profile: str, folder: Path) -> Path:
         FileExistsError: the folder holds something else.
     """
     study = load_study(profile)
-    if not study.warehouse.is_file():
-        raise ReportError(f"study {study.name!r} has not run: there is no {study.warehouse}")
-    found = gather(study, warehouse_of(study), with_rows=False)
+    warehouse = warehouse_of(study)
+    if not warehouse.exists():
+        raise ReportError(f"study {study.name!r} has not run: there is no {warehouse.name}")
+    found = gather(study, warehouse, with_rows=False)
     return write_report(make_report(found, False, versions()), folder)
 
 
@@ -42,7 +44,7 @@ def main(arguments: list[str] | None = None) -> int:
     chosen = parser.parse_args(arguments)
     try:
         print(written_at(chosen.folder, "a report", lambda folder: export(chosen.profile, folder)))
-    except (ReportError, ProfileError, FileExistsError, RemoteError) as error:
+    except (ReportError, ProfileError, WarehouseError, FileExistsError, RemoteError) as error:
         print(error, file=sys.stderr)
         return 1
     return 0

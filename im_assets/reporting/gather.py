@@ -124,6 +124,7 @@ class Gathered:
     base: float | None = None  # the target's measure of the base model itself
     points_id: str = ""  # fingerprint of indicator_table as it is now
     registration: Registration | None = None  # of the validation's analysis
+    snapshot: int | None = None  # of the lake that the tables are of; None of a file
 
     def get(self, name: str) -> pd.DataFrame | None:
         """The table, or None where there is none or it has no row."""
@@ -194,7 +195,7 @@ class Gathered:
 
 
 def gather(study: Study, warehouse: Warehouse, with_rows: bool) -> Gathered:
-    """Every table of the report.
+    """Every table of the report; in a lake, all as they are at one moment.
 
     Args:
         with_rows: also the texts of selected examples; without, no text of the data is read.
@@ -202,6 +203,8 @@ def gather(study: Study, warehouse: Warehouse, with_rows: bool) -> Gathered:
     Raises:
         ReportError: a table lacks a column that the report needs.
     """
+    if (snapshot := warehouse.snapshot()) is not None:
+        warehouse = warehouse.as_of(snapshot)
     tables: dict[str, pd.DataFrame] = {}
     known = Gathered(study, tables)
     wanted = OF_RUNS if study.runs is not None else READY if study.fits_nothing else set(COLUMNS)
@@ -225,7 +228,7 @@ def gather(study: Study, warehouse: Warehouse, with_rows: bool) -> Gathered:
     points = warehouse.read_table("indicator_table") if "indicator_table" in tables else None
     points_id = "" if points is None else content_version(points)
     base, registered = _base(found, warehouse), _registration(found, warehouse)
-    return Gathered(study, tables, pools, base, points_id, registered)
+    return Gathered(study, tables, pools, base, points_id, registered, snapshot)
 
 
 def _registration(found: Gathered, warehouse: Warehouse) -> Registration | None:

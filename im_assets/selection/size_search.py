@@ -13,8 +13,10 @@ have found, and with how many.
 
 import hashlib
 import math
+import sys
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -111,7 +113,7 @@ def _blend_search(
 
 
 def _searcher(smallest: int, largest: int, budget: int, seed: int) -> Any:
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _without_ray():
         warnings.simplefilter("ignore")  # flaml warns that its AutoML part is not installed
         import optuna
         from flaml.tune.sample import lograndint
@@ -129,3 +131,20 @@ def _searcher(smallest: int, largest: int, budget: int, seed: int) -> Any:
         cost_attr="cost",
         cost_budget=math.inf,
     )
+
+
+@contextmanager
+def _without_ray() -> Iterator[None]:
+    """What is imported in the block finds no Ray.
+
+    Where it is installed, flaml mixes its own classes with those of ray.tune, and fails; it would
+    also search otherwise (flaml/tune/searcher/blendsearch.py).
+    """
+    there = sys.modules.get("ray")
+    sys.modules["ray"] = None  # type: ignore[assignment]  # so that importing it is an ImportError
+    try:
+        yield
+    finally:
+        del sys.modules["ray"]
+        if there is not None:
+            sys.modules["ray"] = there

@@ -119,7 +119,7 @@ def proposal(study: Study, warehouse: Warehouse) -> pd.DataFrame:
             f"study {study.name!r} has {len(study.data.candidates)} candidate sources: there are "
             "no shares to propose"
         )
-    if not study.warehouse.is_file() or not warehouse.has_table(SHARES):
+    if not warehouse.exists() or not warehouse.has_table(SHARES):
         raise ShareExportError(f"study {study.name!r} has no {SHARES} yet: {AGAIN}")
     found = warehouse.read_table(SHARES)
     if unknown := sorted({*found["source"].astype(str)} - {*study.data.candidates}):

@@ -7,17 +7,20 @@ connection is waited for, too.
 """
 
 import math
+import pickle
 import socket
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
 from im_resources.cluster.errors import ClusterError, ClusterGone
 from im_resources.cluster.remote import functions
 from im_resources.cluster.versions import versions
+from im_resources.cluster.words import in_short
 from im_resources.deployment.schema import RayExecutor
 
 REACH_SECONDS = 10.0
@@ -34,7 +37,7 @@ class Node:
 
     id: str
     name: str
-    resources: dict[str, float]
+    resources: dict[str, float] = field(compare=False)
 
     def slots(self, need: dict[str, float]) -> int:
         """How many groups it has room for when it does nothing else."""
@@ -121,21 +124,32 @@ class Cluster:
 
         return call
 
-    def look(self, timeout: float = 60.0) -> dict[Node, dict[str, Any]]:
-        """What each node says of itself (see ``remote.functions``); a silent one says nothing."""
+    def look(
+        self, question: Callable[[], object] | None = None, timeout: float = 60.0
+    ) -> dict[Node, dict[str, Any]]:
+        """What each node says of itself (see ``remote.functions``), and by how many seconds its
+        ``clock`` differs at least; of one that does not answer, why, as its versions.
+
+        Args:
+            question: its ``answer`` is given too.
+        """
         import ray
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy as On
 
         looking = ray.remote(num_cpus=0, max_retries=0)(self._look)
         nodes = self.nodes()
-        asked = [looking.options(scheduling_strategy=On(n.id, soft=False)).remote() for n in nodes]
+        told, start = None if question is None else pickle.dumps(question), time.time()
+        asked = [
+            looking.options(scheduling_strategy=On(n.id, soft=False)).remote(told) for n in nodes
+        ]
         ray.wait(asked, num_returns=len(asked), timeout=timeout)
-        found = {}
+        end, found = time.time(), {}
         for node, ref in zip(nodes, asked, strict=True):
             try:
-                found[node] = ray.get(ref, timeout=0.1)
+                said = ray.get(ref, timeout=1.0)
+                found[node] = said | {"clock": max(0.0, start - said["time"], said["time"] - end)}
             except Exception as error:
-                found[node] = {"versions": f"{type(error).__name__}: {error}".splitlines()[0]}
+                found[node] = {"versions": f"{type(error).__name__}: {in_short(error)}"}
         return found
 
     @property

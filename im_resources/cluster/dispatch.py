@@ -20,6 +20,7 @@ from im_resources.cluster.errand import Common, Errand, dumped
 from im_resources.cluster.errors import ClusterError, ClusterGone, NodeFault
 from im_resources.cluster.groups import grouped, sharded
 from im_resources.cluster.versions import differences
+from im_resources.cluster.words import in_short, of_need
 from im_resources.deployment.schema import RayExecutor
 from im_resources.usage import count, placed
 from im_resources.workplace import ItemsLost, OnStep
@@ -89,7 +90,7 @@ class Dispatch:
             disconnect()
             ended = True
             raise ClusterGone(
-                f"the Ray cluster at {self.executor.address} is gone ({_short(error)}); "
+                f"the Ray cluster at {self.executor.address} is gone ({in_short(error)}); "
                 f"{len(self.items) - len(self.left)} of {len(self.items)} were finished and are "
                 "kept: start the same again when the cluster is back"
             ) from None
@@ -194,7 +195,7 @@ class Dispatch:
         except ray.exceptions.RayError as error:
             if _is_loss(error):
                 raise
-            self._again(cluster, group, node, f"{where} was lost ({_short(error)})")
+            self._again(cluster, group, node, f"{where} was lost ({in_short(error)})")
             return
         if how == "versions":
             raise ClusterError(_other_versions(where, cluster.expected, said))
@@ -205,7 +206,7 @@ class Dispatch:
                 error.add_note(f"on {where}")
                 raise error
             self._again(
-                cluster, group, node, f"{where} failed ({type(error).__name__}: {_short(error)})"
+                cluster, group, node, f"{where} failed ({type(error).__name__}: {in_short(error)})"
             )
             return
         if any(key in self.left for key in group.keys):
@@ -253,7 +254,7 @@ class Dispatch:
         fits, first = self._slots(), self.told == self.began
         if not fits and now - self.idle_since > 60 * self.executor.wait_minutes:
             raise ClusterError(
-                f"no node of the cluster has {_words(self.need)} after "
+                f"no node of the cluster has {of_need(self.need)} after "
                 f"{self.executor.wait_minutes:g} minutes; it has {self._there()}: add such a node, "
                 "or ask for less in the deployment's executor"
             )
@@ -261,7 +262,7 @@ class Dispatch:
             self.told = now
             what = "a node with" if not fits else "a free slot with"
             self.log.warning(
-                "waiting for %s %s; the cluster has %s", what, _words(self.need), self._there()
+                "waiting for %s %s; the cluster has %s", what, of_need(self.need), self._there()
             )
 
     def _there(self) -> str:
@@ -284,7 +285,7 @@ class Dispatch:
                     ray.cancel(ref, force=True, recursive=False)
         except Exception as error:
             # The reason why it was to end matters more; the connection takes its tasks with it.
-            self.log.warning("groups could not be canceled: %s", _short(error))
+            self.log.warning("groups could not be canceled: %s", in_short(error))
             disconnect()
 
     def _end(self, cluster: Cluster) -> None:
@@ -292,7 +293,7 @@ class Dispatch:
         try:
             cluster.board.close.remote(self.id)
         except Exception as error:
-            self.log.debug("the board is gone: %s", _short(error))
+            self.log.debug("the board is gone: %s", in_short(error))
 
 
 def _is_loss(error: Exception) -> bool:
@@ -314,17 +315,3 @@ def _other_versions(where: str, mine: dict[str, str], theirs: Any) -> str:
         f"{where} is another version: {differences(mine, theirs)}; install the same on all nodes "
         "and here, since results depend on it"
     )
-
-
-def _words(need: Mapping[str, float]) -> str:
-    words = [f"{need['CPU']:g} CPU"]
-    if need["GPU"]:
-        words.append(f"{need['GPU']:g} GPU")
-    if memory := need.get("memory"):
-        words.append(f"{memory / 2**30:g} GiB of memory")
-    return " and ".join(words)
-
-
-def _short(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return (lines[0] if lines else type(error).__name__)[:300]

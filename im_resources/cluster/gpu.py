@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from im_resources.language_model.loading import LoadedModel
 
 
+_SHARED: dict[tuple[str, str], Study] = {}  # by a study's settings, and where the files are
+
+
 class RayGpu(GpuResource):
     """Sends work to the nodes of a Ray cluster."""
 
@@ -77,6 +80,17 @@ class RayGpu(GpuResource):
         """Raises RuntimeError: there is none here."""
         raise RuntimeError("models.embedding is loaded by the nodes of the cluster alone")
 
+    def _shared(self, study: Study) -> Study:
+        """The study, whose model folders are where all nodes reach them."""
+        from im_resources.remote.models import share_models
+
+        files, content = self.placed.files, study.model_dump_json()
+        if files is None:
+            return study
+        if (content, files) not in _SHARED:
+            _SHARED[content, files] = share_models(study, files)
+        return _SHARED[content, files]
+
     def run(
         self,
         task: Task,
@@ -94,7 +108,7 @@ class RayGpu(GpuResource):
         from im_resources.cluster.dispatch import Dispatch
 
         base = None if here.study.models.base is None else self.base_fingerprint(here.study)
-        shared = Common.of(task, here.study, self.placed, base, common)
+        shared = Common.of(task, self._shared(here.study), self.placed, base, common)
         executor = self.executor
         weights = None if weigh is None else {key: weigh(item) for key, item in items.items()}
         yield from Dispatch(executor, shared, items, here.on_step).run(weights)

@@ -22,6 +22,7 @@ from im_resources.deployment.making import adapters_of, warehouse_of
 from im_resources.deployment.schema import Deployment, LakeWarehouse, RayExecutor
 from im_resources.gpu import GpuResource, restrict_cores
 from im_resources.plugins import load_plugins
+from im_resources.remote.models import fetch_models
 from im_resources.study import Study
 from im_resources.usage import Usage, counting
 from im_resources.workplace import Claim, Workplace
@@ -74,7 +75,7 @@ def _told(error: BaseException) -> RuntimeError:
 def _workplace(common: Common) -> Workplace:
     key = (common.study, common.deployment)
     if key not in _KEPT:
-        study = Study.model_validate_json(common.study)
+        study = fetch_models(Study.model_validate_json(common.study))
         deployment = Deployment.model_validate_json(common.deployment)
         executor = deployment.executor
         assert isinstance(executor, RayExecutor)

@@ -4,7 +4,7 @@ These functions travel as their code, not as the name of a module: a node where 
 missing, or is another version, can say so.
 """
 
-import os
+import pickle
 from collections.abc import Callable
 from typing import Any
 
@@ -18,8 +18,9 @@ def functions() -> tuple[Callable[..., Any], Callable[..., Any], type]:
     """
     bound = BOUND
 
-    def look() -> dict[str, Any]:
-        """This node's versions, clock and cores, or why the project cannot be imported."""
+    def look(question: bytes | None = None) -> dict[str, Any]:
+        """This node's versions and clock, or why the project cannot be imported; and what it
+        answers to a question, a function that travels by its name."""
         import time
 
         try:
@@ -28,7 +29,10 @@ def functions() -> tuple[Callable[..., Any], Callable[..., Any], type]:
             found: Any = versions()
         except Exception as error:
             found = f"{type(error).__name__}: {error}"
-        return {"versions": found, "time": time.time(), "pid": os.getpid()}
+        said = {"versions": found, "time": time.time()}
+        if question is not None and isinstance(found, dict):
+            said["answer"] = pickle.loads(question)()
+        return said
 
     def work(errand: bytes, common: bytes, expected: dict[str, str], board: Any, run: str) -> Any:
         """Do a group; what it finishes goes to the board. Returns how it ended."""

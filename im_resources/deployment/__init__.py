@@ -7,6 +7,7 @@ results in all of them. Secrets are never in it, but in the environment of each 
 
 from im_resources.deployment.reading import DeploymentError, load_deployment
 from im_resources.deployment.schema import (
+    Capacity,
     Deployment,
     FileWarehouse,
     LakeWarehouse,
@@ -15,6 +16,7 @@ from im_resources.deployment.schema import (
 )
 
 __all__ = [
+    "Capacity",
     "Deployment",
     "DeploymentError",
     "FileWarehouse",

@@ -6,13 +6,11 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from im_resources.deployment.schema import Deployment, FileWarehouse, LocalExecutor, RayExecutor
-from im_resources.study.places import PROJECT_ROOT, ProfileError
+from im_resources.study.places import DEPLOYMENT, PROJECT_ROOT, THIS_MACHINE, ProfileError
 from im_resources.study.reading import did_you_mean
 from im_resources.study.yaml_text import read_yaml
 
-VARIABLE = "IM_DEPLOYMENT"
 DEPLOYMENTS = PROJECT_ROOT / "deployments"
-DEFAULT = "this_machine"
 
 
 class DeploymentError(ValueError):
@@ -29,7 +27,7 @@ def load_deployment(deployment: str | None = None) -> Deployment:
     Raises:
         DeploymentError: no such file, not YAML, or a field is wrong; says which and what would do.
     """
-    path = deployment_path(deployment or os.environ.get(VARIABLE) or DEFAULT)
+    path = deployment_path(deployment or os.environ.get(DEPLOYMENT) or THIS_MACHINE)
     try:
         content = read_yaml(path)
         if not isinstance(content, dict):
@@ -49,10 +47,12 @@ def deployment_path(deployment: str) -> Path:
     if deployment in known:
         return DEPLOYMENTS / f"{deployment}.yaml"
     path = Path(deployment)
-    if path.suffix in (".yaml", ".yml") and path.is_file():
-        return path.resolve()
+    if path.suffix in (".yaml", ".yml"):
+        for place in (Path(), PROJECT_ROOT, DEPLOYMENTS):
+            if (place / path).is_file():
+                return (place / path).resolve()
     raise DeploymentError(
-        f"{VARIABLE}: unknown deployment {deployment!r}{did_you_mean(path.stem, known)}; known: "
+        f"{DEPLOYMENT}: unknown deployment {deployment!r}{did_you_mean(path.stem, known)}; known: "
         f"{', '.join(known)} (or give the path of a .yaml file)"
     )
 

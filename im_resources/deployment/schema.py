@@ -1,9 +1,9 @@
 """What a deployment file may say. Imports no Dagster, no Ray and no database."""
 
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from im_resources.study.places import expand_variables, resolve_path
 from im_resources.study.schema.base import Name, Positive, Settings
@@ -27,7 +27,7 @@ def _without_secret(text: str) -> str:
 def _place(text: str) -> str:
     """A folder or a URL, without a slash at its end."""
     address = _without_secret(text)
-    if "://" not in address:
+    if not re.match(r"\w+:", address):
         return str(resolve_path(address))
     if not re.fullmatch(r"[a-z][a-z0-9+]*://[^/\s][^\s]*", address):
         raise ValueError("is no URL such as s3://bucket/folder, and no folder")
@@ -107,6 +107,38 @@ class LakeWarehouse(Settings):
     )
 
 
+def _from_to(value: Any) -> Any:
+    """One price, or a list of the least and the most."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        value = [value, value]
+    if isinstance(value, list | tuple) and len(value) == 2:
+        low, high = value
+        if isinstance(low, int | float) and isinstance(high, int | float) and 0 <= low <= high:
+            return float(low), float(high)
+    raise ValueError("expected a price such as 2.5, or from and to, such as [2, 3.5]")
+
+
+Price = Annotated[tuple[float, float], BeforeValidator(_from_to)]
+
+
+class PriceList(Settings):
+    """What is paid, in whatever currency; each a number, or [from, to]."""
+
+    gpu_hour: Price | None = Field(None, description="One GPU for an hour")
+    core_hour: Price | None = Field(None, description="One CPU core for an hour")
+    tb_month: Price | None = Field(None, description="10¹² bytes in the object store for a month")
+    months: float = Field(1, gt=0, description="How long these are kept")
+    million_requests: Price | None = Field(None, description="A million writes to the object store")
+
+
+class Capacity(Settings):
+    """The machines that there are, or are to be bought: read by plans alone (docs/scale.md)."""
+
+    gpu: Literal["a100", "h100", "h200"] = Field(description="Kind of GPU, of 80 GB or more")
+    gpus: Positive = Field(description="How many of it, over all nodes")
+    prices: PriceList = Field(PriceList(), description="What they cost")
+
+
 class Deployment(Settings):
     """Where a study runs; says nothing of what is computed."""
 
@@ -121,4 +153,7 @@ class Deployment(Settings):
         None,
         description="Where adapters, rules, selections and reports are: s3://…, gs://… or a folder "
         "that all share; below it, a folder a study. Left out: in the study's folder",
+    )
+    capacity: Capacity | None = Field(
+        None, description="The machines, for what `--plan --deployment` tells of hours and money"
     )

@@ -80,7 +80,7 @@ def tried(what: str, action: Callable[[], Result], patience: float) -> Result:
     while True:
         try:
             return action()
-        except (KeyboardInterrupt, RemoteError):
+        except RemoteError:
             raise
         except FileNotFoundError as error:
             if no_bucket(error):
@@ -142,7 +142,8 @@ def remedy(error: BaseException) -> str:
     if type(error).__name__ in _NO_SECRETS:
         return CREDENTIALS
     number = error.errno if isinstance(error, OSError) else None
-    if (isinstance(error, PermissionError) and not number) or _code(error) in _REFUSED:
+    refused = isinstance(error, PermissionError) or str(error).startswith("Forbidden")  # of GCS
+    if (refused and not number) or _code(error) in _REFUSED or _status(error) in (401, 403):
         return f"let these credentials read, write, list and delete there, or {CREDENTIALS}"
     return _REMEDIES.get(number or 0, "see what the store's own log says of it")
 

@@ -99,9 +99,9 @@ class RemoteFolders:
         for name in new:
             text = json.dumps({"stamp": stamps[name], "manifest": known[name]})
             replace_text(self.cache / f"{name}.json", text)
-        for path in self.cache.glob("*.json"):
-            if path.stem not in known:
-                path.unlink(missing_ok=True)
+        for old in self.cache.glob("*.json"):
+            if old.stem not in known:
+                old.unlink(missing_ok=True)
         # One that was erased since it was listed is not there.
         there = {name: known[name] for name in sorted(known)}
         return Listed({name: m for name, m in there.items() if m is not None}, frozenset(removed))

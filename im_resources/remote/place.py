@@ -89,7 +89,7 @@ class Place:
             files.put_file(str(source), path, **parts)
             if self.local:
                 sync(Path(path))
-            arrived = _entry(files.info(path))
+            arrived = entry_of(files.info(path))
             if arrived.size != source.stat().st_size:
                 raise NotAsSent(f"{arrived.size} bytes have arrived of {source.stat().st_size}")
             if not same(source, arrived) and _read_back(files, path) != sha256:
@@ -117,7 +117,7 @@ class Place:
             start = path.rstrip("/") + "/"
             found = files.find(path, detail=True)
             return {
-                name.removeprefix(start): _entry(info)
+                name.removeprefix(start): entry_of(info)
                 for name, info in found.items()
                 if name.startswith(start)
             }
@@ -211,7 +211,8 @@ def _read_back(files: "AbstractFileSystem", path: str) -> str:
     return digest.hexdigest()
 
 
-def _entry(info: dict[str, Any]) -> Entry:
+def entry_of(info: dict[str, Any]) -> Entry:
+    """A file as fsspec tells of it."""
     md5 = str(info.get("ETag") or "").strip('"')
     if info.get("md5Hash"):  # of GCS
         md5 = base64.b64decode(info["md5Hash"]).hex()

@@ -1,9 +1,10 @@
 """Each study has its own history: the environment in which Dagster works on one study.
 
 Dagster keeps runs, events and what is materialized below ``$DAGSTER_STATE`` (``dagster.yaml``).
-That is the folder ``dagster`` of the study, so that one study's green partitions and plots never
-stand for another's. ``python -m im_resources.study.environment`` prints the variables for the study
-in ``IM_PROFILE`` as lines for a shell, which ``eval "$(make -s env)"`` reads. Imports no Dagster.
+That is the folder ``dagster`` of the study (``dagster-<deployment>`` in another deployment than
+this machine), so that one study's green partitions and plots never stand for another's.
+``python -m im_resources.study.environment`` prints the variables for the study in ``IM_PROFILE`` as
+lines for a shell, which ``eval "$(make -s env)"`` reads. Imports no Dagster.
 """
 
 import json
@@ -12,8 +13,21 @@ import shlex
 import sys
 from pathlib import Path
 
+from im_resources.deployment.reading import (
+    DEPLOYMENTS,
+    DeploymentError,
+    deployment_path,
+    load_deployment,
+)
 from im_resources.study.fingerprints import fingerprint
-from im_resources.study.places import PROFILES, PROJECT_ROOT, ProfileError, state_home
+from im_resources.study.places import (
+    DEPLOYMENT,
+    PROFILES,
+    PROJECT_ROOT,
+    THIS_MACHINE,
+    ProfileError,
+    state_home,
+)
 from im_resources.study.reading import load_study, profile_path
 from im_resources.study.schema import Study
 
@@ -50,14 +64,18 @@ def environment() -> tuple[Study, dict[str, str]]:
     profile = os.environ.get("IM_PROFILE") or "demo"
     try:
         study, path = load_study(profile), profile_path(profile).absolute()
-    except ProfileError as error:
+        load_deployment()
+        where = deployment_path(os.environ.get(DEPLOYMENT) or THIS_MACHINE)
+    except (ProfileError, DeploymentError) as error:
         raise SystemExit(str(error)) from error
-    # A process elsewhere has to find it too.
+    # A process elsewhere has to find them too.
     profile = path.stem if path == PROFILES / f"{path.stem}.yaml" else str(path)
+    deployment = where.stem if where == DEPLOYMENTS / f"{where.stem}.yaml" else str(where)
     return study, {
         "DAGSTER_HOME": os.environ.get("DAGSTER_HOME") or str(PROJECT_ROOT),
         "IM_HOME": str(state_home()),
         "IM_PROFILE": profile,
+        DEPLOYMENT: deployment,
         STATE: str(study.history),
     }
 
@@ -71,6 +89,8 @@ def in_a_new_shell(command: str, profile: str | None = None) -> str:
     settings = {"IM_PROFILE": profile or os.environ.get("IM_PROFILE") or "demo"}
     if state_home() != PROJECT_ROOT / "var":
         settings["IM_HOME"] = str(state_home())
+    if (deployment := os.environ.get(DEPLOYMENT) or THIS_MACHINE) != THIS_MACHINE:
+        settings[DEPLOYMENT] = deployment
     # Before the command, where the shell quotes: make reads a dollar sign in what comes after it.
     return " ".join([*(f"{k}={shlex.quote(v)}" for k, v in settings.items()), command])
 

@@ -7,6 +7,8 @@ from pathlib import Path
 
 PROJECT_ROOT = Path(__file__).resolve().parent.parent.parent
 PROFILES = PROJECT_ROOT / "profiles"
+DEPLOYMENT = "IM_DEPLOYMENT"  # names the file that says where a study runs
+THIS_MACHINE = "this_machine"  # the one that is used where it is not set
 
 
 class ProfileError(ValueError):
@@ -16,6 +18,13 @@ class ProfileError(ValueError):
 def state_home() -> Path:
     """The folder of everything that the platform writes: ``$IM_HOME``, default ``var/``."""
     return Path(os.environ.get("IM_HOME") or PROJECT_ROOT / "var").resolve()
+
+
+def history_name() -> str:
+    """The folder of Dagster's history within a study's: one for each deployment, since what is
+    materialized in one is not there in another."""
+    name = Path(os.environ.get(DEPLOYMENT) or THIS_MACHINE).stem
+    return "dagster" if name == THIS_MACHINE else f"dagster-{name}"
 
 
 def resolve_path(text: str) -> Path:

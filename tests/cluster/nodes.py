@@ -21,6 +21,8 @@ LOST_AFTER = "3"  # seconds until a client that vanished is given up, and its ta
 QUICK = {
     "RAY_CLIENT_RECONNECT_GRACE_PERIOD": LOST_AFTER,
     "RAY_USAGE_STATS_ENABLED": "0",
+    # The server that a client gets of its own takes its time on a machine that does much else.
+    "RAY_CLIENT_SERVER_CHECK_CHANNEL_TIMEOUT_S": "120",
     "RAY_DISABLE_DOCKER_CPU_WARNING": "1",
     "RAY_ADDRESS": "",
     "RAY_DEDUP_LOGS": "0",
@@ -118,11 +120,12 @@ class RayCluster:
         self._until(lambda log: "--block" in log, self.head)
         return self.head
 
-    def add(self, name: str, cpus: float = 1, **environment: str) -> RayNode:
-        """A worker, once it has joined; ``environment`` of its own."""
-        node = RayNode(
-            name, self.folder / name, cpus, {**self.environment, **environment}, self.head
-        )
+    def add(
+        self, name: str, cpus: float = 1, options: Sequence[str] = (), **environment: str
+    ) -> RayNode:
+        """A worker, once it has joined; ``options`` and ``environment`` of its own."""
+        own = {**self.environment, **environment}
+        node = RayNode(name, self.folder / name, cpus, own, self.head, options)
         self.nodes.append(node)
         self._until(lambda log: "Ray runtime started" in log, node)
         return node

@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import yaml
 
@@ -133,7 +133,7 @@ class Stack:
         """Secrets, volumes and an empty database."""
         done = subprocess.run(
             [PROJECT_ROOT / "deploy" / "setup", USER],
-            env=os.environ | {"IM_DEPLOYMENT": str(self.folder)},
+            env=os.environ | {"IM_COMPOSE": str(self.folder)},
             input=f"{PASSWORD}\n".encode(), check=True, capture_output=True,
         )  # fmt: skip
         assert PASSWORD.encode() not in done.stdout + done.stderr
@@ -287,11 +287,28 @@ LAUNCH = """mutation($params: ExecutionParams!) {
 RUNS = "{ runsOrError { ... on Runs { results { runId status jobName } } } }"
 
 
+class Served(Protocol):
+    """What `SignedIn` asks of running services."""
+
+    site: str
+
+    def request(
+        self, path: str, body: bytes | None, headers: Mapping[str, str] | None
+    ) -> tuple[int, str]:
+        """Status and text of the proxy's answer to who has the password."""
+
+    def wait(self, happened: Callable[[], Any], what: str) -> Any:
+        """What ``happened()`` returns as soon as it is something."""
+
+    def log(self, service: str) -> str:
+        """What a service printed."""
+
+
 class SignedIn(Webserver):
     """The UI's endpoint through the proxy, for who has the password."""
 
-    def __init__(self, stack: Stack) -> None:
-        super().__init__(stack.ports["https"])
+    def __init__(self, stack: Served) -> None:
+        super().__init__(int(stack.site.rpartition(":")[2]))
         self.stack = stack
 
     def ask(self, query: str, **variables: Any) -> dict[str, Any]:

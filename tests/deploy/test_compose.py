@@ -18,7 +18,7 @@ from im_resources.study import PROJECT_ROOT
 DEPLOY = PROJECT_ROOT / "deploy"
 COMPOSE = DEPLOY / "compose"
 DOCKERFILE = (COMPOSE / "Dockerfile").read_text(encoding="utf-8")
-FILES = ("compose.yaml", "compose.gpu.yaml")
+FILES = ("compose.yaml", "compose.gpu.yaml", "compose.ray.yaml")
 
 
 def read(name: str) -> dict[str, Any]:
@@ -142,7 +142,7 @@ def test_the_setup_refuses_a_name_or_a_password_that_does_not_do(
 ) -> None:
     done = subprocess.run(
         [DEPLOY / "setup", name],
-        input=password, env=os.environ | {"IM_DEPLOYMENT": str(tmp_path)},
+        input=password, env=os.environ | {"IM_COMPOSE": str(tmp_path)},
         check=False, capture_output=True, text=True,
     )  # fmt: skip
     assert (done.returncode, problem in done.stderr) == (2, True)

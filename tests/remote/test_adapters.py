@@ -175,6 +175,46 @@ def test_what_is_in_the_cache_is_not_downloaded(s3_machine: Machine, flaky: Prox
     assert flaky.count("GET", WEIGHTS) == 1
 
 
+FETCH = """
+import sys
+from pathlib import Path
+from tests.remote.test_adapters import machine_at
+
+machine_at(sys.argv[1], Path(sys.argv[2])).there("abc")
+"""
+
+
+def test_a_process_killed_while_it_fetches_leaves_nothing_half(
+    s3: str, s3_machine: Machine, flaky: Proxy, tmp_path: Path
+) -> None:
+    manifest = s3_machine("one").publish("abc", adapter(), {})
+    in_download, go_on = threading.Event(), threading.Event()
+
+    def hold(method: str, path: str) -> Fate:
+        if method == "GET" and path.endswith(WEIGHTS):
+            in_download.set()
+            assert go_on.wait(60)
+        return None
+
+    flaky.fate = hold
+    two = s3_machine("two")
+    command = [sys.executable, "-c", FETCH, s3, str(tmp_path / "two")]
+    child = subprocess.Popen(command, cwd=PROJECT_ROOT)
+    try:
+        wait_for(in_download.is_set, child)
+        two.clean()
+        assert (two.root / ".fetching-abc").is_dir()  # of a live process
+    finally:
+        child.kill()
+        assert child.wait() == -signal.SIGKILL
+        go_on.set()
+    flaky.fails(0, None)
+    assert not two.folder("abc").exists()
+    two.clean()
+    assert list(two.root.iterdir()) == []
+    assert two.there("abc") == manifest
+
+
 def test_many_that_need_an_adapter_download_it_once(s3_machine: Machine, flaky: Proxy) -> None:
     s3_machine("one").publish("abc", adapter(), {})
     flaky.seen.clear()

@@ -1,6 +1,8 @@
 """A folder at a URL: what arrives is what was sent, errors that pass are outlasted, others told."""
 
+import base64
 import errno
+import hashlib
 import os
 from pathlib import Path
 
@@ -10,7 +12,7 @@ from im_resources.published import sha256
 from im_resources.remote import Place, RemoteError
 from im_resources.remote import faults as faults_module
 from im_resources.remote.faults import tried, without_secrets
-from im_resources.remote.place import Entry, same
+from im_resources.remote.place import Entry, entry_of, same
 from tests.remote.proxy import Fate, Proxy
 
 
@@ -50,6 +52,15 @@ def test_what_is_sent_in_parts_is_known_by_the_stores_digest(
     assert sha256(tmp_path / "back") == sha256(path)
     path.write_bytes(path.read_bytes()[:-1] + b"x")
     assert not same(path, entry)
+
+
+def test_the_digest_that_gcs_gives_is_understood(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"content")
+    # As gcsfs lists it: https://cloud.google.com/storage/docs/json_api/v1/objects
+    md5 = base64.b64encode(hashlib.md5(b"content").digest()).decode()
+    entry = entry_of({"size": "7", "md5Hash": md5, "etag": "CO=", "generation": "12"})
+    assert entry.size == 7
+    assert same(tmp_path / "file", entry)
 
 
 def test_a_store_without_digests_is_read_back(tmp_path: Path) -> None:

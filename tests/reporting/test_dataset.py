@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import yaml
 
@@ -45,6 +46,24 @@ def test_datasets_reads_what_was_selected_in_order(
     assert found["example_id"] == [row["example_id"] for row in rows]
     assert found["output"] == [row["output"] for row in rows]
     assert sorted(path.name for path in folder.iterdir()) == ["README.md", "data"]
+
+
+def test_a_url_takes_what_a_folder_takes(
+    profile: Path, s3: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for _ in range(2):
+        assert main([str(profile), f"{s3}/mine"]) == 0
+    printed = capsys.readouterr().out.splitlines()
+    assert len(set(printed)) == 1
+    found = pd.read_parquet(f"{printed[0]}/data/train.parquet")
+    lines = selection_file(load_study(str(profile)), "dolly").read_text(encoding="utf-8")
+    ids = [json.loads(line)["example_id"] for line in lines.splitlines()]
+    assert found["example_id"].tolist() == ids
+    assert main([str(profile), "s3://no-such-bucket/mine"]) == 1
+    assert "there is no such bucket" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main([str(profile), f"{s3}/mine", "--push", "me/mine"])
+    assert "give its path" in capsys.readouterr().err
 
 
 def test_the_card_says_rule_evidence_and_settings(profile: Path, tmp_path: Path) -> None:

@@ -61,3 +61,33 @@ def test_a_second_interrupt_kills(tmp_path: Path) -> None:
     time.sleep(1)  # sooner, it would be the same key press
     child.send_signal(signal.SIGINT)
     assert child.wait(60) == 130
+
+
+# What deletes an object at the wrong moment: Python tells of the exception and drops it.
+DEAF = """
+import signal
+import time
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from im_resources import interrupts
+interrupts.PATIENCE = 1.0
+class Deleted:
+    def __del__(self):
+        print("up", flush=True)
+        time.sleep(2)
+with interrupts.ended_in_time():
+    while True:
+        Deleted()
+"""
+
+
+def test_an_interrupt_that_was_dropped_ends_the_process_all_the_same() -> None:
+    child = subprocess.Popen(
+        [sys.executable, "-c", DEAF], cwd=PROJECT_ROOT, stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )  # fmt: skip
+    assert child.stdout is not None
+    assert child.stdout.readline() == b"up\n"
+    child.send_signal(signal.SIGINT)
+    _, said = child.communicate(timeout=60)
+    assert child.returncode == 130
+    assert b"KeyboardInterrupt" in said  # it was raised, and dropped

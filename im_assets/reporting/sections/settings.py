@@ -25,7 +25,10 @@ def versions() -> dict[str, str]:
 
 
 def section(found: Gathered, used: Mapping[str, str]) -> Section:
-    """The profile with every default filled in, as YAML, and the versions."""
+    """The profile with every default filled in, as YAML, and the versions; of a lake, also the
+    snapshot that all tables are of."""
+    if found.snapshot is not None:
+        used = {**used, "lake snapshot": str(found.snapshot)}
     settings = found.study.model_dump(mode="json")
     text = yaml.safe_dump(settings, sort_keys=False, allow_unicode=True, width=88)
     columns = (Column("name", "What", "text"), Column("version", "Version", "text"))

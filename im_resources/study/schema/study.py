@@ -6,7 +6,7 @@ from typing import Annotated, Self
 
 from pydantic import Field, PrivateAttr, model_validator
 
-from im_resources.study.places import state_home
+from im_resources.study.places import history_name, state_home
 from im_resources.study.schema.base import Name, Settings
 from im_resources.study.schema.data import CleaningSettings, DataSettings
 from im_resources.study.schema.evidence import (
@@ -310,4 +310,4 @@ class Study(Settings):
     @property
     def history(self) -> Path:
         """Dagster's storage of this study: its runs, events and what is materialized."""
-        return self.folder / "dagster"
+        return self.folder / history_name()
