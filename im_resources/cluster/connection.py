@@ -24,6 +24,7 @@ from im_resources.cluster.words import in_short
 from im_resources.deployment.schema import RayExecutor
 
 REACH_SECONDS = 10.0
+TRIES = 3  # to connect to a head that answers
 HEAD = "node:__internal_head__"
 NEEDS_EXTRA = (
     "the deployment's executor is a Ray cluster, and the extra `cluster` is not installed ({}); "
@@ -75,14 +76,32 @@ class Cluster:
             ) from error
         try:
             self.resource = _resource(host, port)
-            self._context = self.resource.connect(_log_context())
+            self._connect()
             self._start()
         except ModuleNotFoundError as error:
             raise ClusterError(NEEDS_EXTRA.format(error.name)) from error
         except Exception as error:
-            if "ersion" in str(error):
-                raise ClusterError(f"{address} is another version: {error}") from error
-            raise ClusterError(f"cannot work with the cluster at {address}: {error}") from error
+            why = " ".join(str(error).split())
+            if "version" in why.lower():
+                raise ClusterError(
+                    f"{address} is another version: {why}; install the same on all nodes and here"
+                ) from error
+            raise ClusterError(
+                f"cannot work with the cluster at {address}: {why}; see the head's logs"
+            ) from error
+
+    def _connect(self) -> None:
+        """A busy head may need more than its half a minute to begin a server for a client."""
+        import ray
+
+        for left in reversed(range(TRIES)):
+            try:
+                self.resource.connect(_log_context())
+                return
+            except (ConnectionError, RuntimeError) as error:
+                ray.shutdown()
+                if not left or "version" in str(error).lower():
+                    raise
 
     def _start(self) -> None:
         import ray

@@ -26,7 +26,8 @@ from im_resources.usage import count, placed
 from im_resources.workplace import ItemsLost, OnStep
 
 POLL = 0.5  # seconds between two looks at the board
-LOOK = 5.0  # seconds between two looks at the nodes
+LOOK = 2.0  # seconds between two looks at the nodes
+PATIENCE = 5.0  # seconds without a group at work until it is said that it waits
 TELL = 60.0  # seconds between two lines that say that it waits
 GRACE = 10.0  # seconds for a canceled group to end by itself
 LEAST = 4  # groups that are asked for at once, so that a cluster that grows knows of them
@@ -62,7 +63,8 @@ class Dispatch:
         self.running: dict[Any, Group] = {}
         self.begun: dict[str, str] = {}  # the node of each group that has begun
         self.nodes: list[Node] = []
-        self.began = self.looked = self.told = time.monotonic()
+        self.looked = time.monotonic()
+        self.told: float | None = None
         self.idle_since: float | None = None
         self.retried = self.groups = 0
 
@@ -198,7 +200,7 @@ class Dispatch:
             self._again(cluster, group, node, f"{where} was lost ({in_short(error)})")
             return
         if how == "versions":
-            raise ClusterError(_other_versions(where, cluster.expected, said))
+            raise ClusterError(_other_versions(self._name(said[0]), cluster.expected, said[1]))
         if how == "failed":
             content, of_the_node = said
             error = pickle.loads(content)
@@ -251,14 +253,15 @@ class Dispatch:
             self.idle_since = None
             return
         self.idle_since = self.idle_since or now
-        fits, first = self._slots(), self.told == self.began
+        fits = self._slots()
         if not fits and now - self.idle_since > 60 * self.executor.wait_minutes:
             raise ClusterError(
                 f"no node of the cluster has {of_need(self.need)} after "
                 f"{self.executor.wait_minutes:g} minutes; it has {self._there()}: add such a node, "
                 "or ask for less in the deployment's executor"
             )
-        if first or now - self.told >= TELL:
+        waited = now - self.idle_since
+        if waited >= PATIENCE and (self.told is None or now - self.told >= TELL):
             self.told = now
             what = "a node with" if not fits else "a free slot with"
             self.log.warning(
