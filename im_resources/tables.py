@@ -57,14 +57,10 @@ def stage(
     else:
         _register(connection, table, frame)
     described = connection.execute(f"DESCRIBE {_rows_of(INCOMING)}").fetchall()
-<<<<<<< HEAD
-    types = {name: storable(connection, type_) for name, type_, *_ in described}
-    names = {column: quoted(column) for column in types}
-=======
     types = {name: type_ for name, type_, *_ in described}
     if is_lake(connection):
         types = {name: storable(type_) for name, type_ in types.items()}
->>>>>>> main
+    names = {column: quoted(column) for column in types}
 
     present = column_types(connection, table)
     if not present:
