@@ -9,12 +9,13 @@ blanks.
 
 import os
 import random
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pandas as pd
 
 from im_assets.candidates.leaks import SHORT, Leaks
-from im_assets.candidates.ngrams import WordHashes
+from im_assets.candidates.ngrams import Hashes, WordHashes
 from im_assets.candidates.reading import read_source
 from im_assets.candidates.references import references
 from im_assets.common.words import words_of
@@ -57,6 +58,12 @@ def planted(evaluation: pd.DataFrame, draw: random.Random) -> dict[str, list[tup
     }
 
 
+def hashed(rows: Iterable[tuple[int, str, str]]) -> Iterator[tuple[int, Hashes, Hashes]]:
+    """The rows with the hashes of their words in place of prompt and output."""
+    hashes = WordHashes()
+    return ((number, hashes.of(prompt), hashes.of(output)) for number, prompt, output in rows)
+
+
 def main() -> None:
     source = DataSource(path=f"{DATA}/eval/d_eval.jsonl.gz", outputs="outputs")
     evaluation = references(*read_source("evaluation", source))[0]
@@ -71,9 +78,9 @@ def main() -> None:
         for coverage in COVERAGES:
             if n != DEFAULTS.leak_ngram and coverage != DEFAULTS.leak_coverage:
                 continue
-            hashes = WordHashes()
-            real = Leaks(evaluation, n, coverage, hashes).find(rows)
-            found = Leaks(evaluation, n, coverage, hashes).find([*rows, *more])
+            leaks = Leaks(evaluation, n, coverage)
+            real = leaks.judge(leaks.count(hashed(rows)))
+            found = leaks.judge(leaks.count(hashed([*rows, *more])))
             planted_ones = pd.DataFrame(made, columns=["kind", "texts"])
             planted_ones["found"] = planted_ones.index.map(lambda i: len(rows) + i).isin(
                 list(found)

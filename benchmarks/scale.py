@@ -236,7 +236,7 @@ def fill(study: Any, data: Path, rows: int) -> None:
     import duckdb
     import pyarrow as pa
 
-    from im_assets.candidates.cleaning import example_id
+    from im_assets.candidates.content import example_id
     from im_assets.scoring.batch import Models
     from im_assets.scoring.cuts import cuts_fingerprint
     from im_assets.scoring.registry import chosen

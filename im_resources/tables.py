@@ -14,6 +14,8 @@ import pandas as pd
 import pyarrow as pa
 from duckdb import CatalogException, DuckDBPyConnection
 
+from im_resources.spooled import Spooled
+
 SCHEMA = "main"
 INCOMING = '"incoming rows"'  # the staged frame; for its blank, no table can have this name
 KEPT = '"kept rows"'
@@ -32,7 +34,7 @@ class MissingTableError(WarehouseError):
 def stage(
     connection: DuckDBPyConnection,
     table: str,
-    frame: pd.DataFrame,
+    frame: pd.DataFrame | Spooled,
     rewritten: str = "false",
     values: Sequence[Any] = (),
 ) -> None:
@@ -41,7 +43,8 @@ def stage(
     Args:
         connection: within a transaction.
         table: created from the frame if it is not there; else it gets the columns that it lacks.
-        frame: the new rows; text of any kind, numbers, times, lists, arrays.
+        frame: the new rows; text of any kind, numbers, times, lists, arrays. In files, they are
+            read from there.
         rewritten: the condition of rows that are about to be deleted, with its bound ``values``: a
             column that holds no other value may change its type.
 
@@ -49,23 +52,15 @@ def stage(
         WarehouseError: a name that cannot be used, a column of mixed types, or one whose type
             clashes with the table's.
     """
-    if not len(frame.columns):
-        raise WarehouseError(f"table {table!r}: a frame without columns")
-    names = {column: quoted(column) for column in frame.columns}
-    try:
-        incoming = pa.Table.from_pandas(frame, preserve_index=False)
-    except pa.ArrowException as error:  # names the column
-        said = ": ".join(map(str, reversed(error.args)))
-        raise WarehouseError(f"table {table!r}: one column, one type of values. {said}") from error
-    # Arrow has no type for a column without values; DuckDB would make it INTEGER. Text is likelier.
-    fields = [f.with_type(pa.string()) if pa.types.is_null(f.type) else f for f in incoming.schema]
-    staged = incoming.cast(pa.schema(fields))
-    numbers = pa.array(np.arange(len(staged)))
-    connection.register(INCOMING.strip('"'), staged.append_column(POSITION, numbers))
+    if isinstance(frame, Spooled):
+        _view(connection, frame)
+    else:
+        _register(connection, table, frame)
     described = connection.execute(f"DESCRIBE {_rows_of(INCOMING)}").fetchall()
     types = {name: type_ for name, type_, *_ in described}
     if is_lake(connection):
         types = {name: storable(type_) for name, type_ in types.items()}
+    names = {column: quoted(column) for column in types}
 
     present = column_types(connection, table)
     if not present:
@@ -93,6 +88,51 @@ def stage(
                 _empty_column(connection, table, name, type_)
             else:
                 connection.execute(f"{alter} ALTER {name} TYPE {type_} USING CAST(NULL AS {type_})")
+
+
+def _register(connection: DuckDBPyConnection, table: str, frame: pd.DataFrame) -> None:
+    """Register the rows of a frame as INCOMING. Raises WarehouseError as `stage` does."""
+    if not len(frame.columns):
+        raise WarehouseError(f"table {table!r}: a frame without columns")
+    for column in frame.columns:
+        quoted(column)
+    try:
+        incoming = pa.Table.from_pandas(frame, preserve_index=False)
+    except pa.ArrowException as error:  # names the column
+        said = ": ".join(map(str, reversed(error.args)))
+        raise WarehouseError(f"table {table!r}: one column, one type of values. {said}") from error
+    # Arrow has no type for a column without values; DuckDB would make it INTEGER. Text is likelier.
+    fields = [f.with_type(pa.string()) if pa.types.is_null(f.type) else f for f in incoming.schema]
+    staged = incoming.cast(pa.schema(fields))
+    numbers = pa.array(np.arange(len(staged)))
+    connection.register(INCOMING.strip('"'), staged.append_column(POSITION, numbers))
+
+
+def _view(connection: DuckDBPyConnection, rows: Spooled) -> None:
+    """Register rows in files as INCOMING, in their order; without numbers, which only a condition
+    of `insert` needs."""
+    files = ", ".join(text_literal(str(file)) for file in rows.files)
+    connection.execute(
+        f"CREATE OR REPLACE TEMP VIEW {INCOMING} AS "
+        f'SELECT *, NULL::BIGINT AS "{POSITION}" FROM read_parquet([{files}])'
+    )
+
+
+def outside(
+    connection: DuckDBPyConnection, table: str, rows: Spooled, where: Mapping[str, Any]
+) -> None:
+    """Raises WarehouseError when a row in files has another value in a column of ``where``."""
+    _view(connection, rows)
+    for column, value in where.items():
+        statement = (
+            f"SELECT count(*) FROM {INCOMING} WHERE {quoted(column)} NOT IN (SELECT unnest(?)) "
+            f"OR {quoted(column)} IS NULL"
+        )
+        if count := _scalar(connection, statement, [listed(value)]):
+            raise WarehouseError(
+                f"table {table!r}: {count} rows with a {column!r} that is not being written: "
+                f"writing {listed(value)[:5]}"
+            )
 
 
 def insert(connection: DuckDBPyConnection, table: str, condition: str = "") -> int:

@@ -10,6 +10,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import cache
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -20,6 +21,7 @@ import pyarrow as pa
 from pydantic import Field
 
 from im_resources.lake_address import LakeAddress
+from im_resources.spooled import Spooled, write_table
 from im_resources.study import PROJECT_ROOT
 from im_resources.tables import (
     MissingTableError,
@@ -29,6 +31,7 @@ from im_resources.tables import (
     condition,
     insert,
     listed,
+    outside,
     qualified,
     quoted,
     stage,
@@ -38,6 +41,8 @@ from im_resources.warehouse_file import WarehouseFile
 from im_resources.warehouse_turns import bound
 
 SQL = PROJECT_ROOT / "sql"
+SPOOLED_ROWS = 20_000
+CHUNKS = 10  # of 2048 rows each
 T = TypeVar("T")
 Work = Callable[[duckdb.DuckDBPyConnection], T]
 __all__ = ["Warehouse", "WarehouseError", "WarehouseResource"]
@@ -151,6 +156,7 @@ class Warehouse:
         statement: str,
         parameters: Mapping[str, Any] | Sequence[Any] = (),
         tables: Mapping[str, pa.Table] | None = None,
+        categories: bool = False,
     ) -> pd.DataFrame:
         """Read by SQL, or by the file of ``sql/`` when the name ends in ``.sql``.
 
@@ -159,16 +165,31 @@ class Warehouse:
 
         Args:
             tables: further tables that the statement may name.
+            categories: texts come as categories, each held once.
 
         Raises:
             duckdb.Error: the statement is wrong, or would write.
         """
 
         def work(connection: duckdb.DuckDBPyConnection) -> pd.DataFrame:
-            return _executed(connection, statement, parameters, tables).df()
+            found = _executed(connection, statement, parameters, tables)
+            return _categorized(found.to_arrow_table()) if categories else found.df()
 
         with self.place.reading(work) as found:
             return found
+
+    @contextmanager
+    def frames(self, table: str) -> Iterator[Iterator[pd.DataFrame]]:
+        """The rows as ``read_table`` gives them, some at a time. Nobody can write to a file until
+        the block ends."""
+        order = "" if self._place.ordered else " ORDER BY rowid"
+
+        def work(connection: duckdb.DuckDBPyConnection) -> Iterator[pd.DataFrame]:
+            found = connection.execute(f"SELECT * FROM {qualified(table)}{order}")
+            return iter(lambda: found.fetch_df_chunk(CHUNKS), None)
+
+        with self._place.reading(work) as frames:
+            yield takewhile(len, frames)
 
     @contextmanager
     def arrow(
@@ -280,6 +301,55 @@ class Warehouse:
             insert(connection, table)
 
         self.place.writing(work, table)
+
+    def replace_from(
+        self, table: str, rows: Spooled, where: Mapping[str, Any] | None = None
+    ) -> None:
+        """Make rows in files the whole table (``replace_table``), or with ``where`` the rows for
+        which it holds (``replace_rows``), in one transaction. They are never in memory together.
+
+        Raises WarehouseError as ``replace_rows`` does.
+        """
+        deleted, values = condition(where or {})
+
+        def work(connection: duckdb.DuckDBPyConnection) -> None:
+            outside(connection, table, rows, where or {})
+            if where is None:
+                connection.execute(f"DROP TABLE IF EXISTS {qualified(table)}")
+            stage(connection, table, rows, deleted, values)
+            if where is not None:
+                connection.execute(f"DELETE FROM {qualified(table)} WHERE {deleted}", values)
+            insert(connection, table)
+
+        self._place.writing(work, table)
+
+    def spooled(
+        self,
+        folder: Path,
+        statement: str,
+        parameters: Mapping[str, Any] | Sequence[Any] = (),
+        tables: Mapping[str, pa.Table] | None = None,
+        rows: int = SPOOLED_ROWS,
+    ) -> Spooled:
+        """Read by SQL as ``query`` does, into Parquet files in a folder: for what is gone through
+        for longer than others should wait for the tables.
+
+        Args:
+            rows: of a file, about.
+        """
+        files: list[Path] = []
+        count = 0
+        folder.mkdir(parents=True, exist_ok=True)
+        with self.arrow(statement, parameters, tables, rows) as batches:
+            empty = pa.RecordBatch.from_pylist([], schema=batches.schema)
+            for batch in batches:
+                table = pa.Table.from_batches([batch])
+                files.append(write_table(table, folder / f"{len(files):06}.parquet"))
+                count += len(table)
+        if not files:
+            table = pa.Table.from_batches([empty])
+            files.append(write_table(table, folder / "000000.parquet"))
+        return Spooled(tuple(files), count)
 
     def append(self, table: str, frame: pd.DataFrame, key: Sequence[str]) -> int:
         """Insert the rows whose ``key`` is not there yet, the first of each; return how many.

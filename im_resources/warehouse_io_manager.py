@@ -20,6 +20,7 @@ from dagster._core.storage.db_io_manager import DbClient, DbIOManager, DbTypeHan
 from dagster_duckdb import DuckDBIOManager
 
 from im_resources.lake_address import NAME, SNAPSHOT, LakeAddress
+from im_resources.spooled import Spooled
 from im_resources.tables import SCHEMA, MissingTableError, WarehouseError, qualified
 from im_resources.warehouse import Warehouse
 
@@ -135,6 +136,31 @@ def _may_miss(context: dg.InputContext) -> bool:
     return bool((context.definition_metadata or {}).get("allow_missing_partitions", fan_in))
 
 
+class _SpooledHandler(DbTypeHandler[Spooled]):
+    """Rows in files to a whole table; it is read as a frame, or by SQL."""
+
+    @property
+    def supported_types(self) -> Sequence[type[object]]:
+        return [Spooled]
+
+    def handle_output(
+        self,
+        context: dg.OutputContext,
+        table_slice: TableSlice,
+        obj: Spooled,
+        connection: Warehouse,
+    ) -> dict[str, Any]:
+        if _partition_column(table_slice) is not None:
+            raise WarehouseError(f"asset {table_slice.table!r}: rows in files are a whole table")
+        connection.replace_from(table_slice.table, obj)
+        return {"dagster/row_count": obj.rows, **_made(connection)}
+
+    def load_input(
+        self, context: dg.InputContext, table_slice: TableSlice, connection: Warehouse
+    ) -> Spooled:
+        raise WarehouseError(f"asset {table_slice.table!r} is read as a frame, or by SQL")
+
+
 class WarehouseIOManager(DuckDBIOManager):
     """Stores assets as tables of a Warehouse, a partition being the rows with its key in a column.
 
@@ -149,7 +175,7 @@ class WarehouseIOManager(DuckDBIOManager):
 
     @staticmethod
     def type_handlers() -> Sequence[DbTypeHandler]:
-        return [_FrameHandler()]
+        return [_FrameHandler(), _SpooledHandler()]
 
     def create_io_manager(self, context: dg.InitResourceContext) -> DbIOManager:
         return DbIOManager(
@@ -158,4 +184,5 @@ class WarehouseIOManager(DuckDBIOManager):
             database=self.database,
             schema=SCHEMA,
             io_manager_name=type(self).__name__,
+            default_load_type=pd.DataFrame,
         )

@@ -2,38 +2,30 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import dagster as dg
 import pandas as pd
 
 from im_assets.candidates import tracing
-from im_assets.candidates.cleaning import as_they_are, clean
+from im_assets.candidates.cleaning import as_they_are
 from im_assets.candidates.forgetting import erase
-from im_assets.candidates.format_registry import NOT_TEXT
-from im_assets.candidates.languages import LANGUAGE, by_source, with_language
-from im_assets.candidates.reading import Reading, SourceError, read
+from im_assets.candidates.gathering import not_text_of, taken_of
+from im_assets.candidates.making import QUARANTINE, Making, metadata, require_usable
+from im_assets.candidates.reading import read
 from im_assets.candidates.references import references
 from im_assets.candidates.tracing import version_of_rows
-from im_assets.candidates.versions import (
-    HISTORY,
-    KEY,
-    SINCE,
-    changes,
-    current_version,
-    held_in,
-    next_history,
-)
+from im_assets.candidates.versions import SINCE
 from im_assets.candidates.withdrawn import withdrawn_ids
 from im_assets.common.presentation import column_schema, presentation, preview, table
 from im_assets.common.versions import with_version
 from im_assets.landing.forgetting import forget_landed
 from im_assets.landing.ledger import TABLE as LANDED
-from im_assets.landing.ledger import admitted, source_of, target_source
 from im_assets.scoring.registry import columns_read
 from im_resources.adapter_store import AdapterStore
 from im_resources.deployment.making import exports_of
-from im_resources.study import DataSource, Study
+from im_resources.gpu import GpuResource
+from im_resources.spooled import Spooled
+from im_resources.study import Study
 from im_resources.turns import TURNS, turns_in
 from im_resources.warehouse import Warehouse
 
@@ -96,17 +88,28 @@ def second_eval_set(
 def _references(
     asset: str, name: str, study: Study, warehouse: Warehouse
 ) -> dg.Output[pd.DataFrame]:
-    own = study.data.measured[name]
-    found = read(name, own, verifiable=True)
-    cleaned = references(found.rows, found.rejected)
-    version, taken = version_of_rows(cleaned[0], ordered=True), _taken({name: (own, found)})
-    return _store(asset, {name: own}, cleaned, warehouse, found.rows, version, taken)
-
-
-def _not_to_leak(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame | None:
-    """All that nothing in a pool may leak; None where nothing is measured."""
-    found = [tables[name] for name in ("eval_set", "second_eval_set") if name in tables]
-    return pd.concat(found, ignore_index=True) if len(found) > 1 else next(iter(found), None)
+    source = study.data.measured[name]
+    found = read(name, source, verifiable=True)
+    kept, dropped = references(found.rows, found.rejected)
+    dropped = dropped.assign(dataset=pd.Series(asset, dropped.index, dtype="string"))
+    reasons = Counter(zip(dropped["source"], dropped["kind"], strict=True))
+    # First, so that the reasons can be looked up when the next line raises.
+    warehouse.replace_rows(QUARANTINE, dropped, where={"dataset": asset})
+    require_usable(asset, [name], Counter(kept["source"]), reasons)
+    taken = {}
+    if source.limit is not None:
+        taken = {name: taken_of(source, len(found.rows), found.usable)}
+    talks = pd.Series([turns is not None for turns in turns_in(kept)], kept.index, dtype=bool)
+    told = metadata(
+        [name],
+        Counter(kept["source"]),
+        Counter(kept["source"][talks]),
+        not_text_of(found.rows),
+        reasons,
+        taken,
+    )
+    shown = {"preview": preview(kept), "quarantine_preview": preview(dropped)}
+    return table(kept, told | shown, version_of_rows(kept, ordered=True))
 
 
 def candidates_asset(
@@ -138,40 +141,14 @@ def candidates_asset(
 def _candidate_datasets(
     study: dg.ResourceParam[Study],
     warehouse: dg.ResourceParam[Warehouse],
+    gpu: GpuResource,
     **tables: pd.DataFrame,
-) -> dg.Output[pd.DataFrame]:
+) -> dg.Output[Spooled]:
     """Reads and cleans the candidates; raises SourceError when a source has no usable row."""
-    sources = study.data.candidates
-    rows, rejected, taken = _read({name: name for name in sources}, study, warehouse)
-    evaluated, withdrawn_rows = _not_to_leak(tables), withdrawn_ids(study)
     # What a run was trained on it was trained on, whatever it resembles.
     settings = study.cleaning if study.runs is None else as_they_are(study.cleaning)
-    kept, quarantined = clean(rows, rejected, settings, evaluated, withdrawn_rows)
-    kept = with_language(kept)
-    name = "candidate_datasets"
-    _quarantine(name, sources, kept, quarantined, warehouse)
-    history = next_history(_history(name, warehouse), kept)
-    warehouse.replace_table(HISTORY, history)
-    version = current_version(history)
-    since = held_in(history, version)
-    kept = kept.merge(since.astype({c: kept[c].dtype for c in KEY}), on=KEY, validate="one_to_one")
-    added, withdrawn = changes(history, version - 1)
-    return table(
-        kept,
-        _metadata(sources, kept, quarantined, rows)
-        | taken
-        | {"pool version": version, "added": added, "withdrawn": withdrawn},
-        version_of_rows(kept),
-    )
-
-
-def _history(name: str, warehouse: Warehouse) -> pd.DataFrame | None:
-    """The pool's history; of a pool from before it had one, its content is the first version."""
-    if warehouse.has_table(HISTORY):
-        return warehouse.read_table(HISTORY)
-    if not warehouse.has_table(name):
-        return None
-    return next_history(None, warehouse.read_table(name, KEY))
+    making = Making("candidate_datasets", study, warehouse, gpu, settings, versioned=True)
+    return _made(making, {name: name for name in study.data.candidates}, tables)
 
 
 def pool_asset(
@@ -200,130 +177,24 @@ def pool_asset(
     def pool_dataset(
         study: dg.ResourceParam[Study],
         warehouse: dg.ResourceParam[Warehouse],
+        gpu: GpuResource,
         **tables: pd.DataFrame,
-    ) -> dg.Output[pd.DataFrame]:
+    ) -> dg.Output[Spooled]:
         """Reads and cleans the unseen pool; raises SourceError when it has no usable row."""
         # The single pool of an unnamed profile has always been the source "unseen".
         name = pool if pool != "dolly" else "unseen"
-        sources = {name: study.data.unseen[pool]}
-        rows, rejected, taken = _read({name: pool}, study, warehouse)
-        kept, quarantined = clean(
-            rows, rejected, study.cleaning, _not_to_leak(tables), withdrawn_ids(study)
-        )
-        cleaned = with_language(kept), quarantined
-        version = version_of_rows(cleaned[0])
-        return _store(f"{pool}_dataset", sources, cleaned, warehouse, rows, version, taken)
+        making = Making(f"{pool}_dataset", study, warehouse, gpu, study.cleaning)
+        return _made(making, {name: pool}, tables)
 
     return pool_dataset
 
 
-def _read(
-    targets: Mapping[str, str], study: Study, warehouse: Warehouse
-) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, Any]]:
-    """(rows, rejected, metadata) of all sources, in the order of the profile, then of what landed
-    for them.
-
-    What landed comes last: of duplicates, it is the row that is there already that stays.
-
-    Args:
-        targets: the source or pool of the profile, by its name in the column ``source``.
-    """
-    extra = columns_read(study.scoring)
-    sources = {name: target_source(study, target) for name, target in targets.items()}
-    parts = [read(name, source, extra) for name, source in sources.items()]
-    told = _taken({n: (sources[n], part) for n, part in zip(sources, parts, strict=True)})
-    for name, target in targets.items():
-        for landed in admitted(warehouse, target):
-            found = read(name, source_of(landed, study), extra)
-            rows, rejected = (f.assign(file=landed.told) for f in (found.rows, found.rejected))
-            parts.append(Reading(rows, rejected, found.usable))
-    rows = pd.concat([part.rows for part in parts], ignore_index=True)
-    return rows, pd.concat([part.rejected for part in parts], ignore_index=True), told
-
-
-def _taken(read_: Mapping[str, tuple[DataSource, Reading]]) -> dict[str, Any]:
-    """Metadata: of each source with a ``limit``, how many rows of how many were taken, and how."""
-    told: dict[str, Any] = {}
-    for name, (source, found) in read_.items():
-        if source.limit is not None:
-            how = {"take": source.take} | (
-                {"seed": source.sample_seed} if source.take == "sample" else {}
-            )
-            told[name] = {"rows": len(found.rows), "of": found.usable, "limit": source.limit, **how}
-    return {"taken_of_sources": dg.MetadataValue.json(told)} if told else {}
-
-
-def _store(
-    asset: str,
-    sources: Mapping[str, DataSource],
-    cleaned: tuple[pd.DataFrame, pd.DataFrame],
-    warehouse: Warehouse,
-    rows: pd.DataFrame,
-    version: str,
-    taken: Mapping[str, Any],
-) -> dg.Output[pd.DataFrame]:
-    """Writes the quarantine and wraps the kept rows with what the catalog shows of them."""
-    kept, quarantined = cleaned
-    _quarantine(asset, sources, kept, quarantined, warehouse)
-    return table(kept, _metadata(sources, kept, quarantined, rows) | dict(taken), version)
-
-
-def _quarantine(
-    asset: str,
-    sources: Mapping[str, DataSource],
-    kept: pd.DataFrame,
-    quarantined: pd.DataFrame,
-    warehouse: Warehouse,
-) -> None:
-    """Writes the quarantine. Raises SourceError when it holds every row of a source."""
-    quarantined = quarantined.assign(dataset=pd.Series(asset, quarantined.index, dtype="string"))
-    # First, so that the reasons can be looked up when the next lines raise.
-    warehouse.replace_rows("quarantined_examples", quarantined, where={"dataset": asset})
-    usable = set(kept["source"])
-    for source in sources:
-        if source not in usable:
-            kinds = _by_kind(quarantined[quarantined["source"] == source])
-            raise SourceError(
-                f"source {source!r}: none of its {sum(kinds.values())} rows can be used {kinds}; "
-                f"see table quarantined_examples where dataset = '{asset}'"
-            )
-
-
-def _metadata(
-    sources: Mapping[str, DataSource],
-    kept: pd.DataFrame,
-    quarantined: pd.DataFrame,
-    rows: pd.DataFrame,
-) -> dict[str, Any]:
-    """What the catalog shows of a pool, made of the ``rows`` that were read."""
-    counts = kept["source"].value_counts()
-    talks = pd.Series([turns is not None for turns in turns_in(kept)], kept.index, dtype=bool)
-    conversations = kept["source"][talks].value_counts()
-    languages = {} if LANGUAGE not in kept else by_source(kept)  # the evaluation set has none
-    return {
-        "dagster/row_count": len(kept),
-        "rows_by_source": dg.MetadataValue.json({s: int(counts[s]) for s in sources}),
-        **({"languages_by_source": dg.MetadataValue.json(languages)} if languages else {}),
-        "conversations_by_source": dg.MetadataValue.json(
-            {str(source): int(count) for source, count in conversations.items()}
-        ),
-        "not_text_by_source": dg.MetadataValue.json(not_text_by_source(rows)),
-        "quarantined": len(quarantined),
-        "quarantined_by_reason": dg.MetadataValue.json(_by_kind(quarantined)),
-        "preview": preview(kept),
-        "quarantine_preview": preview(quarantined),
-    }
-
-
-def not_text_by_source(rows: pd.DataFrame) -> dict[str, dict[str, int]]:
-    """What readable rows hold that is left out, since it is no text or nothing learns from it: how
-    much of each kind, by source."""
-    found: dict[str, Counter[str]] = {}
-    if NOT_TEXT in rows:
-        for source, kinds in zip(rows["source"], rows[NOT_TEXT], strict=True):
-            if isinstance(kinds, dict):
-                found.setdefault(str(source), Counter()).update(kinds)
-    return {source: dict(kinds.most_common()) for source, kinds in found.items()}
+def _made(
+    making: Making, targets: Mapping[str, str], tables: Mapping[str, pd.DataFrame]
+) -> dg.Output[Spooled]:
+    """The pool of these sources, which leaks none of these tables."""
+    kept, told, version = making.made(targets, tables)
+    return dg.Output(kept, metadata=told, data_version=dg.DataVersion(version))
 
 
 def _drawn_from(study: Study) -> tuple[str, ...]:
@@ -375,11 +246,6 @@ def forgotten_asset(study: Study) -> dg.AssetsDefinition:
         )
 
     return forgotten_examples
-
-
-def _by_kind(quarantined: pd.DataFrame) -> dict[str, int]:
-    counts = quarantined["kind"].value_counts()
-    return {str(kind): int(count) for kind, count in counts.items()}
 
 
 def with_columns(asset: dg.AssetsDefinition, extra: Mapping[str, str]) -> dg.AssetsDefinition:

@@ -1,5 +1,7 @@
 """Blocking checks: nothing is drawn, trained or measured on data that fails one of them."""
 
+from collections.abc import Iterable
+
 import dagster as dg
 import pandas as pd
 
@@ -7,8 +9,10 @@ from im_assets.candidates.assets import eval_set
 from im_assets.candidates.leaks import COPY, SHORT
 from im_assets.common.tracking import tracked
 from im_assets.common.words import words_of
+from im_resources.spooled import Scratch
 from im_resources.study import Study
 from im_resources.turns import asked
+from im_resources.warehouse import Warehouse
 
 
 @dg.asset_check(
@@ -17,10 +21,11 @@ from im_resources.turns import asked
     description="Every source of the profile has examples to draw from",
 )
 def no_empty_source(
-    candidate_datasets: pd.DataFrame, study: dg.ResourceParam[Study]
+    study: dg.ResourceParam[Study], warehouse: dg.ResourceParam[Warehouse]
 ) -> dg.AssetCheckResult:
     """Fails when a source of the profile has no row left, which would bias every mixture."""
-    empty = [s for s in study.data.candidates if s not in set(candidate_datasets["source"])]
+    held = warehouse.query("SELECT DISTINCT source FROM candidate_datasets")["source"]
+    empty = [s for s in study.data.candidates if s not in set(held)]
     return dg.AssetCheckResult(passed=not empty, metadata={"empty_sources": empty})
 
 
@@ -58,10 +63,12 @@ def eval_set_usable(eval_set: pd.DataFrame) -> dg.AssetCheckResult:
     description="No candidate holds a whole text of the evaluation set",
 )
 def candidates_do_not_leak(
-    candidate_datasets: pd.DataFrame, eval_set: pd.DataFrame, study: dg.ResourceParam[Study]
+    eval_set: pd.DataFrame,
+    study: dg.ResourceParam[Study],
+    warehouse: dg.ResourceParam[Warehouse],
 ) -> dg.AssetCheckResult:
     """Fails when an example that mixtures draw from holds an evaluation text."""
-    return _leak_result(candidate_datasets, eval_set, study.cleaning.leak_ngram)
+    return _leak_result("candidate_datasets", eval_set, study, warehouse)
 
 
 def pool_does_not_leak(pool: str) -> dg.AssetChecksDefinition:
@@ -76,19 +83,24 @@ def pool_does_not_leak(pool: str) -> dg.AssetChecksDefinition:
         description="No unseen example holds a whole text of the evaluation set",
     )
     def check(
-        examples: pd.DataFrame, eval_set: pd.DataFrame, study: dg.ResourceParam[Study]
+        eval_set: pd.DataFrame,
+        study: dg.ResourceParam[Study],
+        warehouse: dg.ResourceParam[Warehouse],
     ) -> dg.AssetCheckResult:
         """Fails when an example that could be selected holds an evaluation text."""
-        return _leak_result(examples, eval_set, study.cleaning.leak_ngram)
+        return _leak_result(f"{pool}_dataset", eval_set, study, warehouse)
 
     return check
 
 
-def leaking_examples(pool: pd.DataFrame, evaluation: pd.DataFrame, n: int) -> list[str]:
+def leaking_examples(pool: Iterable[pd.DataFrame], evaluation: pd.DataFrame, n: int) -> list[str]:
     """The example_ids that hold a whole evaluation text, or nearly: ``COPY`` of its words, in runs
     of n, or the whole of a short prompt.
 
     Independent of the cleaning: it compares the words themselves, not their hashes.
+
+    Args:
+        pool: example_id, instruction, input, output, and turns where it has some; a part at a time.
     """
     texts = [words_of(text) for row in _texts(evaluation) for text in row]
     least = max(SHORT, n)
@@ -105,16 +117,23 @@ def leaking_examples(pool: pd.DataFrame, evaluation: pd.DataFrame, n: int) -> li
                 covered.setdefault(number, set()).update(range(start, start + n))
         return any(len(places) >= COPY * len(texts[k]) for k, places in covered.items())
 
-    rows = zip(pool["example_id"], _texts(pool), strict=True)
     return [
         example
-        for example, row in tracked(rows, "looking for leaks", "examples", len(pool))
+        for part in pool
+        for example, row in zip(part["example_id"], _texts(part), strict=True)
         if tuple(words_of(row[0])) in short or any(copies(words_of(text)) for text in row)
     ]
 
 
-def _leak_result(pool: pd.DataFrame, evaluation: pd.DataFrame, n: int) -> dg.AssetCheckResult:
-    leaking = leaking_examples(pool, evaluation, n)
+def _leak_result(
+    asset: str, evaluation: pd.DataFrame, study: Study, warehouse: Warehouse
+) -> dg.AssetCheckResult:
+    n, scratch = study.cleaning.leak_ngram, Scratch(study.folder / "scratch")
+    # Not from the warehouse itself, which nobody could write to meanwhile.
+    texts = warehouse.spooled(scratch.folder / "texts", "texts_of.sql", {"pool": asset})
+    parts = tracked(texts.tables(), "looking for leaks", "files", len(texts.files))
+    leaking = leaking_examples((part.to_pandas() for part in parts), evaluation, n)
+    scratch.remove()
     return dg.AssetCheckResult(
         passed=not leaking,
         metadata={"leaking": len(leaking), "first_example_ids": leaking[:10], "words": n},

@@ -7,71 +7,50 @@ The tests are applied in this order, and the first that holds gives the reason:
    output, of the evaluation set (``leaks.py``);
 3. exact duplicate, then near duplicate, of an earlier row that is kept;
 4. withdrawn by its id. It comes last, so that what resembles a withdrawn row stays out with it.
+
+The rows come in shards. Each is looked at by itself (``looking``), what was seen of all is put
+together and decided in the order of the rows (``deciding``), and each is written out by itself
+(``finishing``): the parts that read texts may be done anywhere and in any order, with one result.
 """
 
-import hashlib
 import math
 import sys
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from typing import Any, Literal, NamedTuple
+import tempfile
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 
+from im_assets.candidates.deciding import Decided, Deciding
+from im_assets.candidates.finishing import Fate, finish_all
 from im_assets.candidates.format_registry import NOT_TEXT
-from im_assets.candidates.leaks import Leak, Leaks
-from im_assets.candidates.near_duplicates import NearDuplicates
-from im_assets.candidates.ngrams import WordHashes
-from im_assets.candidates.reading import ROW_COLUMNS, excerpt_of
-from im_assets.candidates.tracing import OWN_ID, PLACE, Place, with_place
-from im_assets.common.tracking import tracked
+from im_assets.candidates.languages import LANGUAGE
+from im_assets.candidates.leaks import Leaks
+from im_assets.candidates.looking import look_at
+from im_assets.candidates.quarantine import KEPT_COLUMNS, quarantine, typed
+from im_assets.candidates.reading import ROW_COLUMNS
+from im_assets.candidates.shards import NUMBER, Shard, shards_of
+from im_assets.candidates.tracing import PLACE
+from im_assets.common.tracking import work
+from im_assets.common.versions import version_of_hashes
+from im_resources.spooled import Spooled, write_table
 from im_resources.study import CleaningSettings
-from im_resources.texts import SEPARATOR, normalize
-from im_resources.turns import TURNS, asked, read_turns, turns_columns, write_turns
+from im_resources.turns import TURNS
+from im_resources.workplace import Task
 
-KEPT_COLUMNS = [
-    "example_id", "source", "line", "instruction", "input", "output", "category", "file", OWN_ID,
-]  # fmt: skip
-_BLOCK = 10_000  # rows at once
-_TEXTS = ("instruction", "input", "output")
-OTHER = [f"other_{column}" for column in PLACE]  # the row that one resembles
-QUARANTINED_COLUMNS = ["dataset", *PLACE, "kind", "reason", "excerpt", *OTHER]
+# Does a task for all items, anywhere and in any order: (key, result) as they finish.
+Run = Callable[..., Iterator[tuple[str, Any]]]
 
 
-class Reason(NamedTuple):
-    """Why a row is not used: its kind, for counting, the whole reason in words, and the place of
-    the row that it duplicates or leaks."""
-
-    kind: Literal[
-        "empty",
-        "no output",
-        "too long",
-        "leaks",
-        "exact duplicate",
-        "near duplicate",
-        "bad pattern",
-        "withdrawn",
-    ]
-    words: str
-    other: Place | None = None
-
-
-def example_id(*texts: str) -> str:
-    """The identity of an example: 16 hex digits of SHA-256 over its normalized texts."""
-    joined = SEPARATOR.join(map(normalize, texts))
-    return hashlib.sha256(joined.encode()).hexdigest()[:16]
-
-
-def normalized(row: Mapping[Any, Any], *fields: str) -> dict[str, str]:
-    """A row's texts as they are stored and hashed: the fields, and ``turns`` where it has some."""
-    texts = {field: normalize(row[field]) for field in fields}
-    turns = read_turns(row.get(TURNS))
-    return texts if turns is None else texts | {TURNS: write_turns(turns)}
-
-
-def identity_of(row: Mapping[Any, Any]) -> str:
-    """The example_id of a row as it was read. Of a conversation, all of it counts."""
-    return example_id(*normalized(row, *_TEXTS).values())
+def here(task: Task, items: Mapping[str, Any], **common: Any) -> Iterator[tuple[str, Any]]:
+    """The task in this process, one item after the other."""
+    return task(items, None, **common)
 
 
 def as_they_are(settings: CleaningSettings) -> CleaningSettings:
@@ -80,15 +59,126 @@ def as_they_are(settings: CleaningSettings) -> CleaningSettings:
     return settings.model_copy(update=kept)
 
 
-def empty_part(texts: Mapping[str, str]) -> str:
-    """Which of a row's texts, as from `normalized`, is empty and makes it no example: ``output``,
-    ``turn 2 of 3``; '' where none is."""
-    if not texts["instruction"] or not texts["output"]:
-        return "output" if texts["instruction"] else "instruction"
-    before = _before(texts)
-    if read_turns(texts.get(TURNS)) and not all(before):
-        return f"turn {before.index('') + 1} of {len(before) + 1}"
-    return ""
+@dataclass(frozen=True)
+class Cleaned:
+    """A pool's rows, cleaned.
+
+    Attributes:
+        kept, quarantined: the tables. Kept rows are in the order of the rows; without those that
+            the readers could not use, so are the others.
+        version: the data version of the kept rows (`version_of_rows`).
+        by_source: rows that are kept, by source.
+        conversations: those of them that are conversations.
+        languages: kept rows by (source, language).
+        reasons: quarantined rows by (source, kind).
+    """
+
+    kept: Spooled
+    quarantined: Spooled
+    version: str
+    by_source: Counter[str]
+    conversations: Counter[str]
+    languages: Counter[tuple[str, str]]
+    reasons: Counter[tuple[str, str]]
+
+
+def decide(
+    shards: Sequence[Shard],
+    settings: CleaningSettings,
+    evaluation: pd.DataFrame | None,
+    withdrawn: Collection[str],
+    scratch: Path,
+    run: Run = here,
+) -> Decided:
+    """What becomes of each row of a pool.
+
+    Args:
+        shards: the rows, the sources in order, each in the order of its lines: of duplicates, the
+            first row here stays. Of a conversation, all ``turns`` but the system's are its prompt.
+        settings: thresholds.
+        evaluation: with columns eval_id, instruction, input, output; None skips the leak test.
+        withdrawn: example_ids that are left out; their texts do not go into the quarantine.
+        scratch: a folder for what is too large for memory, about 100 bytes a row.
+        run: how the shards are looked at.
+    """
+    similarity, leaks = settings.near_duplicate_similarity, None
+    if evaluation is not None:
+        leaks = Leaks(evaluation, settings.leak_ngram, settings.leak_coverage)
+    deciding = Deciding(shards, scratch, similarity, leaks, withdrawn)
+    doing = "normalizing" if evaluation is None else "looking for leaks"
+    advance, done = work(doing, sum(shard.rows for shard in shards), "rows"), 0
+    common = {"max_chars": settings.max_chars, "similarity": similarity, "leaks": leaks}
+    for key, seen in run(look_at, {_key(n): shard for n, shard in enumerate(shards)}, **common):
+        deciding.take(place := int(key), seen)
+        advance(done := done + shards[place].rows)
+    return deciding.decide()
+
+
+def store(
+    shards: Sequence[Shard],
+    decided: Decided,
+    scratch: Path,
+    max_chars: int,
+    dataset: str = "",
+    since: np.ndarray | None = None,
+    languages: bool = True,
+    rejected: Sequence[Path] = (),
+    run: Run = here,
+) -> Cleaned:
+    """The kept and the quarantined rows as files in a folder.
+
+    Args:
+        max_chars: of the longest row.
+        dataset: the asset, as the quarantine names it.
+        since: of each row that stays, the first version of the pool that holds it, int64.
+        languages: whether the language of each is told.
+        rejected: files with the rows that the readers could not use, which come first in the
+            quarantine.
+        run: how the shards are written out.
+    """
+    fates = _Fates(shards, decided, since)
+    for name in ("kept", "dropped"):
+        (scratch / name).mkdir()
+    advance, done = work("storing", sum(shard.rows for shard in shards), "rows"), 0
+    hashes: dict[int, np.ndarray] = {}
+    told, reasons = Counter[tuple[str, str]](), Counter[tuple[str, str]]()
+    columns: list[str] = []
+    for path in rejected:
+        table = pq.read_table(path, columns=["source", "kind"])
+        reasons.update(zip(*(column.to_pylist() for column in table.columns), strict=True))
+    common = {
+        "dataset": dataset,
+        "max_chars": max_chars,
+        "turns": bool(decided.talks[decided.stays].any()),
+        "languages": languages,
+    }
+    for key, finished in run(finish_all, fates, **common):
+        for name, table in (("kept", finished.kept), ("dropped", finished.dropped)):
+            write_table(table, scratch / name / f"{key}.parquet")
+        place = int(key)
+        hashes[place], columns = finished.hashes, finished.counted
+        if languages:
+            pairs = (finished.kept.column(c).to_pylist() for c in ("source", LANGUAGE))
+            told.update(zip(*pairs, strict=True))
+        pairs = (finished.dropped.column(c).to_pylist() for c in ("source", "kind"))
+        reasons.update(zip(*pairs, strict=True))
+        advance(done := done + shards[place].rows)
+    stays = decided.stays
+    order = np.argsort(decided.identities[stays])
+    ordered = np.concatenate([hashes[place] for place in range(len(shards))])[order]
+    dropped = int((~stays).sum())
+    return Cleaned(
+        Spooled(_files(scratch / "kept"), len(order)),
+        Spooled(
+            (*rejected, *_files(scratch / "dropped")),
+            dropped + sum(pq.read_metadata(path).num_rows for path in rejected),
+        ),
+        version_of_hashes((columns, ordered)),
+        _counts(decided, stays),
+        _counts(decided, stays & decided.talks),
+        told,
+        reasons,
+    )
 
 
 def clean(
@@ -97,18 +187,18 @@ def clean(
     settings: CleaningSettings,
     evaluation: pd.DataFrame | None,
     withdrawn: Collection[str] = (),
+    sizes: Sequence[int] | None = None,
+    run: Run = here,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Split rows into those of the study and those in quarantine.
+    """Split the rows of a frame, which fit into memory, into those of the study and the others.
 
     Args:
-        rows: as from `read_source`, with ``file`` where it is known, the sources in order, each in
-            the order of its lines: of duplicates, the first row here stays. Further columns are
-            carried through; of a conversation, all ``turns`` but the
-            system's are its prompt.
+        rows: as from `read_source`, with ``file`` where it is known, in the order of `decide`.
+            Further columns are carried through.
         rejected: rows that the readers could not use; they join the quarantine.
-        settings: thresholds.
-        evaluation: with columns eval_id, instruction, input, output; None skips the leak test.
-        withdrawn: example_ids that are left out; their texts do not go into the quarantine.
+        settings, evaluation, withdrawn: as for `decide`.
+        sizes: how many rows are in each shard, which changes no result; default: some thousand.
+        run: how shards are worked on.
 
     Returns:
         (kept, quarantined) with `KEPT_COLUMNS` and the further ones, and `QUARANTINED_COLUMNS`
@@ -116,122 +206,58 @@ def clean(
         of the evaluation row that it leaks; own ids of withdrawn rows are left out); every row
         given is in exactly one of them.
     """
-    hashes = WordHashes()
-    near = NearDuplicates(settings.near_duplicate_similarity)
-    bands = near.bands
-    first_with: dict[str, int] = {}
-    near_to: dict[int, int] = {}
     extra = [c for c in rows.columns if c not in (*ROW_COLUMNS, *PLACE, NOT_TEXT)]
-    kept: list[tuple[object, ...]] = []
-    dropped: list[tuple[object, ...]] = []
-    identities: list[str] = []
-
-    def looked_at() -> Iterator[tuple[int, str, str]]:
-        """Number, prompt and output of each row that is not too long. On the way, each row's
-        identity and the bands of its sketch are noted, so that no text is read another time."""
-        seen: set[str] = set()
-        doing = "normalizing" if evaluation is None else "looking for leaks"
-        told = tracked(_records(rows), doing, "rows", len(rows))
-        for number, row in enumerate(told):
-            texts = normalized(row, *_TEXTS)
-            identities.append(example_id(*texts.values()))
-            if _length(texts) <= settings.max_chars:
-                prompt, output = asked(texts), texts["output"]
-                if identities[-1] not in seen:  # a copy is told by its identity
-                    seen.add(identities[-1])
-                    bands.add(number, np.concatenate([hashes.of(prompt), hashes.of(output)]))
-                yield number, prompt, output
-
-    leaks: dict[int, Leak] = {}
-    if evaluation is not None:
-        found = Leaks(evaluation, settings.leak_ngram, settings.leak_coverage, hashes)
-        leaks = found.find(looked_at())
-    else:
-        for _ in looked_at():
-            pass
-    alike = bands.alike()
-    columns = [rows[c].tolist() if c in rows else [None] * len(rows) for c in PLACE]
-
-    def place_of(number: int) -> Place:
-        place = Place.of({c: values[number] for c, values in zip(PLACE, columns, strict=True)})
-        return place._replace(own_id=None) if identities[number] in withdrawn else place
-
-    def fault(number: int, texts: Mapping[str, str], identity: str) -> Reason | None:
-        instruction, output = texts["instruction"], texts["output"]
-        turns = read_turns(texts.get(TURNS))
-        if lacking := empty_part(texts):
-            return Reason("empty", f"empty {lacking}")
-        if (length := _length(texts)) > settings.max_chars:
-            said = f"too long: {length} characters, max_chars is {settings.max_chars}"
-            return Reason("too long", said)
-        if (leak := leaks.get(number)) is not None:
-            return Reason("leaks", str(leak), leak.place)
-        if (first := first_with.setdefault(identity, number)) != number:
-            said, kept_twin = f"exact duplicate of {place_of(first)}", near_to.get(first, first)
-            if kept_twin != first:
-                said += f", which is a near duplicate of {place_of(kept_twin)}"
-            return Reason("exact duplicate", said, place_of(kept_twin))
-        first_like = None
-        if number in alike:
-            response = hashes.of(output)
-            words = np.concatenate([hashes.of(asked(texts)), response])
-            core = words if turns else np.concatenate([hashes.of(instruction), response])
-            first_like = near.find_or_add(number, words, core)
-        if first_like is not None:
-            near_to[number] = first_like
-            twin = place_of(first_like)
-            return Reason("near duplicate", f"near duplicate of {twin}", twin)
-        if identity in withdrawn:
-            return Reason("withdrawn", f"withdrawn by its id, {identity}")
-        return None
-
-    told = tracked(_records(rows), "looking for duplicates", "rows", len(rows))
-    for number, row in enumerate(told):
-        texts, identity, place = normalized(row, *_TEXTS), identities[number], place_of(number)
-        reason = fault(number, texts, identity)
-        own = [texts[field] for field in _TEXTS]
-        if reason is None:
-            row |= {TURNS: texts.get(TURNS)}
-            further = place.file, place.own_id, *(row[column] for column in extra)
-            start = identity, place.source, place.line
-            kept.append((*start, *own, row["category"], *further))
-        else:
-            dropped.append(dropped_row(place, reason, () if identity in withdrawn else own))
-    frame = pd.DataFrame(kept, columns=[*KEPT_COLUMNS, *extra])
-    frame = frame.astype({c: rows[c].dtype for c in extra})
-    if TURNS in frame and not turns_columns(frame):
-        frame = frame.drop(columns=TURNS)
-    return frame, quarantine(dropped, rejected)
+    with tempfile.TemporaryDirectory(prefix="cleaning-") as folder:
+        scratch = Path(folder)
+        given = rows.drop(columns=NOT_TEXT, errors="ignore")
+        shards = shards_of(given, scratch / "rows", sizes)
+        decided = decide(shards, settings, evaluation, withdrawn, scratch, run)
+        found = store(shards, decided, scratch, settings.max_chars, languages=False, run=run)
+        kept, dropped = found.kept.frame(), typed(found.quarantined.frame())
+    kept = kept[[*KEPT_COLUMNS, *(c for c in extra if c != TURNS or TURNS in kept)]]
+    kept = kept.astype({c: rows[c].dtype for c in extra if c in kept})
+    return kept, pd.concat([quarantine([], rejected), dropped], ignore_index=True)
 
 
-def _records(rows: pd.DataFrame) -> Iterator[dict[Any, Any]]:
-    """The rows as dicts, a few of them at a time: all would be as large as the texts."""
-    for start in range(0, len(rows), _BLOCK):
-        yield from rows.iloc[start : start + _BLOCK].to_dict("records")
+class _Fates(Mapping[str, Fate]):
+    """What was decided on the rows of each shard, put together when it is asked for."""
+
+    def __init__(self, shards: Sequence[Shard], decided: Decided, since: np.ndarray | None) -> None:
+        self._shards, self._decided, self._since = shards, decided, since
+        self._before = np.concatenate([[0], np.cumsum(decided.stays)])
+        self._leaking = sorted(decided.leaks)
+
+    def __iter__(self) -> Iterator[str]:
+        return map(_key, range(len(self._shards)))
+
+    def __len__(self) -> int:
+        return len(self._shards)
+
+    def __getitem__(self, key: str) -> Fate:
+        shard, decided = self._shards[int(key)], self._decided
+        first, end = shard.first, shard.first + shard.rows
+        identities, places = decided.identities[first:end], None
+        if decided.places is not None:
+            mine = [(NUMBER, ">=", first), (NUMBER, "<", end)]
+            places = pq.read_table(decided.places, filters=mine)
+        since = None
+        if self._since is not None:
+            since = self._since[self._before[first] : self._before[end]]
+        found = self._leaking[bisect_left(self._leaking, first) : bisect_left(self._leaking, end)]
+        leaks = {number - first: decided.leaks[number] for number in found}
+        hidden = np.isin(identities, decided.withdrawn)
+        kinds = decided.kinds[first:end]
+        return Fate(shard, kinds, identities, leaks, hidden, places, since)
 
 
-def _before(texts: Mapping[str, str]) -> list[str]:
-    """What comes before the response: instruction and input, or the turns of a conversation."""
-    turns = read_turns(texts.get(TURNS))
-    return [turn.content for turn in turns] if turns else [texts["instruction"], texts["input"]]
+def _key(place: int) -> str:
+    return f"{place:06}"
 
 
-def _length(texts: Mapping[str, str]) -> int:
-    return sum(map(len, _before(texts))) + len(texts["output"])
+def _counts(decided: Decided, wanted: np.ndarray) -> Counter[str]:
+    counts = np.bincount(decided.source[wanted], minlength=len(decided.sources))
+    return Counter({name: int(n) for name, n in zip(decided.sources, counts, strict=True) if n})
 
 
-def dropped_row(place: Place, reason: Reason, texts: Iterable[str]) -> tuple[object, ...]:
-    """A row of the quarantine, in the order of its columns."""
-    excerpt = excerpt_of(" → ".join(filter(None, texts)))
-    other = (None,) * len(OTHER) if reason.other is None else reason.other
-    return ("", *place, reason.kind, reason.words, excerpt, *other)
-
-
-def quarantine(dropped: list[tuple[object, ...]], rejected: pd.DataFrame) -> pd.DataFrame:
-    """Rejected and dropped rows as one frame, typed even when it is empty (it becomes a table)."""
-    frame = pd.DataFrame(dropped, columns=QUARANTINED_COLUMNS)
-    rejected = with_place(rejected).assign(dataset="", **dict.fromkeys(OTHER))
-    types = {"line": "int64", "other_line": "Int64"}
-    types = {column: types.get(column, "string") for column in QUARANTINED_COLUMNS}
-    parts = [part[QUARANTINED_COLUMNS].astype(types) for part in (rejected, frame)]
-    return pd.concat(parts, ignore_index=True)
+def _files(folder: Path) -> tuple[Path, ...]:
+    return tuple(sorted(folder.iterdir()))

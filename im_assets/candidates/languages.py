@@ -12,7 +12,6 @@ from functools import cache
 import pandas as pd
 
 from im_assets.candidates.identifying import Identifier
-from im_assets.common.tracking import tracked
 
 LANGUAGE, CONFIDENCE = "language", "language_confidence"
 SURE = 0.5
@@ -33,22 +32,13 @@ def with_language(examples: pd.DataFrame) -> pd.DataFrame:
     """
     identifier = _identifier()
     texts = zip(examples["instruction"], examples["input"], examples["output"], strict=True)
-    told = tracked(texts, "telling languages", "examples", len(examples))
-    found = list(identifier.classify("\n".join(text[:READ] for text in parts) for parts in told))
+    found = list(identifier.classify("\n".join(text[:READ] for text in parts) for parts in texts))
     return examples.assign(
         **{
             LANGUAGE: pd.Series([code for code, _ in found], examples.index, dtype="string"),
             CONFIDENCE: pd.Series([sure for _, sure in found], examples.index, dtype="float64"),
         }
     )
-
-
-def by_source(examples: pd.DataFrame) -> dict[str, dict[str, int]]:
-    """How many examples of each source are in each language, the largest first."""
-    return {
-        str(source): {str(code): int(n) for code, n in rows[LANGUAGE].value_counts().items()}
-        for source, rows in examples.groupby("source")
-    }
 
 
 @cache

@@ -19,16 +19,14 @@ Brown et al. 2020 (GPT-3, appendix C) drop what shares any 13 words, and Touvron
 strict one 80 %.
 """
 
-from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
 
 from im_assets.candidates.ngrams import Hashes, WordHashes, ngrams_at
 from im_assets.candidates.tracing import Place
-from im_assets.common.tracking import tracked
 from im_assets.common.words import words_of
 from im_resources.turns import asked
 
@@ -75,22 +73,47 @@ class _Text:
     prompt: bool
 
 
+@dataclass
+class Counted:
+    """What a part of the rows says of leaks: it counts what is common, and keeps what may leak.
+
+    Attributes:
+        rows_with: of each run of the evaluation's, in the order of ``Leaks.runs``, how many of the
+            rows have it, int64 [runs].
+        rows: how many rows there are.
+        whole: rows that are a short prompt, by number.
+        shared: what the other rows that may leak have of evaluation texts, by number.
+    """
+
+    rows_with: np.ndarray
+    rows: int = 0
+    whole: dict[int, Leak] = field(default_factory=dict)
+    shared: dict[int, list["_Shared"]] = field(default_factory=dict)
+
+    def add(self, part: "Counted", first: int) -> None:
+        """Add what another part says, whose number 0 is the number ``first`` here."""
+        self.rows_with += part.rows_with
+        self.rows += part.rows
+        self.whole |= {first + number: leak for number, leak in part.whole.items()}
+        self.shared |= {first + number: shared for number, shared in part.shared.items()}
+
+
 class Leaks:
     """Finds rows that leak an evaluation set.
+
+    Rows may be looked at in parts, each by itself and anywhere (``count``). What leaks is judged by
+    all of them together (``judge``), and is the same however they were parted.
 
     Args:
         evaluation: columns eval_id, instruction, input, output, and those of its rows' places
             where they are known.
         n: words of the runs that count.
         coverage: rarity-weighted share of a text's words from which a row leaks it, in (0, 1].
-        hashes: of words.
     """
 
-    def __init__(
-        self, evaluation: pd.DataFrame, n: int, coverage: float, hashes: WordHashes
-    ) -> None:
-        self._n, self._coverage, self._hashes = n, coverage, hashes
-        texts = list(_texts(evaluation, hashes))
+    def __init__(self, evaluation: pd.DataFrame, n: int, coverage: float) -> None:
+        self._n, self._coverage = n, coverage
+        texts = list(_texts(evaluation, WordHashes()))
         self._short = {
             text.words.tobytes(): text
             for text in reversed(texts)
@@ -104,34 +127,39 @@ class Leaks:
         self._grams = grams[order]
         self._owner = np.repeat(np.arange(len(runs)), [len(run) for run in runs])[order]
         self._start = np.concatenate([*(np.arange(len(r)) for r in runs), np.empty(0, int)])[order]
+        self.runs = np.unique(self._grams)
 
-    def find(self, rows: Iterable[tuple[int, str, str]]) -> dict[int, Leak]:
-        """The rows that leak, by their number.
-
-        Args:
-            rows: number, prompt and output of each; what is rare is judged by all of them.
-        """
-        count, found = 0, dict[int, Leak]()
-        shared: dict[int, list[_Shared]] = {}
+    def count(self, rows: Iterable[tuple[int, Hashes, Hashes]]) -> Counted:
+        """Look at a part of the rows: number, hashes of the words of prompt and output of each."""
+        found = self.nothing()
         for number, prompt, output in rows:
-            count += 1
-            prompt_words = self._hashes.of(prompt)
-            if (same := self._short.get(prompt_words.tobytes())) is not None:
-                found[number] = Leak(
+            found.rows += 1
+            if (same := self._short.get(prompt.tobytes())) is not None:
+                found.whole[number] = Leak(
                     same.eval_id, same.place, same.text, 1.0, _shown(words_of(same.content))
                 )
                 continue
-            if parts := [*self._shared(prompt_words), *self._shared(self._hashes.of(output))]:
-                shared[number] = parts
-        rows_with = Counter[int]()
-        for parts in shared.values():
+            if not (parts := [*self._shared(prompt), *self._shared(output)]):
+                continue
             if max(part.covered.mean() for part in parts) < COPY:
-                rows_with.update({gram for part in parts for gram in part.grams.tolist()})
-        rare = _Rarity(rows_with, max(count, LEAST_ROWS))
-        for number, parts in tracked(shared.items(), "judging shared runs", "rows"):
-            leaking = [part for part in parts if self._leaks(part, rare)]
-            if leaking:
-                found[number] = self._leak(max(leaking, key=lambda part: part.covered.mean()))
+                mine = np.unique(np.concatenate([part.grams for part in parts]))
+                found.rows_with[np.searchsorted(self.runs, mine)] += 1
+            # No run counts more than 1, so that the others cannot leak, however rare theirs are.
+            if may := [part for part in parts if self._may_leak(part)]:
+                found.shared[number] = may
+        return found
+
+    def nothing(self) -> Counted:
+        """What no rows say, for others to be added to."""
+        return Counted(np.zeros(len(self.runs), dtype=np.int64))
+
+    def judge(self, counted: Counted) -> dict[int, Leak]:
+        """The rows that leak, by their number; what is rare is judged by all that were counted."""
+        rare = _Rarity(self.runs, counted.rows_with, max(counted.rows, LEAST_ROWS))
+        found = dict(counted.whole)
+        for number, shared in counted.shared.items():
+            if leaking := [one for one in shared if self._leaks(one, rare)]:
+                found[number] = self._leak(max(leaking, key=lambda one: one.covered.mean()))
         return found
 
     def _shared(self, words: Hashes) -> Iterator["_Shared"]:
@@ -151,6 +179,11 @@ class Leaks:
                 self._start[at],
                 _covered(self._start[at], self._n, len(self._texts[owner].words)),
             )
+
+    def _may_leak(self, part: "_Shared") -> bool:
+        return bool(
+            part.covered.mean() >= min(self._coverage, COPY) or _longest(part.covered)[1] >= LONG
+        )
 
     def _leaks(self, part: "_Shared", rare: "_Rarity") -> bool:
         weights = np.zeros(len(part.covered))
@@ -189,11 +222,12 @@ class _Shared:
 class _Rarity:
     """How rare a run is, in [0, 1], by how many of the rows have it."""
 
-    def __init__(self, rows_with: Counter[int], rows: int) -> None:
-        self._rows_with, self._scale = rows_with, float(np.log(rows))
+    def __init__(self, runs: Hashes, rows_with: np.ndarray, rows: int) -> None:
+        self._runs, self._rows_with, self._scale = runs, rows_with, float(np.log(rows))
 
     def of(self, gram: int) -> float:
-        return 1 - float(np.log(max(self._rows_with[gram], 1))) / self._scale
+        count = int(self._rows_with[np.searchsorted(self._runs, np.uint64(gram))])
+        return 1 - float(np.log(max(count, 1))) / self._scale
 
 
 def _texts(evaluation: pd.DataFrame, hashes: WordHashes) -> Iterator[_Text]:

@@ -6,10 +6,14 @@ and its result depends only on the texts and their order. A pair above the thres
 probability that rises steeply with its similarity; a pair below it is never reported, because every
 proposal is checked.
 
-Most texts share no band of their sketch with any other, and need no place in an index: `Bands`
-finds the others first, by a sort, so that the index holds these alone.
+Most texts share no band of their sketch with any other, and need no place in an index. So the bands
+of all texts are joined first (`alike`), by a sort of numbers: it leaves those that share one, and
+parts them into groups, none of which has to do with any other. Each group has an index of its own,
+and only its texts have to be read again.
 """
 
+from collections.abc import Iterable
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -39,9 +43,7 @@ class NearDuplicates:
 
         self._similarity = similarity
         self._empty = MinHash(_SKETCH, seed=1, hashfunc=int)
-        # Weighted towards finding pairs: false proposals cost time only. Above 0.95 the optimizer
-        # would use a single band, which misses pairs at the threshold and which MinHashLSH refuses.
-        self._index = MinHashLSH(min(similarity, 0.95), _SKETCH, weights=(0.1, 0.9))
+        self._index = MinHashLSH(num_perm=_SKETCH, params=_bands_and_rows(similarity))
         self._indexed: dict[int, tuple[Hashes, Hashes]] = {}
 
     @property
@@ -77,6 +79,17 @@ class NearDuplicates:
         return None
 
 
+@lru_cache
+def _bands_and_rows(similarity: float) -> tuple[int, int]:
+    """How a sketch is cut, which takes a search: bands, and numbers of each."""
+    from datasketch import MinHashLSH
+
+    # Weighted towards finding pairs: false proposals cost time only. Above 0.95 the optimizer
+    # would use a single band, which misses pairs at the threshold and which MinHashLSH refuses.
+    index = MinHashLSH(min(similarity, 0.95), _SKETCH, weights=(0.1, 0.9))
+    return index.b, index.r
+
+
 class Bands:
     """The bands of many texts' sketches, each as one hash: 8 bytes a band and text."""
 
@@ -98,18 +111,12 @@ class Bands:
         if len(self._waiting) == _BLOCK:
             self._hash()
 
-    def alike(self) -> set[int]:
-        """The keys of those texts that share a band with another: all that an index could find."""
+    def hashes(self) -> tuple[np.ndarray, Hashes]:
+        """The keys of the texts that have a sketch, int64 [texts], and the hashes of their bands,
+        [bands, texts]."""
         self._hash()
-        if not self._hashes:
-            return set()
-        hashes = np.concatenate(self._hashes)
-        shared = np.zeros(len(hashes), dtype=bool)
-        for band in hashes.T:
-            order = np.argsort(band)
-            same = np.flatnonzero(band[order[1:]] == band[order[:-1]])
-            shared[order[same]] = shared[order[same + 1]] = True
-        return set(np.array(self._keys)[shared].tolist())
+        hashes = np.concatenate([np.empty((0, self._bands), np.uint64), *self._hashes])
+        return np.array(self._keys, dtype=np.int64), np.ascontiguousarray(hashes.T)
 
     def _hash(self) -> None:
         if self._waiting:
@@ -120,6 +127,35 @@ class Bands:
                 total = total * np.uint64(MULTIPLIER) + values[:, :, row] + np.uint64(1)
             self._hashes.append(total)
             self._waiting = []
+
+
+def alike(bands: Iterable[Hashes], texts: int) -> tuple[np.ndarray, np.ndarray]:
+    """The texts that share a band with another: all that an index could find.
+
+    Args:
+        bands: of each band in turn, its hash in every text, [texts].
+
+    Returns:
+        Their places, int64, rising, and the group of each: texts share a band with texts of their
+        own group alone, directly or through others.
+    """
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import connected_components
+
+    shared = np.zeros(texts, dtype=bool)
+    groups = np.arange(texts, dtype=np.int32 if texts < 1 << 31 else np.int64)
+    for band in bands:
+        order = np.argsort(band)
+        ordered = band[order]
+        same = np.flatnonzero(ordered[1:] == ordered[:-1])
+        if not len(same):
+            continue
+        one, other = order[same], order[same + 1]
+        shared[one] = shared[other] = True
+        edges = np.ones(len(same), dtype=bool), (groups[one], groups[other])
+        groups = connected_components(coo_matrix(edges, (texts, texts)), directed=False)[1][groups]
+    places = np.flatnonzero(shared)
+    return places, groups[places]
 
 
 def _jaccard(a: Hashes, b: Hashes) -> float:

@@ -19,8 +19,11 @@ Hashes = npt.NDArray[np.uint64]
 MULTIPLIER = 0x9E3779B97F4A7C15  # odd, so that no word's hash loses bits
 
 
+_REMEMBERED = 1_000_000  # words: about 150 MB; numbers and names never end
+
+
 class WordHashes(dict[str, int]):
-    """Hashes words, remembering each; one instance serves a whole pool."""
+    """Hashes words, remembering those of the texts before; one instance serves a whole pool."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -28,6 +31,8 @@ class WordHashes(dict[str, int]):
         self._last: dict[str, Hashes] = {}
 
     def __missing__(self, word: str) -> int:
+        if len(self) == _REMEMBERED:
+            self.clear()
         digest = hashlib.blake2b(word.encode(), digest_size=8).digest()
         self[word] = value = int.from_bytes(digest, "little")
         return value

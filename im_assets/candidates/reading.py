@@ -5,7 +5,7 @@ ends in quarantine. A source that cannot be used as a whole raises `SourceError`
 """
 
 import reprlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from itertools import islice, repeat
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -29,8 +29,8 @@ from im_resources.study import DataSource, did_you_mean
 from im_resources.turns import TURNS
 
 __all__ = [
-    "REJECTED_COLUMNS", "ROW_COLUMNS", "Reading", "SourceError", "excerpt_of", "read",
-    "read_source",
+    "REJECTED_COLUMNS", "ROW_COLUMNS", "Reading", "Rejected", "SourceError", "excerpt_of", "read",
+    "read_source", "stream",
 ]  # fmt: skip
 
 ROW_COLUMNS = ["source", "line", "instruction", "input", "output", "category"]
@@ -39,6 +39,18 @@ UNREADABLE = "unreadable"  # the kind of every reason that is given here
 _SHOWN_COLUMNS = 30
 _SHORT = reprlib.Repr()  # of any row, however deep or long
 _SHORT.maxdict, _SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxother = 8, 4, 150, 150
+
+
+class Rejected(NamedTuple):
+    """A row that cannot be used: where it is, and why."""
+
+    source: str
+    line: int
+    kind: str
+    reason: str
+    excerpt: str
+    file: str
+    own_id: str | None
 
 
 class Reading(NamedTuple):
@@ -69,7 +81,7 @@ def read(
     extra: Mapping[str, str] | None = None,
     verifiable: bool = False,
 ) -> Reading:
-    """Read a source.
+    """Read a source into memory.
 
     Args:
         name: the source's name in the profile; becomes the column ``source``.
@@ -89,15 +101,50 @@ def read(
         is 1-based: the line of JSONL, that which a row of CSV begins on, the position in JSON,
         Parquet and hub datasets.
 
+    Raises as `stream`.
+    """
+    extra = extra or {}
+    rows: list[dict[str, Any]] = []
+    rejected: list[Rejected] = []
+    usable = stream(name, source, rows.append, rejected.append, extra, verifiable)
+    columns = [c if c != "output" or not source.outputs else "outputs" for c in ROW_COLUMNS]
+    columns += ("file", OWN_ID, *extra, *(VERIFIABLE if verifiable else ()))
+    columns += [column for column in (TURNS, NOT_TEXT) if any(column in row for row in rows)]
+    kinds = {c: "float64" if kind == "number" else "object" for c, kind in extra.items()}
+    return Reading(
+        pd.DataFrame(rows, columns=columns).astype({"line": "int64"} | kinds),
+        pd.DataFrame(rejected, columns=list(Rejected._fields)).astype({"line": "int64"}),
+        usable,
+    )
+
+
+def stream(
+    name: str,
+    source: DataSource,
+    keep: Callable[[dict[str, Any]], object],
+    reject: Callable[[Rejected], object],
+    extra: Mapping[str, str] | None = None,
+    verifiable: bool = False,
+) -> int | None:
+    """Read a source a row at a time; only what a sample takes is held.
+
+    Args:
+        name, source, extra, verifiable: as for `read`.
+        keep: is given each row as a dict of the columns that it has.
+        reject: is given each row that cannot be used.
+
+    Returns:
+        How many usable rows the source has, as in `Reading`.
+
     Raises:
         SourceError: missing or damaged file, a pattern that no file matches, unknown kind,
             unreachable hub, no row with a mapped field, no rows at all, or a format that fails.
+            What is wrong with the source as a whole is known at its end.
         FormatError: an unknown format.
     """
     extra = extra or {}
     reader = RowReader(source, extra, verifiable)
-    rows: list[dict[str, Any]] = []
-    rejected: list[tuple[str, int, str, str, str, str, str | None]] = []
+    kept = rejected = 0
     sample = None
     if source.limit is not None and source.take == "sample":
         sample = Sample(source.limit, source.sample_seed)
@@ -111,28 +158,27 @@ def read(
         for file, (line, row) in tracked(records, f"reading {name}", "rows"):
             if isinstance(row, Fault):
                 excerpt = excerpt_of(row.excerpt)
-                rejected.append((name, line, UNREADABLE, row.reason, excerpt, file, None))
+                reject(Rejected(name, line, UNREADABLE, row.reason, excerpt, file, None))
+                rejected += 1
                 continue
             if isinstance(row, dict):
                 found |= dict.fromkeys(column for column, value in row.items() if value is not None)
             try:
                 parsed = {"source": name, "line": line, "file": file} | reader.parse(row)
-                rows.append(parsed) if sample is None else sample.add(parsed)
             except RowError as error:
                 reason = excerpt_of(str(error), 400)
                 excerpt = excerpt_of(_SHORT.repr(row))
                 own_id = reader.own_id(row)
-                rejected.append((name, line, UNREADABLE, reason, excerpt, file, own_id))
+                reject(Rejected(name, line, UNREADABLE, reason, excerpt, file, own_id))
+                rejected += 1
+                continue
             except FormatError as error:
                 raise SourceError(f"line {line} of {path_of.get(file, place)}: {error}") from error
+            kept += 1
+            keep(parsed) if sample is None else sample.add(parsed)
     except SourceError as error:
         raise SourceError(f"source {name!r}: {error}") from error
-    usable: int | None = len(rows)
-    if sample is not None:
-        rows, usable = sample.rows(), sample.seen
-    elif most is not None and len(rows) + len(rejected) >= most:
-        usable = None  # whether there are more is not known
-    if not rows and not rejected:
+    if not kept and not rejected:
         raise SourceError(f"source {name!r}: {place} is empty; give a file with at least one row")
     needed = dict.fromkeys(sorted(reader.required), f"`format: {source.format}`")
     needed |= dict.fromkeys(sorted(extra), "an indicator of the profile")
@@ -140,17 +186,10 @@ def read(
         names = list(found | {column: None for path in files for column in declared_columns(path)})
         if names:  # else no row was one: each says why in quarantine
             raise SourceError(_no_column(name, place, missing, names, needed[missing]))
-    columns = [c if c != "output" or not source.outputs else "outputs" for c in ROW_COLUMNS]
-    columns += ("file", OWN_ID, *extra, *(VERIFIABLE if verifiable else ()))
-    columns += [column for column in (TURNS, NOT_TEXT) if any(column in row for row in rows)]
-    kinds = {c: "float64" if kind == "number" else "object" for c, kind in extra.items()}
-    return Reading(
-        pd.DataFrame(rows, columns=columns).astype({"line": "int64"} | kinds),
-        pd.DataFrame(rejected, columns=[*REJECTED_COLUMNS, "file", OWN_ID]).astype(
-            {"line": "int64"}
-        ),
-        usable,
-    )
+    for row in () if sample is None else sample.rows():
+        keep(row)
+    # Whether there are more than the first is not known.
+    return None if most is not None and kept + rejected >= most else kept
 
 
 def excerpt_of(text: str, width: int = 200) -> str:

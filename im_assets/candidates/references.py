@@ -6,14 +6,9 @@ cannot be measured (no instruction, no output) or would be counted twice goes in
 
 import pandas as pd
 
-from im_assets.candidates.cleaning import (
-    Reason,
-    dropped_row,
-    example_id,
-    normalized,
-    quarantine,
-)
+from im_assets.candidates.content import example_id, normalized
 from im_assets.candidates.format_registry import VERIFIABLE
+from im_assets.candidates.quarantine import Reason, dropped_row, quarantine
 from im_assets.candidates.tracing import OWN_ID, Place
 from im_assets.common.patterns import pattern_fault
 from im_resources.texts import normalize

@@ -71,8 +71,13 @@ def version_of_rows(examples: pd.DataFrame, ordered: bool = False) -> str:
     Args:
         ordered: their order counts, as of an evaluation set, of which the first may be taken.
     """
-    rows = examples.drop(columns=_UNCOUNTED, errors="ignore")
+    rows = counted(examples)
     return content_version(rows if ordered else rows.sort_values("example_id", kind="stable"))
+
+
+def counted(examples: pd.DataFrame) -> pd.DataFrame:
+    """The columns of examples that their data version is of."""
+    return examples.drop(columns=_UNCOUNTED, errors="ignore")
 
 
 def _text(value: object) -> str | None:

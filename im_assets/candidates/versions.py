@@ -6,13 +6,24 @@ added, or which rows were withdrawn from. A mixture seed belongs to the version 
 from and can be drawn from it again, since a draw needs nothing but ids and sources.
 """
 
-import pandas as pd
+from dataclasses import dataclass
+from pathlib import Path
 
+import duckdb
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from im_resources.spooled import Spooled
 from im_resources.study import fingerprint
+from im_resources.tables import text_literal
+from im_resources.warehouse import SQL, memory_limit
 
 HISTORY = "candidate_history"  # a table that candidate_datasets writes beside itself
 SINCE, UNTIL = "since_version", "until_version"
 KEY = ["example_id", "source"]
+NO_HISTORY = pd.DataFrame(columns=[*KEY, SINCE, UNTIL])
 
 
 def next_history(history: pd.DataFrame | None, pool: pd.DataFrame) -> pd.DataFrame:
@@ -28,20 +39,55 @@ def next_history(history: pd.DataFrame | None, pool: pd.DataFrame) -> pd.DataFra
         when the pool is what it was. An example that moves to another source is withdrawn from the
         one and added to the other.
     """
-    now = pool[KEY].astype("string").reset_index(drop=True)
-    if history is None:
-        return _typed(now.assign(since_version=1, until_version=None))
-    held = pd.MultiIndex.from_frame(held_in(history, current_version(history))[KEY])
-    wanted = pd.MultiIndex.from_frame(now)
-    added = now[~wanted.isin(held)]
-    rows = pd.MultiIndex.from_frame(history[KEY].astype("string"))
-    gone = history[UNTIL].isna().to_numpy() & ~rows.isin(wanted)
-    if added.empty and not gone.any():
-        return _typed(history)
-    version = current_version(history) + 1
-    closed = history.assign(until_version=history[UNTIL].astype("Int64").mask(gone, version))
-    opened = added.assign(since_version=version, until_version=None)
-    return _typed(pd.concat([_typed(closed), _typed(opened)], ignore_index=True))
+    with _connection() as connection:
+        before = _typed(NO_HISTORY if history is None else history)
+        connection.register("history", _table(before))
+        now = pool[KEY].astype("string").assign(number=range(len(pool)))
+        connection.register("pool", _table(now))
+        return _typed(connection.execute(_statement("next_history")).df())
+
+
+@dataclass(frozen=True)
+class Grown:
+    """A pool's history after its content has changed, of a pool too large for a frame.
+
+    Attributes:
+        history: as from `next_history`.
+        version: the newest version of the pool.
+        added, withdrawn: how many rows it has that the one before had not, and the other way round.
+        since: of each row of the pool, the first version that holds it, int64 [rows].
+    """
+
+    history: Spooled
+    version: int
+    added: int
+    withdrawn: int
+    since: np.ndarray
+
+
+def grown(history: Spooled | None, pool: Spooled, folder: Path) -> Grown:
+    """What `next_history` gives, from files into a folder.
+
+    Args:
+        pool: number (from 0, rising), example_id and source.
+    """
+    path = folder / "history.parquet"
+    with _connection(folder) as connection:
+        _view(connection, "pool", pool)
+        if history is None:
+            connection.register("history", _table(_typed(NO_HISTORY)))
+        else:
+            _view(connection, "history", history)
+        place = text_literal(str(path))
+        connection.execute(f"COPY ({_statement('next_history')}) TO {place} (FORMAT parquet)")
+    made = Spooled((path,), pq.read_metadata(path).num_rows, pool.scratch)
+    with _connection(folder) as connection:
+        _view(connection, "pool", pool)
+        _view(connection, "history", made)
+        counts = connection.execute(_statement("history_counts")).fetchone()
+        since = connection.execute(_statement("since_versions")).fetchnumpy()[SINCE]
+    assert counts is not None
+    return Grown(made, *map(int, counts), np.asarray(since))
 
 
 def current_version(history: pd.DataFrame) -> int:
@@ -72,3 +118,23 @@ def origin(history: pd.DataFrame) -> str:
 def _typed(history: pd.DataFrame) -> pd.DataFrame:
     kinds = {**dict.fromkeys(KEY, "string"), SINCE: "int64", UNTIL: "Int64"}
     return history[[*KEY, SINCE, UNTIL]].astype(kinds)
+
+
+def _table(frame: pd.DataFrame) -> pa.Table:
+    return pa.Table.from_pandas(frame, preserve_index=False)
+
+
+def _statement(name: str) -> str:
+    return (SQL / f"{name}.sql").read_text(encoding="utf-8")
+
+
+def _view(connection: duckdb.DuckDBPyConnection, name: str, rows: Spooled) -> None:
+    connection.read_parquet([str(file) for file in rows.files]).create_view(name)
+
+
+def _connection(folder: Path | None = None) -> duckdb.DuckDBPyConnection:
+    """A DuckDB of its own; what it cannot hold goes into the folder."""
+    config = {"memory_limit": f"{memory_limit() >> 20}MiB"}
+    if folder is not None:
+        config["temp_directory"] = str(folder)
+    return duckdb.connect(config=config)

@@ -11,19 +11,42 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import dagster as dg
+import numpy as np
 import pandas as pd
 
 from im_resources.study import Study, fingerprint
+from im_resources.warehouse import Warehouse
 
 READS = "settings"  # the metadata entry in which an asset names the settings that it reads
 
 
 def content_version(*frames: pd.DataFrame) -> str:
     """A hash of the frames' columns and rows, in their order; 16 hex digits."""
+    return version_of_hashes(*((list(frame.columns), row_hashes(frame)) for frame in frames))
+
+
+def stored_version(table: str, warehouse: Warehouse) -> str:
+    """The `content_version` of a table of the warehouse, which is not held in memory."""
+    digest, columns = hashlib.sha256(), list(warehouse.column_types(table))
+    digest.update(repr(columns).encode())
+    with warehouse.frames(table) as frames:
+        for frame in frames:
+            digest.update(row_hashes(frame).tobytes())
+    return digest.hexdigest()[:16]
+
+
+def row_hashes(frame: pd.DataFrame) -> np.ndarray:
+    """A hash of each row, uint64 [rows], which depends on nothing but the row."""
+    found: np.ndarray = pd.util.hash_pandas_object(frame, index=False).to_numpy()
+    return found
+
+
+def version_of_hashes(*tables: tuple[Sequence[object], np.ndarray]) -> str:
+    """The `content_version` of tables of which there are the columns and the rows' hashes."""
     digest = hashlib.sha256()
-    for frame in frames:
-        digest.update(repr([str(column) for column in frame.columns]).encode())
-        digest.update(pd.util.hash_pandas_object(frame, index=False).to_numpy().tobytes())
+    for columns, hashes in tables:
+        digest.update(repr([str(column) for column in columns]).encode())
+        digest.update(hashes.tobytes())
     return digest.hexdigest()[:16]
 
 

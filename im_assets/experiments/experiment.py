@@ -63,6 +63,7 @@ class Experiment:
             nothing (see stopping).
         origin: of a series, what its sets go back to: their data version must not depend on what
             the pool becomes later. Default: the content of what they are made from.
+        texts: whether sets are chosen by the texts of the pool, too; else they are not read.
         before: assets that have to be made before its losses are measured.
         names: of the three assets, where they are not ``<name>_samples`` and so on.
     """
@@ -88,6 +89,7 @@ class Experiment:
     versions: Mapping[str, int] = field(default_factory=dict)
     origin: Callable[[Drawing], str] | None = None
     content: Callable[[Study], list[str]] | None = None
+    texts: bool = False
     before: tuple[str, ...] = ()
 
     def now(self, tables: Mapping[str, pd.DataFrame]) -> "Experiment":

@@ -9,7 +9,7 @@ from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 
-from im_assets.candidates.cleaning import identity_of
+from im_assets.candidates.content import identity_of
 from im_assets.candidates.files import Fault, read_records
 from im_assets.candidates.reading import read_source
 from im_assets.landing.ledger import ADMITTED, entries, record, source_of, store_of

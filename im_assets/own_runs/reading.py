@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from im_assets.candidates.cleaning import empty_part, example_id, normalized
+from im_assets.candidates.content import empty_part, example_id, normalized
 from im_assets.candidates.files import Fault, SourceError, read_records
 from im_assets.candidates.format_registry import FormatError
 from im_assets.candidates.reading import excerpt_of, read

@@ -16,7 +16,7 @@ import pandas as pd
 from im_assets.candidates.files import SourceError, source_files
 from im_assets.candidates.versions import HISTORY
 from im_assets.common.formatting import bytes_shown
-from im_assets.common.versions import content_version
+from im_assets.common.versions import stored_version
 from im_assets.experiments.assets.trials import base_key
 from im_assets.experiments.evaluation import CACHE as LOSSES
 from im_assets.experiments.evaluation import evaluation_fingerprint, evaluation_rows
@@ -217,7 +217,7 @@ class Counting:
         told = {name: self.warehouse.read_table(name) for name in experiment.told_by}
         if not (experiment := experiment.now(told)).keys:  # behind a gate that is shut
             return Sets(experiment, {}, {})
-        contents = [content_version(self.warehouse.read_table(name)) for name in made_from]
+        contents = [stored_version(name, self.warehouse) for name in made_from]
         version = fingerprint(experiment.drawing_id(self.study), contents)
         if not self.warehouse.has_table(experiment.samples):
             return Sets(experiment, sizes)

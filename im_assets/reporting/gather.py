@@ -16,7 +16,7 @@ from im_assets.rule.document import load_rule
 from im_assets.rule.model import Rule
 from im_assets.rule.target import Target, target_measure
 from im_assets.selection.chance import refusal
-from im_assets.selection.composition import Composition, compositions
+from im_assets.selection.composition import Composition, composition_of
 from im_assets.selection.reach import reach
 from im_assets.validation.registering import Registration, analysis_of, registration
 from im_resources.study import Study, fingerprint
@@ -298,8 +298,7 @@ def _pool(found: Gathered, pool: str, warehouse: Warehouse, with_rows: bool) -> 
     composed: list[Composition] = []
     if selected is not None and examples is not None:
         _columns(warehouse, dataset, (LANGUAGE,), dataset)
-        kinds = warehouse.query("composition.sql", {"dataset": dataset})
-        composed = compositions(kinds, selected["example_id"])
+        composed = composition_of(dataset, selected["example_id"], warehouse)
     if selected is not None and warehouse.has_table(scores):
         names = {"scores": scores, "selection": selection}
         means = warehouse.query("report_selected_means.sql", names)

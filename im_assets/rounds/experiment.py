@@ -20,7 +20,7 @@ from im_assets.rule.target import Target
 from im_assets.scoring.embeddings import embeddings_of
 from im_assets.scoring.registry import chosen
 from im_assets.selection.choosing import choose
-from im_assets.selection.pool import Pool, pool_indicators, pool_with, read_by_strategies
+from im_assets.selection.pool import Pool, is_plugin, pool_indicators, pool_with, read_by_strategies
 from im_assets.selection.registry import contents_of
 from im_assets.selection.selecting import SelectionError
 from im_assets.validation.arms import RANDOM, Arm, cut
@@ -96,6 +96,7 @@ def round_experiment(study: Study, number: int) -> Experiment:
         ),
         content=lambda study: contents_of(*settings_of(study).strategies.values()),
         group="rounds",
+        texts=any(map(is_plugin, settings_of(study).strategies.values())),
         job=f"round_{number}",
     )
 

@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 
 from im_assets.scoring.batch import Models
 from im_assets.scoring.registry import Indicator
+from im_resources.tables import MissingTableError, WarehouseError
 from im_resources.warehouse import Warehouse
 
 
@@ -27,6 +28,19 @@ def loader(asset: str, warehouse: Warehouse) -> Callable[[list[str]], pd.DataFra
         return rows.set_index("example_id", drop=False).loc[ids].reset_index(drop=True)
 
     return load
+
+
+def rows_among(asset: str, ids: Collection[str], warehouse: Warehouse) -> pd.DataFrame:
+    """The rows of an asset's table with one of these example_ids, in the table's order.
+
+    Raises WarehouseError when there is no such table.
+    """
+    try:
+        return warehouse.read_table(asset, where={"example_id": list(ids)})
+    except MissingTableError:
+        raise WarehouseError(
+            f"asset {asset!r} is not in the warehouse {warehouse.name}: materialize it first"
+        ) from None
 
 
 def cached_scores(

@@ -7,12 +7,12 @@ import pandas as pd
 from im_assets.common.presentation import preview
 from im_assets.rule.document import load_rule
 from im_assets.selection.composition import (
-    LENGTH,
+    composition_of,
     composition_table,
-    compositions,
     concentration,
 )
 from im_assets.selection.reach import beyond_reach, reach
+from im_resources.warehouse import Warehouse
 
 
 def composition_check(pool: str) -> dg.AssetChecksDefinition:
@@ -21,15 +21,16 @@ def composition_check(pool: str) -> dg.AssetChecksDefinition:
     @dg.asset_check(
         asset=f"{pool}_selection",
         name="selection_is_not_of_one_kind",
-        additional_ins={"examples": dg.AssetIn(f"{pool}_dataset")},
+        additional_deps=[f"{pool}_dataset"],
         description="The selection's shares of language, source, category and length are not far "
         "from the pool's",
     )
-    def check(selection: pd.DataFrame, examples: pd.DataFrame) -> dg.AssetCheckResult:
+    def check(
+        selection: pd.DataFrame, warehouse: dg.ResourceParam[Warehouse]
+    ) -> dg.AssetCheckResult:
         """Warns with the shares when a quarter of the selection, and more than chance would have,
         would have to be other examples for its composition to be the pool's."""
-        examples = examples.assign(**{LENGTH: examples["output"].str.len()})
-        found = compositions(examples, selection["example_id"])
+        found = composition_of(f"{pool}_dataset", selection["example_id"], warehouse)
         said = concentration(found)
         shares = composition_table(found)
         return dg.AssetCheckResult(

@@ -17,6 +17,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+
+from im_resources.warehouse import Warehouse
 
 NOTABLE = 0.25
 FALSE_ALARMS = 0.05
@@ -66,7 +69,17 @@ def compositions(examples: pd.DataFrame, selected: pd.Series) -> list[Compositio
             ``length`` (of the response, in characters).
         selected: example_ids of the selection.
     """
-    inside = examples["example_id"].isin(set(selected)).to_numpy()
+    return _compositions(examples, examples["example_id"].isin(set(selected)).to_numpy())
+
+
+def composition_of(dataset: str, selected: pd.Series, warehouse: Warehouse) -> list[Composition]:
+    """`compositions` of a pool's table, of which a few numbers a row are read."""
+    wanted = {"selected": pa.table({"example_id": pa.array(selected, pa.string())})}
+    examples = warehouse.query("composition.sql", {"dataset": dataset}, wanted, categories=True)
+    return _compositions(examples, examples.pop("is_selected").to_numpy(dtype=bool))
+
+
+def _compositions(examples: pd.DataFrame, inside: np.ndarray) -> list[Composition]:
     groups = {c: _groups(examples[c], c) for c in COLUMNS if c in examples}
     groups = {column: values for column, values in groups.items() if values.nunique() > 1}
     if not inside.any():
@@ -124,7 +137,8 @@ def _distances(shares: np.ndarray, pool: np.ndarray) -> np.ndarray:
 
 def _groups(values: pd.Series, column: str) -> pd.Series:
     if column != LENGTH:
-        return values.fillna("").astype(str).reset_index(drop=True)
+        known = values.astype(object).fillna("")
+        return known.astype(str).reset_index(drop=True)
     edges = np.quantile(values, [0.25, 0.5, 0.75])
     return pd.Series(np.array(QUARTILES)[np.searchsorted(edges, values)])
 

@@ -7,7 +7,7 @@ import pandas as pd
 from im_assets.experiments.experiment import Drawing, Experiment, seed_key
 from im_assets.experiments.measures import rows_read
 from im_assets.selection.choosing import choose
-from im_assets.selection.pool import pool_of
+from im_assets.selection.pool import is_plugin, pool_of
 from im_assets.selection.registry import contents_of
 from im_assets.selection.size_search import measured_sizes
 from im_resources.study import Study
@@ -45,6 +45,7 @@ def size_experiment(study: Study) -> Experiment:
         content=lambda study: contents_of(study.selection),
         group="sizes",
         names={"": "size"},
+        texts=is_plugin(study.selection),
     )
 
 

@@ -9,7 +9,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from im_assets.candidates.cleaning import example_id
+from im_assets.candidates.content import example_id
 from im_assets.experiments.experiment import Drawing
 from im_assets.experiments.points import values_fingerprint
 from im_assets.rule.document import load_rule

@@ -7,7 +7,7 @@ import pandas as pd
 from im_assets.experiments.experiment import Drawing, Experiment
 from im_assets.experiments.measures import rows_read
 from im_assets.rule.target import Target
-from im_assets.selection.pool import pool_of
+from im_assets.selection.pool import is_plugin, pool_of
 from im_assets.selection.registry import contents_of
 from im_assets.validation.arms import TOKENS, arms_of, members, parts_of
 from im_assets.validation.registering import TABLE as REGISTERED
@@ -58,6 +58,7 @@ def validation_experiment(study: Study) -> Experiment:
         group="validation",
         before=(REGISTERED,),
         names={"": "selection"},
+        texts=any(map(is_plugin, settings.strategies.values())),
     )
 
 

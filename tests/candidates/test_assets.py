@@ -18,8 +18,10 @@ from im_assets.candidates.checks import (
     pool_does_not_leak,
 )
 from im_assets.candidates.reading import SourceError
+from im_resources.gpu import GpuResource
 from im_resources.study import Study
 from im_resources.warehouse import Warehouse
+from im_resources.warehouse_io_manager import WarehouseIOManager
 
 dolly_dataset, unseen_does_not_leak = pool_asset("dolly"), pool_does_not_leak("dolly")
 ASSETS = [eval_set, candidates_asset(), dolly_dataset]
@@ -79,7 +81,12 @@ def _run(study: Study) -> tuple[dg.ExecuteInProcessResult, Tables]:
     tables = Tables()
     result = dg.materialize(
         [*ASSETS, *CHECKS],
-        resources={"study": study, "warehouse": tables, "io_manager": dg.InMemoryIOManager()},
+        resources={
+            "study": study,
+            "warehouse": tables,
+            "gpu": GpuResource(device="cpu"),
+            "io_manager": WarehouseIOManager(database=str(tables.path)),
+        },
     )
     return result, tables
 
@@ -89,7 +96,7 @@ def test_a_clean_study_materializes_and_passes_its_checks(tmp_path: Path) -> Non
     checks = result.get_asset_check_evaluations()
     assert len(checks) == len(CHECKS)
     assert all(check.passed for check in checks)
-    frame = result.output_for_node("eval_set")
+    frame = tables.read_table("eval_set")
     assert frame["output"].tolist() == [LEAK, "Once", "Mm"]
     assert frame["output_index"].tolist() == [0, 1, 0]
     assert tables.quarantine("eval_set")["reason"].tolist() == [
@@ -100,7 +107,7 @@ def test_a_clean_study_materializes_and_passes_its_checks(tmp_path: Path) -> Non
     assert tables.quarantine("eval_set")["kind"].tolist() == [
         "exact duplicate", "no output", "empty"
     ]  # fmt: skip
-    assert result.output_for_node("dolly_dataset")["category"].tolist() == ["qa"]
+    assert tables.read_table("dolly_dataset")["category"].tolist() == ["qa"]
     assert tables.quarantine("dolly_dataset")["reason"][0].startswith("leaks evaluation row")
     assert tables.quarantine("candidate_datasets").empty
 
@@ -136,7 +143,9 @@ def test_a_source_without_usable_rows_fails_after_its_quarantine_is_written(tmp_
     tables = Tables()
     evaluation = eval_set(study=study, warehouse=tables).value
     with pytest.raises(SourceError) as caught:
-        candidates_asset()(eval_set=evaluation, study=study, warehouse=tables)
+        candidates_asset()(
+            eval_set=evaluation, study=study, warehouse=tables, gpu=GpuResource(device="cpu")
+        )
     assert "source 'bad': none of its 2 rows can be used" in str(caught.value)
     assert "quarantined_examples" in str(caught.value)
     assert len(tables.quarantine("candidate_datasets")) == 2
@@ -154,10 +163,14 @@ def test_checks_catch_what_cleaning_should_have_dropped(tmp_path: Path) -> None:
             "output": [f"Well, {LEAK.upper()}!", "Nothing"],
         }
     )
-    assert leaking_examples(pool, evaluation, 8) == ["x1"]
-    assert not _checked(candidates_do_not_leak(pool, evaluation, study=study)).passed
-    assert not _checked(unseen_does_not_leak(pool, evaluation, study=study)).passed
-    empty = _checked(no_empty_source(pool, study=study))
+    tables = Tables()
+    for table in ("candidate_datasets", "dolly_dataset"):
+        tables.replace_table(table, pool)
+    assert leaking_examples([pool[:1], pool[1:]], evaluation, 8) == ["x1"]
+    told = {"study": study, "warehouse": tables}
+    assert not _checked(candidates_do_not_leak(evaluation, **told)).passed
+    assert not _checked(unseen_does_not_leak(evaluation, **told)).passed
+    empty = _checked(no_empty_source(**told))
     assert not empty.passed
     assert empty.metadata["empty_sources"].value == ["t"]
     assert _checked(eval_set_usable(evaluation)).passed

@@ -9,7 +9,8 @@ import pandas as pd
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from im_assets.candidates.cleaning import KEPT_COLUMNS, clean, example_id
+from im_assets.candidates.cleaning import KEPT_COLUMNS, clean
+from im_assets.candidates.content import example_id
 from im_assets.candidates.reading import REJECTED_COLUMNS
 from im_resources.study import PROJECT_ROOT, CleaningSettings
 
@@ -128,7 +129,7 @@ def test_a_row_that_leaks_does_not_stand_in_for_its_duplicates() -> None:
 def test_the_result_does_not_depend_on_the_process() -> None:
     code = (
         "from tests.candidates.test_cleaning import _rows, NOTHING, LONG\n"
-        "from im_assets.candidates.cleaning import clean, CleaningSettings\n"
+        "from im_assets.candidates.cleaning import CleaningSettings, clean\n"
         "texts = [('Go', '', LONG.replace(f'word{i}', 'x')) for i in range(55)]\n"
         "kept, out = clean(_rows(*texts), NOTHING, CleaningSettings(), None)\n"
         "print(kept['example_id'].tolist(), out['reason'].tolist())"

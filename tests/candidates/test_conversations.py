@@ -7,10 +7,11 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from im_assets.candidates.assets import not_text_by_source
 from im_assets.candidates.checks import leaking_examples
-from im_assets.candidates.cleaning import clean, example_id, identity_of
+from im_assets.candidates.cleaning import clean
+from im_assets.candidates.content import example_id, identity_of
 from im_assets.candidates.format_registry import NOT_TEXT
+from im_assets.candidates.gathering import not_text_of
 from im_assets.candidates.reading import read_source
 from im_assets.candidates.references import references
 from im_resources.study import CleaningSettings, DataSource
@@ -109,14 +110,14 @@ def test_what_tools_say_is_context_and_their_calls_are_counted(tmp_path: Path) -
         "Yes.",
     )
     assert read_turns(row["turns"]) == (Turn("user", "Is it warm?"), Turn("tool", "21 degrees"))
-    assert not_text_by_source(rows) == {"chats": {"tools": 1, "tool_calls": 1}}
+    assert not_text_of(rows) == {"chats": {"tools": 1, "tool_calls": 1}}
 
 
 def test_what_nothing_learns_from_is_counted(tmp_path: Path) -> None:
     turns = said(("assistant", "Welcome!"), ("user", "Name a colour."), ("assistant", "Blue."),
                  ("user", "Thanks."))  # fmt: skip
     rows, rejected = read(tmp_path, turns, turns)
-    assert not_text_by_source(rows) == {
+    assert not_text_of(rows) == {
         "chats": {"turn before the first user turn": 2, "turn after the last reply": 2}
     }
     kept, _ = cleaned(rows, rejected)
@@ -163,9 +164,9 @@ def test_leaks_and_duplicates_are_looked_for_in_all_turns_but_the_systems(tmp_pa
     kept, quarantined = clean(rows, rejected, CleaningSettings(), evaluation)
     assert quarantined["line"].tolist() == [1, 2]
     assert set(quarantined["kind"]) == {"leaks"}
-    assert leaking_examples(kept, evaluation, 8) == []
+    assert leaking_examples([kept], evaluation, 8) == []
     whole, _ = cleaned(rows, rejected)
-    assert len(leaking_examples(whole, evaluation, 8)) == 2
+    assert len(leaking_examples([whole], evaluation, 8)) == 2
 
 
 def test_conversations_that_differ_in_an_early_turn_are_no_near_duplicates(tmp_path: Path) -> None:
@@ -187,7 +188,7 @@ def test_an_evaluation_set_may_be_of_conversations(tmp_path: Path) -> None:
     path = write_rows(tmp_path, "jsonl", rows)
     source = DataSource(path=str(path), format="messages", outputs="answers")
     found, rejected = read_source("evaluation", source, verifiable=True)
-    assert not_text_by_source(found) == {"evaluation": {"reply beside the reference outputs": 1}}
+    assert not_text_of(found) == {"evaluation": {"reply beside the reference outputs": 1}}
     table, _ = references(found, rejected)
     assert table["output"].tolist() == ["Blue.", "Red.", "Green."]
     assert table["output_index"].tolist() == [0, 1, 0]

@@ -38,8 +38,10 @@ def evaluation(*rows: tuple[str, str]) -> pd.DataFrame:
 def leaking(
     rows: list[tuple[str, str]], held_out: pd.DataFrame, coverage: float = DEFAULTS.leak_coverage
 ) -> dict[int, str]:
-    finder = Leaks(held_out, DEFAULTS.leak_ngram, coverage, WordHashes())
-    found = finder.find((number, *texts) for number, texts in enumerate(rows))
+    finder, hashes = Leaks(held_out, DEFAULTS.leak_ngram, coverage), WordHashes()
+    found = finder.judge(
+        finder.count((number, *map(hashes.of, texts)) for number, texts in enumerate(rows))
+    )
     return {number: str(leak) for number, leak in found.items()}
 
 

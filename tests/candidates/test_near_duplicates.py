@@ -67,7 +67,9 @@ def test_what_shares_no_band_needs_no_index() -> None:
     bands = index.bands
     for number, text in enumerate(texts):
         bands.add(number, hashes.of(text))
-    alike = bands.alike()
+    keys, hashed = bands.hashes()
+    places, groups = near_duplicates.alike(hashed, len(keys))
+    alike = dict(zip(keys[places].tolist(), groups.tolist(), strict=True))
     expected = [whole.find_or_add(n, *[hashes.of(text)] * 2) for n, text in enumerate(texts)]
     found = [
         index.find_or_add(n, *[hashes.of(text)] * 2) if n in alike else None
@@ -75,3 +77,14 @@ def test_what_shares_no_band_needs_no_index() -> None:
     ]
     assert found == expected
     assert 200 < sum(other is not None for other in found) < len(alike) < len(texts)
+    # Nothing is found in another group, so that each may have an index of its own.
+    assert all(alike[n] == alike[other] for n, other in enumerate(found) if other is not None)
+    by_group: dict[int, NearDuplicates] = {}
+    again = [
+        by_group.setdefault(alike[n], NearDuplicates(0.8)).find_or_add(n, *[hashes.of(text)] * 2)
+        if n in alike
+        else None
+        for n, text in enumerate(texts)
+    ]
+    assert again == expected
+    assert len(by_group) > 100

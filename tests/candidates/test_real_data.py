@@ -44,7 +44,7 @@ def test_dolly_is_cleaned_in_seconds_and_without_leaks(evaluation: pd.DataFrame)
     assert 4850 < len(kept) < 5000
     # Of Dolly's rows none is of the evaluation set: a phrase in common is no leak.
     assert (quarantined["kind"] == "leaks").sum() <= 5
-    assert leaking_examples(kept, evaluation, CleaningSettings().leak_ngram) == []
+    assert leaking_examples([kept], evaluation, CleaningSettings().leak_ngram) == []
 
 
 def test_rows_of_the_evaluation_set_are_found_among_others(evaluation: pd.DataFrame) -> None:

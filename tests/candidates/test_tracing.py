@@ -207,7 +207,8 @@ def test_the_same_rows_elsewhere_are_the_same_data(tmp_path: Path) -> None:
 
 def test_tables_from_before_there_were_places_are_read_as_unknown() -> None:
     old = pd.DataFrame({"eval_id": ["e"], "instruction": ["Poem"], "input": "", "output": [POEM]})
-    [leak] = Leaks(old, 4, 0.6, WordHashes()).find([(0, "Say it.", POEM)]).values()
+    leaks, hashes = Leaks(old, 4, 0.6), WordHashes()
+    [leak] = leaks.judge(leaks.count([(0, hashes.of("Say it."), hashes.of(POEM))])).values()
     assert "leaks evaluation row e, its place unknown: has 100%" in str(leak)
     rows = with_place(old.assign(source="mine", line=3))
     assert str(Place.of(rows.iloc[0].to_dict())) == "mine line 3"

@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from im_assets.candidates.cleaning import example_id
+from im_assets.candidates.content import example_id
 from im_assets.candidates.reading import read_source
 from im_assets.landing.admitting import land
 from im_assets.landing.assets import complete_files

@@ -9,6 +9,7 @@ from im_assets.candidates.assets import pool_asset
 from im_assets.landing.admitting import land
 from im_assets.landing.assets import complete_files
 from im_assets.landing.ledger import create, store_of
+from im_resources.gpu import GpuResource
 from im_resources.warehouse import Warehouse
 from tests.landing.places import landing_study, local
 
@@ -25,9 +26,11 @@ def test_rows_of_files_with_one_name_are_told_apart(tmp_path: Path) -> None:
         place.put("dolly/more.jsonl", b"\n" * number + json.dumps(row).encode())
         arrivals = complete_files(place.folder, study, study.landing, [])
         land(arrivals, place.folder, study, warehouse, number)
-    made = pool_asset("dolly", measured=())(study=study, warehouse=warehouse)
+    made = pool_asset("dolly", measured=())(
+        study=study, warehouse=warehouse, gpu=GpuResource(device="cpu")
+    )
     assert isinstance(made, dg.Output)
-    whole = made.value
+    whole = made.value.frame()
     rows = whole[whole["file"].str.startswith("landed/")]
     assert rows["own_id"].tolist() == ["new-0", "new-1"]
     files = warehouse.read_table("landed_files").set_index("number")["file"]

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from im_assets.candidates.cleaning import example_id
+from im_assets.candidates.content import example_id
 
 WORDS = [a + b for a in ("ri", "sto", "ap", "win", "mu") for b in ("ver", "ne", "ple", "dow")]
 RUNS = 14

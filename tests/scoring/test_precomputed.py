@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from im_assets.candidates.cleaning import example_id
+from im_assets.candidates.content import example_id
 from im_assets.scoring.registry import IndicatorError, chosen, columns_read
 from im_assets.scoring.scorer import score_missing
 from im_resources.study import ScoringSettings

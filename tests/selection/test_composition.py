@@ -1,6 +1,7 @@
 """A selection of one kind is told, with numbers; a random one seldom is."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import dagster as dg
 import numpy as np
@@ -16,6 +17,7 @@ from im_assets.selection.composition import (
     compositions,
     concentration,
 )
+from im_resources.warehouse import Warehouse
 
 
 def a_pool(count: int, seed: int = 0, categories: int = 8) -> pd.DataFrame:
@@ -97,11 +99,12 @@ def test_shares_are_of_all_examples_and_the_table_names_the_largest_differences(
 
 
 @pytest.fixture
-def judge() -> Callable[[pd.DataFrame, pd.DataFrame], dg.AssetCheckResult]:
-    check = composition_check("mine")
+def judge(tmp_path: Path) -> Callable[[pd.DataFrame, pd.DataFrame], dg.AssetCheckResult]:
+    check, warehouse = composition_check("mine"), Warehouse(tmp_path / "warehouse.duckdb")
 
     def judged(selection: pd.DataFrame, examples: pd.DataFrame) -> dg.AssetCheckResult:
-        result = check(selection, examples)
+        warehouse.replace_table("mine_dataset", examples)
+        result = check(selection, warehouse=warehouse)
         assert isinstance(result, dg.AssetCheckResult)
         return result
 

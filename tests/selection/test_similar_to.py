@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from im_assets.candidates.cleaning import example_id
+from im_assets.candidates.content import example_id
 from im_assets.selection.choosing import choose
 from im_assets.selection.pool import Pool
 from im_assets.selection.registry import contents_of

@@ -8,6 +8,7 @@ from typing import Any
 import dagster as dg
 import pandas as pd
 
+from im_assets.candidates.content import TEXTS
 from im_assets.candidates.versions import KEY
 from im_assets.common.charts.drawing import png_markdown
 from im_assets.common.cuts import forget, recorded, whole_sets
@@ -15,7 +16,7 @@ from im_assets.common.partitions import record_partitions
 from im_assets.common.presentation import presentation, table
 from im_assets.common.progress import Progress
 from im_assets.common.tracking import tracked
-from im_assets.common.versions import content_version, merged_version
+from im_assets.common.versions import content_version, merged_version, stored_version
 from im_assets.experiments.checks import completeness, completeness_spec
 from im_assets.experiments.evaluation import (
     CACHE,
@@ -43,10 +44,12 @@ from im_assets.experiments.finetuning import (
 from im_assets.experiments.lineage import set_id_of
 from im_assets.experiments.stopping import gate_of, nothing, require_rows, rows_of
 from im_assets.scoring.batch import Models
+from im_assets.scoring.cached import rows_among
 from im_assets.scoring.cuts import counted_once, cuts_fingerprint, cuts_of
 from im_resources.adapter_store import AdapterStore
 from im_resources.gpu import GpuResource
 from im_resources.study import Study, fingerprint
+from im_resources.turns import TURNS
 from im_resources.usage import count
 from im_resources.warehouse import Warehouse
 
@@ -138,7 +141,12 @@ def samples_asset(experiment: Experiment) -> dg.AssetsDefinition:
         if experiment.origin is not None:
             made_from = [experiment.origin(drawing)]
         else:
-            made_from = [content_version(tables[name]) for name in experiment.made_from]
+            made_from = [
+                stored_version(name, warehouse)  # all columns of it count
+                if name == experiment.pool
+                else content_version(tables[name])
+                for name in experiment.made_from
+            ]
         version = fingerprint(drawing_id, made_from)
         drawn = []
         keys = context.partition_keys
@@ -161,9 +169,12 @@ def samples_asset(experiment: Experiment) -> dg.AssetsDefinition:
 
 def _read(name: str, experiment: Experiment) -> dict[str, Any]:
     """How a table that sets are drawn from is read: scores are long, and of few texts; of the pool
-    of a series, which is drawn from the pool's history, nothing but the key."""
+    of a series, which is drawn from the pool's history, nothing but the key; of another pool, no
+    texts, unless sets are drawn by them."""
     if experiment.origin is not None and name == experiment.pool:
         return {"columns": KEY}
+    if name == experiment.pool and not experiment.texts:
+        return {"without": [*TEXTS, TURNS]}
     return {"categories": name == experiment.scores}
 
 
@@ -178,9 +189,9 @@ def adapters_asset(experiment: Experiment) -> dg.AssetsDefinition:
         partitions_def=experiment.partitions,
         ins={
             "samples": rows_of(experiment, experiment.samples),
-            "examples": dg.AssetIn(experiment.pool),
             **gate_of(experiment),
         },
+        deps=[experiment.pool],  # of which only the members are read
         **presentation(
             experiment.group or "experiments",
             {"pytorch", "huggingface"},
@@ -194,7 +205,6 @@ def adapters_asset(experiment: Experiment) -> dg.AssetsDefinition:
     def adapters_of(
         context: dg.AssetExecutionContext,
         samples: pd.DataFrame,
-        examples: pd.DataFrame,
         study: dg.ResourceParam[Study],
         gpu: GpuResource,
         adapters: dg.ResourceParam[AdapterStore],
@@ -205,11 +215,10 @@ def adapters_asset(experiment: Experiment) -> dg.AssetsDefinition:
             forget(context, warehouse, context.partition_keys)
             return stopped
         require_rows(samples, experiment, experiment.samples, context.partition_keys)
-        work = finetunes(samples, examples, experiment)
+        members = rows_among(experiment.pool, samples["example_id"].unique(), warehouse)
+        work = finetunes(samples, members, experiment)
         # Before anything is trained, so that the warning comes in time.
         sets = {key: finetune.examples for key, finetune in work.items()}
-        drawn = pd.concat(sets.values())["example_id"]
-        members = examples[examples["example_id"].isin(drawn)]
         cuts = cuts_of(members, Models.of(study, gpu), warehouse)
         cuts = cuts.assign(source=members["source"].to_numpy())
         cut = recorded(context, whole_sets(cuts, sets), study, warehouse)

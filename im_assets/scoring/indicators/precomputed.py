@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from im_assets.candidates.cleaning import example_id
+from im_assets.candidates.content import example_id
 from im_assets.candidates.files import Fault, read_records
 from im_assets.candidates.rows import RowError, label, number_or_nan, text, text_or_empty
 from im_assets.candidates.tracing import Place

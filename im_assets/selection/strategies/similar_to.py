@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from im_assets.candidates.cleaning import example_id
+from im_assets.candidates.content import example_id
 from im_assets.candidates.files import Fault, SourceError, read_records
 from im_assets.candidates.rows import RowError, text, text_or_empty
 from im_assets.scoring.embeddings import blocks
