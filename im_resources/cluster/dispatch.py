@@ -203,12 +203,12 @@ class Dispatch:
             raise ClusterError(_other_versions(self._name(said[0]), cluster.expected, said[1]))
         if how == "failed":
             content, of_the_node = said
-            error = pickle.loads(content)
+            cause = pickle.loads(content)
             if not of_the_node:
-                error.add_note(f"on {where}")
-                raise error
+                cause.add_note(f"on {where}")
+                raise cause
             self._again(
-                cluster, group, node, f"{where} failed ({type(error).__name__}: {in_short(error)})"
+                cluster, group, node, f"{where} failed ({type(cause).__name__}: {in_short(cause)})"
             )
             return
         if any(key in self.left for key in group.keys):

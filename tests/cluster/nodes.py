@@ -34,7 +34,6 @@ QUICK = {
     # The memory of this machine is of others too.
     "RAY_memory_monitor_refresh_ms": "0",
     "RAY_worker_register_timeout_seconds": "120",
-    "RAY_CLIENT_SERVER_CHECK_CHANNEL_TIMEOUT_S": "120",
     "RAY_enable_metrics_collection": "0",
 }
 

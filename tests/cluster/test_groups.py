@@ -141,9 +141,12 @@ def test_resources_that_no_node_has_are_said_and_not_waited_for_for_ever(
 def test_what_is_canceled_ends_on_the_nodes_too(site: Site) -> None:
     study = site.study("canceled", **patient(seconds=300))
     work = finetune_all(mixtures(), study, site.gpu(study), site.store(study))
-    canceled = threading.Timer(
-        0, lambda: (_until(lambda: _busy(site) == 2), os.kill(os.getpid(), signal.SIGINT))
-    )
+
+    def cancel() -> None:
+        _until(lambda: _busy(site) == 2)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    canceled = threading.Thread(target=cancel)
     canceled.start()
     with pytest.raises(KeyboardInterrupt):
         list(work)
@@ -196,7 +199,8 @@ def test_another_version_of_the_project_on_a_node_is_refused(
             list(finetune_all(mixtures(), study, site.gpu(study), site.store(study)))
     finally:
         node.kill()
-        _until(lambda: len(connected(site.deployment().executor).nodes()) == 3)
+        executor = site.gpu(study).executor
+        _until(lambda: len(connected(executor).nodes()) == 3)
 
 
 def _busy(site: Site) -> int:
