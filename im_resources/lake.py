@@ -24,7 +24,7 @@ import duckdb
 
 from im_resources.catalog_locks import Claims, catalog_lock, own_name
 from im_resources.lake_address import NAME, LakeAddress
-from im_resources.lake_engines import Engine, Mode, NoLakeError, discard, engine
+from im_resources.lake_engines import Engine, Mode, NoLakeError, Retired, discard, engine
 from im_resources.lake_faults import NO_SNAPSHOT, fault_of, said
 from im_resources.lake_usage import count
 from im_resources.tables import WarehouseError
@@ -267,6 +267,8 @@ class _Attempt:
         return self
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> bool:
+        if isinstance(error, Retired):
+            return True
         if not isinstance(error, Exception) or isinstance(error, WarehouseError):
             return False
         address, patience = self._lake.address, self._patience

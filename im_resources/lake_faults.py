@@ -16,7 +16,7 @@ from im_resources.lake_address import LakeAddress
 
 Kind = Literal["conflict", "catalog away", "store away", "final"]
 
-# Others, such as a wrong statement or a broken constraint, quote the data, which may hold any words.
+# Others, such as a wrong statement or a broken constraint, quote data, which may hold any words.
 ABOUT_THE_LAKE = (
     duckdb.IOException, duckdb.TransactionException, duckdb.FatalException,
     duckdb.InternalException, duckdb.OutOfMemoryException,
@@ -28,7 +28,7 @@ PASSWORD = re.compile(r"password authentication failed|no password supplied|no p
 NO_DATABASE = re.compile(r'database "[^"]*" does not exist|role "[^"]*" does not exist')
 RIGHTS = re.compile(r"permission denied for|must be owner of")
 STORE_RIGHTS = re.compile(
-    r"HTTP (?:code )?40[013]\b|AccessDenied|InvalidAccessKey|SignatureDoesNot"
+    r"HTTP (?:code )?40[13]\b|AccessDenied|InvalidAccessKey|SignatureDoesNot"
 )
 NO_BUCKET = re.compile(r"NoSuchBucket")
 FULL = re.compile(r"No space left|[Dd]isk quota|File too large|could not extend file")

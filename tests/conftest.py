@@ -8,10 +8,14 @@ import fcntl
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+from im_resources.lake_address import LakeAddress
+from tests import lakes
 
 # A busy machine is no fault: hypothesis' own deadline for an example is an assertion of time.
 settings.register_profile("no deadline", deadline=None)
@@ -67,3 +71,17 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
         if not torch.cuda.is_available():
             pytest.skip("needs a CUDA device")
+
+
+@pytest.fixture(scope="session")
+def catalog_of_session() -> Iterator[str]:
+    """The address of a Postgres database that all tests of a worker share."""
+    lakes.skip_without_servers()
+    with lakes.catalog() as (_, address):
+        yield address
+
+
+@pytest.fixture
+def lake_address(catalog_of_session: str, tmp_path: Path) -> LakeAddress:
+    """A lake that is not there yet, with its data in a folder."""
+    return lakes.lake_in(catalog_of_session, tmp_path / "lake")
