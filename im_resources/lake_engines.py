@@ -26,6 +26,8 @@ from im_resources.tables import WarehouseError, text_literal
 EXTENSIONS = ("ducklake", "postgres_scanner")
 KEPT = 4  # to read and to write, and two snapshots that were asked for last
 MISSING = "creating a new DuckLake is explicitly disabled"  # DuckLake's words: there is none yet
+# DuckDB is of no use any more after these: a fault of its own, met on its way or earlier.
+BROKEN = (duckdb.InternalException, duckdb.FatalException)
 OFFLINE = {"autoinstall_known_extensions": False, "autoload_known_extensions": False}
 # Commits take turns (`Lake`), so that whoever finds another's before its own repeats it once, at
 # once; DuckLake by itself would wait 0.1 s.
@@ -97,11 +99,13 @@ class Engine:
         try:
             cursor.execute(f"SET enable_progress_bar = false; USE {NAME}")
             yield cursor
-        finally:
-            with suppress(duckdb.Error):
-                cursor.close()
-            with self._lock:
-                self._users -= 1
+        except BROKEN:
+            _leak(cursor, self._duckdb)  # to end such a one ends the process
+            raise
+        except BaseException:
+            self._end(cursor)
+            raise
+        self._end(cursor)
 
     @contextmanager
     def claims(self) -> Iterator[Claims]:
@@ -129,15 +133,19 @@ class Engine:
             self._duckdb.execute(f"DETACH {NAME}")
             self._spare()
 
+    def _end(self, cursor: duckdb.DuckDBPyConnection) -> None:
+        with suppress(duckdb.Error):
+            cursor.close()
+        with self._lock:
+            self._users -= 1
+
     def _spare(self) -> None:
         _spare.append((self._config, _store(self.address.data), self._duckdb))
         del _spare[:-KEPT]
 
     def leak(self) -> None:
         """Never end it, not even with the process: a child would sign off its parent's sessions."""
-        ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._duckdb))
-        for claims in self._claims:
-            ctypes.pythonapi.Py_IncRef(ctypes.py_object(claims))
+        _leak(self._duckdb, *self._claims)
 
     def _attach(self, make: bool) -> str:
         options = {**OPTIONS, "application_name": self.session.replace(" ", "%20")}
@@ -157,7 +165,7 @@ class Engine:
 
 
 def _spare_or_new(config: dict[str, Any], data: str) -> duckdb.DuckDBPyConnection:
-    """A DuckDB with the extensions and with the way to the store of ``data``; raises as `Engine`."""
+    """A DuckDB with the extensions and the way to the store of ``data``. Raises as `Engine`."""
     for kept in _spare:
         if kept[:2] == (config, _store(data)):
             _spare.remove(kept)
@@ -283,12 +291,17 @@ def discard(broken: Engine | None) -> None:
         _engines[:] = [one for one in _engines if one is not broken]
 
 
+def _leak(*held: object) -> None:
+    """Keep objects for ever, over the end of the interpreter."""
+    for one in held:
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(one))
+
+
 def _forked() -> None:
     """A child leaves alone what it inherits: the threads are gone, the sessions its parent's."""
     for inherited in _engines:
         inherited.leak()
-    for *_, bare in _spare:
-        ctypes.pythonapi.Py_IncRef(ctypes.py_object(bare))
+    _leak(*(bare for *_, bare in _spare))
     _engines.clear()
     _spare.clear()
     _lock.release()

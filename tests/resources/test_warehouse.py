@@ -2,19 +2,17 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import duckdb
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from im_resources import warehouse as module
 from im_resources.warehouse import Warehouse, WarehouseError
-from tests.lakes import lake_in
 
 
 @pytest.fixture(params=["file", "lake"])
@@ -234,24 +232,19 @@ WRITES = st.lists(
 )
 
 
-@pytest.mark.parametrize("kind", ["file", "lake"])
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12, deadline=None, suppress_health_check=[*HealthCheck])
 @given(writes=WRITES)
 def test_the_table_is_the_last_write_of_each_partition(
-    request: pytest.FixtureRequest, kind: str, writes: list[tuple[list[str], list[int | None]]]
+    warehouse: Warehouse, writes: list[tuple[list[str], list[int | None]]]
 ) -> None:
     last: dict[str, list[int | None]] = {}
-    with TemporaryDirectory() as folder:
-        warehouse = Warehouse(f"{folder}/warehouse.duckdb")
-        if kind == "lake":
-            catalog = request.getfixturevalue("catalog_of_session")
-            warehouse = Warehouse(lake_in(catalog, folder))
-        for keys, values in writes:
-            last |= dict.fromkeys(keys, values)
-            frame = pd.DataFrame([(k, v) for k in keys for v in values], columns=["seed", "value"])
-            frame["value"] = frame["value"].astype("Int64")
-            warehouse.replace_rows("losses", frame, {"seed": keys})
-        stored = warehouse.query("SELECT seed, value FROM losses")
+    table = f"losses_{len(warehouse.tables())}"
+    for keys, values in writes:
+        last |= dict.fromkeys(keys, values)
+        frame = pd.DataFrame([(k, v) for k in keys for v in values], columns=["seed", "value"])
+        frame["value"] = frame["value"].astype("Int64")
+        warehouse.replace_rows(table, frame, {"seed": keys})
+    stored = warehouse.query(f"SELECT seed, value FROM {table}")
     found = [(k, None if pd.isna(v) else int(v)) for k, v in stored.itertuples(index=False)]
     assert sorted(found, key=repr) == sorted([(k, v) for k in last for v in last[k]], key=repr)
 
