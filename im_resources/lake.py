@@ -24,7 +24,7 @@ import duckdb
 
 from im_resources.catalog_locks import Claims, catalog_lock, own_name
 from im_resources.lake_address import NAME, LakeAddress
-from im_resources.lake_engines import Engine, Mode, NoLakeError, discard, engine
+from im_resources.lake_engines import BROKEN, Engine, Mode, NoLakeError, Retired, discard, engine
 from im_resources.lake_faults import NO_SNAPSHOT, fault_of, said
 from im_resources.lake_usage import count
 from im_resources.tables import WarehouseError
@@ -33,6 +33,7 @@ from im_resources.warehouse_versions import is_current, migrate
 
 T = TypeVar("T")
 CONFLICTS = 25  # of one write, after which it is given up
+BROKEN_ENGINES = 5  # of one read or write
 # Locks beside those of the tables. No table has these names, for the blank in them.
 EVERY_TABLE, COMMIT = "every table", "a commit"
 
@@ -168,6 +169,8 @@ class Lake:
                                [own_name(), mark])  # fmt: skip
             # It also tells that this connection, and so every lock, is still ours.
             claims.take(self._lock(COMMIT), attempt.in_line)
+        except BROKEN:
+            raise
         except BaseException:
             with suppress(duckdb.Error):
                 connection.rollback()
@@ -229,7 +232,7 @@ class _Patience:
     def __init__(self, seconds: float, where: str) -> None:
         self.seconds, self.where = seconds, where
         self.start = time.monotonic()
-        self.conflicts = self.tries = 0
+        self.conflicts = self.tries = self.broken = 0
         self.lost: list[str] = []  # sessions that may still be known to the catalog
         self._next_word = PATIENCE
 
@@ -267,6 +270,8 @@ class _Attempt:
         return self
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> bool:
+        if isinstance(error, Retired):
+            return True
         if not isinstance(error, Exception) or isinstance(error, WarehouseError):
             return False
         address, patience = self._lake.address, self._patience
@@ -277,9 +282,14 @@ class _Attempt:
                 "those that there are"
             ) from None
         fault = fault_of(error, address)
+        if isinstance(error, BROKEN):
+            discard(self.engine)
+            patience.broken += 1
+            if patience.broken <= BROKEN_ENGINES and self.engine is not None:
+                # DuckLake does not expect that its catalog goes away between two questions.
+                patience.lost.append(self.engine.session)
+                return True
         if fault is None:
-            if isinstance(error, (duckdb.FatalException, duckdb.InternalException)):
-                discard(self.engine)  # which may be of no use any more
             return False
         patience.tries += 1
         if fault.kind == "conflict":
