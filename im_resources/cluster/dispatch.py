@@ -254,18 +254,18 @@ class Dispatch:
             return
         self.idle_since = self.idle_since or now
         fits = self._slots()
-        if not fits and now - self.idle_since > 60 * self.executor.wait_minutes:
-            raise ClusterError(
-                f"no node of the cluster has {of_need(self.need)} after "
-                f"{self.executor.wait_minutes:g} minutes; it has {self._there()}: add such a node, "
-                "or ask for less in the deployment's executor"
-            )
         waited = now - self.idle_since
         if waited >= PATIENCE and (self.told is None or now - self.told >= TELL):
             self.told = now
             what = "a node with" if not fits else "a free slot with"
             self.log.warning(
                 "waiting for %s %s; the cluster has %s", what, of_need(self.need), self._there()
+            )
+        if not fits and waited > 60 * self.executor.wait_minutes:
+            raise ClusterError(
+                f"no node of the cluster has {of_need(self.need)} after "
+                f"{self.executor.wait_minutes:g} minutes; it has {self._there()}: add such a node, "
+                "or ask for less in the deployment's executor"
             )
 
     def _there(self) -> str:
