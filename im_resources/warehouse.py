@@ -182,13 +182,13 @@ class Warehouse:
     def frames(self, table: str) -> Iterator[Iterator[pd.DataFrame]]:
         """The rows as ``read_table`` gives them, some at a time. Nobody can write to a file until
         the block ends."""
-        order = "" if self._place.ordered else " ORDER BY rowid"
+        order = "" if self.place.ordered else " ORDER BY rowid"
 
         def work(connection: duckdb.DuckDBPyConnection) -> Iterator[pd.DataFrame]:
             found = connection.execute(f"SELECT * FROM {qualified(table)}{order}")
             return iter(lambda: found.fetch_df_chunk(CHUNKS), None)
 
-        with self._place.reading(work) as frames:
+        with self.place.reading(work) as frames:
             yield takewhile(len, frames)
 
     @contextmanager
@@ -321,7 +321,7 @@ class Warehouse:
                 connection.execute(f"DELETE FROM {qualified(table)} WHERE {deleted}", values)
             insert(connection, table)
 
-        self._place.writing(work, table)
+        self.place.writing(work, table)
 
     def spooled(
         self,
