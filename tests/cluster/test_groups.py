@@ -178,6 +178,40 @@ def test_two_runs_at_once_train_each_finetune_once(site: Site) -> None:
     assert sum(trained.now for done in both for trained in done.values()) == 4
 
 
+def test_a_node_whose_disk_is_full_hands_its_work_on(
+    site: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    node = site.cluster.add("full", IM_TESTS_FULL="1")
+    try:
+        study = site.study("disk", **patient(seconds=1))
+        done = dict(finetune_all(mixtures(), study, site.gpu(study), site.store(study)))
+    finally:
+        node.kill()
+    assert len(done) == 4
+    said = [r.message for r in caplog.records if "full failed (OSError" in r.message]
+    assert said
+    assert all("No space left on device" in line and "go elsewhere" in line for line in said)
+    lost = {line.split()[1].rstrip(":") for line in said}
+    nodes = {r.message.split()[1]: r.message.split()[-1] for r in caplog.records
+             if "is finished on" in r.message}  # fmt: skip
+    assert {nodes[f"{name}.2"] for name in lost} <= {"node-1", "node-2"}
+
+
+def test_a_plugin_beside_the_profile_reaches_the_nodes(site: Site) -> None:
+    folder = site.folder / "beside"
+    folder.mkdir()
+    (folder / "quick_lora.py").write_text(
+        "from im_assets.experiments.trainers import trainer\n"
+        "from im_assets.experiments.trainers.lora import lora\n\n"
+        "@trainer('quick_lora', version=1)\ndef quick(job):\n    return lora(job)\n",
+        encoding="utf-8",
+    )
+    settings = patient()["finetuning"] | {"trainer": "quick_lora", "options": {}}
+    study = site.study("beside", plugins=["quick_lora"], finetuning=settings)
+    done = dict(finetune_all(mixtures(), study, site.gpu(study), site.store(study)))
+    assert len(done) == 4
+
+
 def test_another_version_of_the_project_on_a_node_is_refused(
     site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
