@@ -226,7 +226,7 @@ class Warehouse:
         table: str,
         columns: Sequence[str] | None = None,
         where: Mapping[str, Any] | None = None,
-        categories: bool = False,
+        categories: bool | Sequence[str] = False,
         without: Sequence[str] = (),
     ) -> pd.DataFrame:
         """The rows in which each ``where`` column equals its value (or one of a list of values), in
@@ -234,7 +234,8 @@ class Warehouse:
 
         Args:
             columns: those that are read; None: all.
-            categories: texts come as categories, each held once: for a long table of few.
+            categories: texts come as categories, each held once: for a long table of few. All
+                texts, or those of these columns.
             without: columns that are not read, where there are such.
 
         Raises:
@@ -252,7 +253,10 @@ class Warehouse:
         def work(connection: duckdb.DuckDBPyConnection) -> pd.DataFrame:
             try:
                 found = connection.execute(statement, values)
-                return _categorized(found.to_arrow_table()) if categories else found.df()
+                if not categories:
+                    return found.df()
+                named = None if isinstance(categories, bool) else categories
+                return _categorized(found.to_arrow_table(), named)
             except duckdb.CatalogException:
                 raise MissingTableError(f"no table {table!r} in {self.name}") from None
 
@@ -395,9 +399,10 @@ def _executed(
     return connection.execute(_text(statement), _bound(parameters))
 
 
-def _categorized(table: pa.Table) -> pd.DataFrame:
+def _categorized(table: pa.Table, columns: Sequence[str] | None = None) -> pd.DataFrame:
+    """A frame with texts as categories: all, or those of some columns."""
     for number, field in enumerate(table.schema):
-        if pa.types.is_string(field.type):
+        if pa.types.is_string(field.type) and (columns is None or field.name in columns):
             encoded = table.column(number).dictionary_encode()
             table = table.set_column(number, field.name, encoded)
     frame: pd.DataFrame = table.to_pandas()
