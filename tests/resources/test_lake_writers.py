@@ -102,7 +102,9 @@ def test_writers_at_once_lose_nothing_and_double_nothing(warehouse: Warehouse) -
     assert sorted(scores["key"]) == list(range(70))
     # Each tells truly how many it was that added.
     counts = scores["by"].value_counts().to_dict()
-    assert {name: int(out) for name, (out, _) in said.items()} == {n: counts.get(n, 0) for n in "abc"}
+    assert {name: int(out) for name, (out, _) in said.items()} == {
+        n: counts.get(n, 0) for n in "abc"
+    }
     losses = warehouse.read_table("losses")
     assert losses.groupby("seed").size().to_dict() == {"a": 15, "b": 15, "c": 15}
     assert set(losses["turn"]) == {5}
