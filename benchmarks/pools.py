@@ -151,6 +151,7 @@ def _most_on_disk(study: Path) -> Iterator[list[float]]:
     most, ended = [0.0], threading.Event()
 
     def look() -> None:
+        over = False
         while True:
             held = 0
             for path in (path for folder in folders for path in folder.rglob("*")):
@@ -159,8 +160,9 @@ def _most_on_disk(study: Path) -> Iterator[list[float]]:
                 except FileNotFoundError:
                     continue
             most[0] = max(most[0], held / 1e9)
-            if ended.wait(1):
+            if over:
                 return
+            over = ended.wait(1)  # and look once more
 
     thread = threading.Thread(target=look, daemon=True)
     thread.start()
@@ -183,8 +185,8 @@ def write(folder: Path, rows: int) -> None:
             if (kind := draw.random()) < 0.05 and recent:
                 row = draw.choice(recent)
             elif kind < 0.10 and recent:
-                asked, said = draw.choice(recent)
-                row = asked, f"{said} {number}"
+                one = draw.choice(recent)
+                row = one[0], f"{one[1]} {number}"
             elif kind < 0.1001:
                 row = asked, draw.choice(held_out)[1]
             recent = [*recent[-RECENT:], row] if number % 10 == 0 else recent
@@ -220,6 +222,7 @@ def fill(study: Any) -> None:
     warehouse, models = warehouse_of(study), Models.of(study, GpuResource(device="cpu"))
     indicators = [i for i in chosen(study.scoring) if i.backend.scope == "example"]
     embedding = models.fingerprint("embedding")
+    keys = {i.name: i.fingerprint(models) for i in indicators}
     draw, scratch = np.random.Generator(np.random.PCG64(2)), Scratch(study.folder / "scratch")
     ids = warehouse.spooled(
         scratch.folder / "ids", "SELECT example_id FROM dolly_dataset", rows=5 * BLOCK
@@ -230,7 +233,7 @@ def fill(study: Any) -> None:
         scores = [
             pa.table(
                 {"example_id": own, "indicator": [i.name] * count,
-                 "backend": [i.backend.name] * count, "fingerprint": [i.fingerprint(models)] * count,
+                 "backend": [i.backend.name] * count, "fingerprint": [keys[i.name]] * count,
                  "value": draw.gamma(2.0, size=count)}
             ) for i in indicators
         ]  # fmt: skip
