@@ -36,7 +36,7 @@ def load_plugins(study: Study) -> None:
 
 def plugin_files(study: Study) -> dict[str, bytes]:
     """The files of the study's plugins that lie beside its profile, by their paths from there."""
-    found = {}
+    found: dict[str, bytes] = {}
     for folder in study.profile_folders:
         for name in study.plugins:
             top = name.split(".")[0]

@@ -7,7 +7,6 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from im_assets.doctor import lake as module
 from im_assets.doctor.findings import Finding
 from im_assets.doctor.lake import lake
 from im_resources.lake_address import LakeAddress
@@ -63,7 +62,7 @@ def test_a_wrong_password_is_told_and_not_shown(
 
 def test_a_clock_that_is_off(lake_address: LakeAddress, monkeypatch: pytest.MonkeyPatch) -> None:
     now = time.time
-    monkeypatch.setattr(module.time, "time", lambda: now() + 120)
+    monkeypatch.setattr("im_assets.doctor.lake.time.time", lambda: now() + 120)
     (warning,) = told(lake_address)["warning"]
     assert "120 s apart" in warning.what or "119 s apart" in warning.what
     assert "NTP" in warning.remedy

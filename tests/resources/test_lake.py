@@ -61,7 +61,7 @@ def test_the_same_writes_give_the_same_rows_in_the_same_order_as_a_file(
         # Few rows are kept in the catalog, more in Parquet files.
         frame = drawn(chosen, keys, chosen.choice([0, 1, 7, 25, 60]))
         what = chosen.choice(["rows", "rows", "append", "append", "table", "compact"])
-        said = []
+        said: list[object] = []
         for one in (file, warehouse):
             try:
                 if what == "rows":
