@@ -275,11 +275,13 @@ class Dispatch:
         return next((n.name for n in self.nodes if n.id == node), f"node {node[:8]}")
 
     def _cancel(self, cluster: Cluster) -> None:
-        """End what runs: by an interrupt, which work heeds at its next step, then by force."""
+        """End what runs: nodes see on the board that nobody waits, and stop at their next step or
+        so; what has not begun is dropped, and what does not stop is ended by force."""
         import ray
 
         refs = list(self.running)
         try:
+            ray.get(cluster.board.close.remote(self.id))
             for ref in refs:
                 ray.cancel(ref, recursive=False)
             if refs:

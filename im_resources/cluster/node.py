@@ -25,6 +25,7 @@ from im_resources.cluster.errors import NodeFault, of_the_node
 from im_resources.deployment.making import adapters_of, warehouse_of
 from im_resources.deployment.schema import Deployment, LakeWarehouse, RayExecutor
 from im_resources.gpu import GpuResource, restrict_cores
+from im_resources.language_model.side_by_side import NOBODY_WAITS, Stopped
 from im_resources.plugins import load_plugins, with_plugin_files
 from im_resources.remote.models import fetch_models
 from im_resources.study import Study
@@ -49,6 +50,7 @@ def work_on(errand: bytes, common: bytes, board: Any, run: str) -> tuple[str, An
     """
     group: Errand = pickle.loads(errand)
     teller = Teller(board, run, group)
+    NOBODY_WAITS.clear()
     try:
         with teller.telling():
             teller.send([("begun", group.name, node_id())])
@@ -56,7 +58,7 @@ def work_on(errand: bytes, common: bytes, board: Any, run: str) -> tuple[str, An
             here = replace(_workplace(shared), on_step=teller.step)
             for key, result in shared.task(group.items, here, **shared.options):
                 teller.result(key, result)
-    except NobodyWaits:
+    except (NobodyWaits, Stopped):
         return ("done", None)
     except Exception as error:
         error.add_note("".join(traceback.format_exception(error)))
@@ -181,8 +183,10 @@ class Teller:
             said = ray.get(self.board.put.remote(self.run, messages))
             if said == "kept":
                 return
-            self._closed = said == "closed"
-            if not self._closed:
+            if said == "closed":
+                self._closed = True
+                NOBODY_WAITS.set()
+            else:
                 self._over.wait(PATIENCE)
         if self._closed:
             raise NobodyWaits
@@ -205,7 +209,8 @@ class Teller:
         last = monotonic()
         while not self._over.wait(EVERY):
             try:
-                self.send(self._pending())
+                # With nothing to tell, too: so it learns that nobody waits.
+                self._sender.submit(self._send, self._pending()).result()
             except NobodyWaits:
                 return
             except Exception:

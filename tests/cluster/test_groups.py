@@ -157,9 +157,12 @@ def test_what_is_canceled_ends_on_the_nodes_too(site: Site) -> None:
 def test_the_work_of_a_process_that_is_killed_ends(site: Site) -> None:
     study = site.study("vanished", **patient(seconds=300))
     driver = _driver(site, study.name)
-    _until(lambda: _busy(site) == 2)
-    driver.kill()
-    driver.wait()
+    try:
+        _until(lambda: driver.poll() is not None or _busy(site) == 2)
+        assert driver.poll() is None, driver.communicate()
+    finally:
+        driver.kill()
+        driver.wait()
     _until(lambda: _busy(site) == 0)
     # Its claims are free: what it had begun is trained now.
     quick = site.study("vanished", **patient(seconds=0))
@@ -188,7 +191,7 @@ def test_a_node_whose_disk_is_full_hands_its_work_on(
     finally:
         node.kill()
     assert len(done) == 4
-    said = [r.message for r in caplog.records if "full failed (OSError" in r.message]
+    said = [r.message for r in caplog.records if "full failed (DiskError" in r.message]
     assert said
     assert all("No space left on device" in line and "go elsewhere" in line for line in said)
     lost = {line.split()[1].rstrip(":") for line in said}
