@@ -2,10 +2,11 @@
 
 ``python -m benchmarks.pools [--rows 100000 300000 1000000] [--home DIR] [--again STAGE …]``
 
-In a file; with ``IM_DEPLOYMENT`` set to one with a lake, in that. Rows are synthetic, about 450
-bytes each: in twenty, one is a copy of a row before, one has a word more, and now and then one
-leaks the evaluation set. Each stage is the materialization of an asset of the real definitions, in
-a process of its own, with every score in the cache, so that no model runs:
+In a file; with ``--lake`` in a lake of a Postgres that is started for it, with data in DIR; with
+``IM_DEPLOYMENT`` set, where that says. Rows are synthetic, about 450 bytes each: in twenty, one is
+a copy of a row before, one has a word more, and now and then one leaks the evaluation set. Each
+stage is the materialization of an asset of the real definitions, in a process of its own, with
+every score in the cache, so that no model runs:
 
 stage        asset
 cleaning     dolly_dataset, against an evaluation set of 300 rows, and its check for leaks
@@ -30,7 +31,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,7 @@ def main() -> None:
     parser.add_argument("--again", nargs="+", choices=STAGES, default=[], help="measure anew")
     parser.add_argument("--remove", action="store_true", help="each size's folder once measured")
     parser.add_argument("--one", nargs=2, help=argparse.SUPPRESS)
+    parser.add_argument("--lake", action="store_true", help="in a lake, not in a file")
     arguments = parser.parse_args()
     if arguments.one:
         stage, folder = arguments.one
@@ -65,6 +67,26 @@ def main() -> None:
         return
     home = (arguments.home or Path(tempfile.mkdtemp(prefix="pools-"))).resolve()
     home.mkdir(parents=True, exist_ok=True)
+    with lake(home) if arguments.lake else nullcontext():
+        measure(arguments, home)
+
+
+@contextmanager
+def lake(home: Path) -> Iterator[None]:
+    """Sets ``IM_DEPLOYMENT`` to a lake that is there until the end of the block."""
+    from tests import servers
+
+    with servers.postgres() as database:
+        catalog = database.create("pools")
+        place = {"kind": "ducklake", "catalog": catalog, "data": str(home / "lake")}
+        path = home / "lake.yaml"
+        path.write_text(yaml.safe_dump({"name": "lake", "warehouse": place}), encoding="utf-8")
+        os.environ |= {"PGPASSWORD": servers.PASSWORD, "IM_DEPLOYMENT": str(path)}
+        yield
+
+
+def measure(arguments: argparse.Namespace, home: Path) -> None:
+    """Measure, print and keep what is not there yet, and print the exponents."""
     print(
         f"{os.cpu_count()} CPUs, in {home}, deployment {os.environ.get('IM_DEPLOYMENT', 'local')}"
     )
@@ -75,9 +97,11 @@ def main() -> None:
         found = json.loads(kept.read_text(encoding="utf-8"))
     for rows in arguments.rows:
         folder = home / str(rows)
+        # The tables of a lake that was started for it are gone when it has ended.
+        lost = arguments.lake and any(f"{stage} {rows}" not in found for stage in STAGES)
         for stage in STAGES:
             key = f"{stage} {rows}"
-            if key not in found or stage in arguments.again:
+            if key not in found or stage in arguments.again or lost:
                 if not (folder / "written").exists():
                     write(folder, rows)
                 found[key] = {"stage": stage, "rows": rows, **run(stage, folder)}
