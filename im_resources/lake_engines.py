@@ -1,9 +1,8 @@
 """DuckDB with a lake attached, kept by a process for as long as the lake answers.
 
 To load the extensions takes 0.2 s, to attach 0.05 s; a statement on an attached lake takes some
-milliseconds, and sees what others have committed. All threads use one engine, each with a cursor of
-its own. A DuckDB whose lake is not needed any more is kept for the next. The extensions come from
-installed packages: nothing is downloaded.
+milliseconds, and sees what others have committed. A DuckDB whose lake is not needed any more is
+kept for the next. The extensions come from installed packages: nothing is downloaded.
 """
 
 import ctypes
@@ -21,6 +20,7 @@ import duckdb
 
 from im_resources.catalog_locks import OPTIONS, Claims, own_name
 from im_resources.lake_address import NAME, LakeAddress
+from im_resources.lake_faults import fault_of
 from im_resources.tables import WarehouseError, text_literal
 
 EXTENSIONS = ("ducklake", "postgres_scanner")
@@ -41,12 +41,11 @@ class NoLakeError(WarehouseError):
     """There is no lake at the address yet; the first write makes it."""
 
 
-class Retired(Exception):
-    """An engine was given up for other lakes between being found and being used."""
-
-
 class Engine:
-    """One DuckDB with one lake attached, to write, to read, or to read as of a snapshot."""
+    """One DuckDB with one lake attached, to write, to read, or to read as of a snapshot.
+
+    Used by one thread at a time: DuckLake's transactions disturb each other in one DuckDB.
+    """
 
     def __init__(
         self,
@@ -68,14 +67,12 @@ class Engine:
             duckdb.Error: it cannot be attached.
         """
         self.address, self._mode = address, mode
-        self.current = False  # whether the version of its schema was found to be today's
+        self.current_until = 0.0  # the version of its schema was found to be today's
         # Postgres keeps 63 bytes of it. By this name its sessions are told from all others.
         self.session = f"{own_name()[:50]} {uuid.uuid4().hex[:12]}"
         self._config = dict(config)
-        self._lock = threading.Lock()
-        self._claims: list[Claims] = []
-        self._users, self._retired = 0, False
-        self._duckdb = _spare_or_new(self._config, address.data)
+        self._claims: Claims | None = None
+        self._duckdb = opened(self._config, address.data)
         try:
             self._duckdb.execute(self._attach(make))
         except duckdb.InvalidInputException as error:
@@ -90,12 +87,8 @@ class Engine:
 
     @contextmanager
     def connection(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        """A connection to the lake; what is not committed at its end is undone. Raises Retired."""
-        with self._lock:
-            if self._retired:
-                raise Retired
-            cursor = self._duckdb.cursor()
-            self._users += 1
+        """A connection to the lake; what is not committed at its end is undone."""
+        cursor = self._duckdb.cursor()
         try:
             cursor.execute(f"SET enable_progress_bar = false; USE {NAME}")
             yield cursor
@@ -103,49 +96,41 @@ class Engine:
             _leak(cursor, self._duckdb)  # to end such a one ends the process
             raise
         except BaseException:
-            self._end(cursor)
+            with suppress(duckdb.Error):
+                cursor.close()
             raise
-        self._end(cursor)
+        with suppress(duckdb.Error):
+            cursor.close()
 
     @contextmanager
     def claims(self) -> Iterator[Claims]:
         """Locks of the catalog, freed at the end. Raises psycopg2.Error as `Claims` does."""
-        with self._lock:
-            mine = self._claims.pop() if self._claims else None
-        mine = mine or Claims(self.address.catalog, self.session)
+        mine = self._claims or Claims(self.address.catalog, self.session)
+        self._claims = None
         try:
             yield mine
             mine.free()
         except BaseException:
             mine.close()
             raise
-        with self._lock:
-            self._claims.append(mine)
+        self._claims = mine
 
     def retire(self) -> None:
-        """Give up the lake and the locks, and keep the DuckDB, where no thread uses it."""
-        with self._lock, suppress(duckdb.Error):
-            if self._users:
-                return  # it ends when it is not used any more
-            self._retired = True
-            for claims in self._claims:
-                claims.close()
+        """Give up the lake and the locks, and keep the DuckDB."""
+        if self._claims is not None:
+            self._claims.close()
+        with suppress(duckdb.Error):
             self._duckdb.execute(f"DETACH {NAME}")
             self._spare()
 
-    def _end(self, cursor: duckdb.DuckDBPyConnection) -> None:
-        with suppress(duckdb.Error):
-            cursor.close()
-        with self._lock:
-            self._users -= 1
-
     def _spare(self) -> None:
-        _spare.append((self._config, _store(self.address.data), self._duckdb))
-        del _spare[:-KEPT]
+        with _lock:
+            _spare.append((self._config, _store(self.address.data), self._duckdb))
+            del _spare[:-KEPT]
 
     def leak(self) -> None:
         """Never end it, not even with the process: a child would sign off its parent's sessions."""
-        _leak(self._duckdb, *self._claims)
+        _leak(self._duckdb, self._claims)
 
     def _attach(self, make: bool) -> str:
         options = {**OPTIONS, "application_name": self.session.replace(" ", "%20")}
@@ -156,6 +141,10 @@ class Engine:
             f"DATA_PATH {text_literal(self.address.folder)}",
             f"METADATA_SCHEMA {text_literal(self.address.schema)}",
             f"CREATE_IF_NOT_EXISTS {str(make).lower()}",
+            # Few rows would be kept in the catalog. There they lose their row ids, and so their
+            # order, when the table gets a column and more rows at once (DuckLake 1.0 of DuckDB
+            # 1.5.5; test_lake.py fails where this is left out).
+            "DATA_INLINING_ROW_LIMIT 0",
         ]
         if self._mode != "write":
             how.append("READ_ONLY")
@@ -164,28 +153,31 @@ class Engine:
         return f"ATTACH {catalog} AS {NAME} ({', '.join(how)})"
 
 
-def _spare_or_new(config: dict[str, Any], data: str) -> duckdb.DuckDBPyConnection:
+def opened(config: dict[str, Any], data: str) -> duckdb.DuckDBPyConnection:
     """A DuckDB with the extensions and the way to the store of ``data``. Raises as `Engine`."""
-    for kept in _spare:
-        if kept[:2] == (config, _store(data)):
-            _spare.remove(kept)
-            return kept[2]
+    with _lock:
+        for kept in _spare:
+            if kept[:2] == (config, _store(data)):
+                _spare.remove(kept)
+                return kept[2]
     beside = Path(tempfile.gettempdir()) / f"im-lake-{os.getpid()}.tmp"
-    opened = duckdb.connect(config={"temp_directory": str(beside), **OFFLINE, **config})
+    made = duckdb.connect(config={"temp_directory": str(beside), **OFFLINE, **config})
     try:
         for extension in EXTENSIONS:
-            load(opened, extension)
-        opened.execute(SETTINGS)
-        open_store(opened, data)
+            load(made, extension)
+        made.execute(SETTINGS)
+        open_store(made, data)
     except BaseException:
-        opened.close()
+        made.close()
         raise
-    return opened
+    return made
 
 
-def _store(data: str) -> str:
-    """What a DuckDB has been given the way to: '' for folders."""
-    return data if "://" in data else ""
+def _store(data: str) -> tuple[str | None, ...]:
+    """What a DuckDB has been given the way to; empty for folders."""
+    if "://" not in data:
+        return ()
+    return (data, *(os.environ.get(name) for name in (*KEYS, *ENDPOINTS)))
 
 
 def load(connection: duckdb.DuckDBPyConnection, extension: str) -> None:
@@ -240,6 +232,7 @@ def open_store(connection: duckdb.DuckDBPyConnection, data: str) -> None:
 
 
 KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
 
 
 def _secret(kind: str) -> tuple[str, dict[str, str]]:
@@ -251,7 +244,7 @@ def _secret(kind: str) -> tuple[str, dict[str, str]]:
     if region := environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION"):
         values["REGION"] = region
     plain = ""
-    endpoint = environ.get("AWS_ENDPOINT_URL_S3") or environ.get("AWS_ENDPOINT_URL")
+    endpoint = next((environ[name] for name in ENDPOINTS if environ.get(name)), None)
     if endpoint:  # a store of one's own, which knows buckets by the path
         scheme, found, host = endpoint.rstrip("/").partition("://")
         values["ENDPOINT"] = host if found else endpoint
@@ -260,35 +253,44 @@ def _secret(kind: str) -> tuple[str, dict[str, str]]:
     return f"CREATE SECRET store (TYPE {kind}, {bound}{plain})", values
 
 
-_engines: list[Engine] = []  # the one used last comes first
-_spare: list[tuple[dict[str, Any], str, duckdb.DuckDBPyConnection]] = []
+_idle: list[Engine] = []  # the one used last comes first
+_spare: list[tuple[dict[str, Any], tuple[str | None, ...], duckdb.DuckDBPyConnection]] = []
 _lock = threading.Lock()
 
 
+@contextmanager
 def engine(
-    address: LakeAddress,
-    config: Mapping[str, Any],
-    mode: Mode,
-    make: bool = False,
-) -> Engine:
-    """The engine of this process for the lake, made where there is none. Raises as `Engine`."""
+    address: LakeAddress, config: Mapping[str, Any], mode: Mode, make: bool = False
+) -> Iterator[Engine]:
+    """An engine for the lake, for one thread; kept for the next use, unless it is lost in this one.
+
+    Raises as `Engine`.
+    """
+    mine = _taken(address, config, mode) or Engine(address, config, mode, make)
+    try:
+        yield mine
+    except Exception as error:
+        fault = fault_of(error, address)
+        if not isinstance(error, BROKEN) and (fault is None or fault.kind != "catalog away"):
+            _kept(mine)
+        raise
+    _kept(mine)  # but for one that was interrupted, anywhere
+
+
+def _taken(address: LakeAddress, config: Mapping[str, Any], mode: Mode) -> Engine | None:
     with _lock:
-        found = next((one for one in _engines if one.suits(address, config, mode)), None)
-        if found is None:
-            found = Engine(address, config, mode, make)
-        else:
-            _engines.remove(found)
-        _engines.insert(0, found)
-        for superfluous in _engines[KEPT:]:
-            superfluous.retire()
-        del _engines[KEPT:]
+        found = next((one for one in _idle if one.suits(address, config, mode)), None)
+        if found is not None:
+            _idle.remove(found)
         return found
 
 
-def discard(broken: Engine | None) -> None:
-    """Keep the engine for no other use; a thread that uses it goes on until it fails."""
+def _kept(mine: Engine) -> None:
     with _lock:
-        _engines[:] = [one for one in _engines if one is not broken]
+        _idle.insert(0, mine)
+        superfluous, _idle[KEPT:] = _idle[KEPT:], []
+    for other in superfluous:
+        other.retire()
 
 
 def _leak(*held: object) -> None:
@@ -299,10 +301,10 @@ def _leak(*held: object) -> None:
 
 def _forked() -> None:
     """A child leaves alone what it inherits: the threads are gone, the sessions its parent's."""
-    for inherited in _engines:
+    for inherited in _idle:
         inherited.leak()
     _leak(*(bare for *_, bare in _spare))
-    _engines.clear()
+    _idle.clear()
     _spare.clear()
     _lock.release()
 

@@ -23,7 +23,10 @@ ABOUT_THE_LAKE = (
 )  # fmt: skip
 SECRETS = ("PGPASSWORD", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 
-CONFLICT = re.compile(r"conflict|maximum retry count|duplicate key value|could not serialize")
+CONFLICT = re.compile(
+    r"conflict|Failed to commit DuckLake transaction|maximum retry count|duplicate key value|"
+    r"could not serialize"
+)
 PASSWORD = re.compile(r"password authentication failed|no password supplied|no pg_hba.conf entry")
 NO_DATABASE = re.compile(r'database "[^"]*" does not exist|role "[^"]*" does not exist')
 RIGHTS = re.compile(r"permission denied for|must be owner of")

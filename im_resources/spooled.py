@@ -84,6 +84,18 @@ class Spooled:
         for file in self.files:
             yield pq.read_table(file, columns=wanted)
 
+    def parts(self, size: int) -> Iterator[pa.Table]:
+        """The rows, some files at a time: as many as hold ``size`` bytes in memory, and one more
+        at most."""
+        waiting: list[pa.Table] = []
+        for table in self.tables():
+            waiting.append(table)
+            if sum(part.nbytes for part in waiting) >= size:
+                yield pa.concat_tables(waiting)
+                waiting = []
+        if waiting:
+            yield pa.concat_tables(waiting)
+
     def frame(self) -> pd.DataFrame:
         """All rows in memory."""
         return pa.concat_tables(self.tables()).to_pandas()

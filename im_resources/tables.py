@@ -19,6 +19,7 @@ from im_resources.spooled import Spooled
 SCHEMA = "main"
 INCOMING = '"incoming rows"'  # the staged frame; for its blank, no table can have this name
 KEPT = '"kept rows"'
+PART_BYTES = 1 << 27  # of rows in files that go into a lake at once
 FIXED = re.compile(r"\[\d+\]")
 POSITION = "incoming position"  # its column of row numbers, which is not stored
 
@@ -144,6 +145,20 @@ def insert(connection: DuckDBPyConnection, table: str, condition: str = "") -> i
     if condition:
         rows += f' ORDER BY new."{POSITION}"'
     return int(_scalar(connection, f"INSERT INTO {qualified(table)} BY NAME {rows}"))
+
+
+def insert_files(connection: DuckDBPyConnection, table: str, rows: Spooled) -> None:
+    """Insert rows in files, which are staged, in their order."""
+    if not is_lake(connection):
+        insert(connection, table)
+        return
+    # Several threads write into a lake, each a file of its own, so that the rows of a scan or of a
+    # sort are mixed. A batch of Arrow's is the work of one.
+    connection.execute(f"DROP VIEW {INCOMING}")
+    for part in rows.parts(PART_BYTES):
+        numbered = part.append_column(POSITION, pa.nulls(len(part), pa.int64()))
+        connection.register(INCOMING.strip('"'), numbered.combine_chunks())
+        insert(connection, table)
 
 
 def is_lake(connection: DuckDBPyConnection) -> bool:

@@ -10,7 +10,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import cache
-from itertools import takewhile
+from itertools import count, takewhile
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -30,6 +30,7 @@ from im_resources.tables import (
     column_types,
     condition,
     insert,
+    insert_files,
     listed,
     outside,
     qualified,
@@ -182,14 +183,14 @@ class Warehouse:
     def frames(self, table: str) -> Iterator[Iterator[pd.DataFrame]]:
         """The rows as ``read_table`` gives them, some at a time. Nobody can write to a file until
         the block ends."""
-        order = "" if self._place.ordered else " ORDER BY rowid"
+        order = "" if self.place.ordered else " ORDER BY rowid"
 
         def work(connection: duckdb.DuckDBPyConnection) -> Iterator[pd.DataFrame]:
             found = connection.execute(f"SELECT * FROM {qualified(table)}{order}")
-            return iter(lambda: found.fetch_df_chunk(CHUNKS), None)
+            return takewhile(len, (found.fetch_df_chunk(CHUNKS) for _ in count()))
 
-        with self._place.reading(work) as frames:
-            yield takewhile(len, frames)
+        with self.place.reading(work) as frames:
+            yield frames
 
     @contextmanager
     def arrow(
@@ -225,7 +226,7 @@ class Warehouse:
         table: str,
         columns: Sequence[str] | None = None,
         where: Mapping[str, Any] | None = None,
-        categories: bool = False,
+        categories: bool | Sequence[str] = False,
         without: Sequence[str] = (),
     ) -> pd.DataFrame:
         """The rows in which each ``where`` column equals its value (or one of a list of values), in
@@ -233,7 +234,8 @@ class Warehouse:
 
         Args:
             columns: those that are read; None: all.
-            categories: texts come as categories, each held once: for a long table of few.
+            categories: texts come as categories, each held once: for a long table of few. All
+                texts, or those of these columns.
             without: columns that are not read, where there are such.
 
         Raises:
@@ -251,7 +253,10 @@ class Warehouse:
         def work(connection: duckdb.DuckDBPyConnection) -> pd.DataFrame:
             try:
                 found = connection.execute(statement, values)
-                return _categorized(found.to_arrow_table()) if categories else found.df()
+                if not categories:
+                    return found.df()
+                named = None if isinstance(categories, bool) else categories
+                return _categorized(found.to_arrow_table(), named)
             except duckdb.CatalogException:
                 raise MissingTableError(f"no table {table!r} in {self.name}") from None
 
@@ -319,9 +324,9 @@ class Warehouse:
             stage(connection, table, rows, deleted, values)
             if where is not None:
                 connection.execute(f"DELETE FROM {qualified(table)} WHERE {deleted}", values)
-            insert(connection, table)
+            insert_files(connection, table, rows)
 
-        self._place.writing(work, table)
+        self.place.writing(work, table)
 
     def spooled(
         self,
@@ -338,18 +343,16 @@ class Warehouse:
             rows: of a file, about.
         """
         files: list[Path] = []
-        count = 0
+        total = 0
         folder.mkdir(parents=True, exist_ok=True)
         with self.arrow(statement, parameters, tables, rows) as batches:
-            empty = pa.RecordBatch.from_pylist([], schema=batches.schema)
             for batch in batches:
                 table = pa.Table.from_batches([batch])
                 files.append(write_table(table, folder / f"{len(files):06}.parquet"))
-                count += len(table)
-        if not files:
-            table = pa.Table.from_batches([empty])
-            files.append(write_table(table, folder / "000000.parquet"))
-        return Spooled(tuple(files), count)
+                total += len(table)
+            if not files:  # one without rows tells the columns
+                files.append(write_table(batches.schema.empty_table(), folder / "000000.parquet"))
+        return Spooled(tuple(files), total)
 
     def append(self, table: str, frame: pd.DataFrame, key: Sequence[str]) -> int:
         """Insert the rows whose ``key`` is not there yet, the first of each; return how many.
@@ -396,9 +399,10 @@ def _executed(
     return connection.execute(_text(statement), _bound(parameters))
 
 
-def _categorized(table: pa.Table) -> pd.DataFrame:
+def _categorized(table: pa.Table, columns: Sequence[str] | None = None) -> pd.DataFrame:
+    """A frame with texts as categories: all, or those of some columns."""
     for number, field in enumerate(table.schema):
-        if pa.types.is_string(field.type):
+        if pa.types.is_string(field.type) and (columns is None or field.name in columns):
             encoded = table.column(number).dictionary_encode()
             table = table.set_column(number, field.name, encoded)
     frame: pd.DataFrame = table.to_pandas()

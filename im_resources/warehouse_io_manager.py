@@ -95,7 +95,7 @@ class _FrameHandler(DbTypeHandler[pd.DataFrame]):
         try:
             rows = {} if column is None else {column: keys}
             asked = context.definition_metadata or {}
-            categories, without = bool(asked.get("categories")), asked.get("without", ())
+            categories, without = asked.get("categories", False), asked.get("without", ())
             frame = connection.read_table(table, wanted, rows, categories, without)
         except MissingTableError:
             raise WarehouseError(

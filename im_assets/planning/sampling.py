@@ -7,6 +7,7 @@ from im_assets.candidates.format_registry import FormatError
 from im_assets.candidates.reading import read_source
 from im_assets.candidates.references import references
 from im_assets.experiments.evaluation import evaluation_rows
+from im_assets.scoring.cached import loader
 from im_resources.study import DataSource, Study
 from im_resources.warehouse import Warehouse
 
@@ -21,8 +22,9 @@ def sample_rows(study: Study, warehouse: Warehouse) -> pd.DataFrame:
     pools = ["candidate_datasets", *(f"{pool}_dataset" for pool in study.pools)]
     for name in pools:
         if warehouse.has_table(name):
-            pool = warehouse.read_table(name)
-            return pool.sample(min(len(pool), 4 * ROWS), random_state=0).reset_index(drop=True)
+            ids = warehouse.read_table(name, ["example_id"])["example_id"]
+            some = ids.sample(min(len(ids), 4 * ROWS), random_state=0).tolist()
+            return loader(name, warehouse)(some)
     sources = study.data.candidates or study.data.unseen
     parts = [found[0].assign(example_id="") for n, s in sources.items() if (found := _first(n, s))]
     if not parts or not sum(map(len, parts)):

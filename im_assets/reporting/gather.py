@@ -15,6 +15,7 @@ from im_assets.own_runs import members_of
 from im_assets.rule.document import load_rule
 from im_assets.rule.model import Rule
 from im_assets.rule.target import Target, target_measure
+from im_assets.scoring.cached import cached_scores
 from im_assets.selection.chance import refusal
 from im_assets.selection.composition import Composition, composition_of
 from im_assets.selection.reach import reach
@@ -350,11 +351,15 @@ def _worst_of_pool(
     needed = (f"{pool}_scores", f"{pool}_dataset")
     if rule is None or not rule.indicators or not all(map(warehouse.has_table, needed)):
         return None
-    scores = warehouse.read_table(needed[0], ["example_id", "indicator", "value"])
-    wide = scores.pivot(index="example_id", columns="indicator", values="value")
-    if not set(rule.indicators) <= set(wide.columns):
+    made = warehouse.query("SELECT DISTINCT indicator, fingerprint FROM query_table($scores)",
+                           {"scores": needed[0]})  # fmt: skip
+    keys = dict(zip(made["indicator"], made["fingerprint"], strict=True))
+    if not set(rule.indicators) <= set(keys):
         return None
-    wide = wide.dropna(subset=list(rule.indicators))
+    keys = {name: keys[name] for name in rule.indicators}
+    ids = warehouse.read_table(needed[1], ["example_id"])["example_id"]
+    values_of = cached_scores(ids, keys, warehouse, needed[0])
+    wide = pd.DataFrame(values_of, columns=list(keys), index=pd.Index(ids)).dropna()
     values = {
         rule.predicts.predicted_column: rule.predict_examples(wide),
         "badness": rule.badness(wide),

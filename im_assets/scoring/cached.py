@@ -44,15 +44,19 @@ def rows_among(asset: str, ids: Collection[str], warehouse: Warehouse) -> pd.Dat
 
 
 def cached_scores(
-    example_ids: Collection[str], keys: Mapping[str, str], warehouse: Warehouse
+    example_ids: Collection[str],
+    keys: Mapping[str, str],
+    warehouse: Warehouse,
+    table: str = "score_cache",
 ) -> np.ndarray:
     """Cached scores, float64 [examples, indicators], nan where there is none.
 
     Args:
         keys: the fingerprint of each indicator by its name, in order.
+        table: of the cache, or of the scores of a pool.
     """
     values = np.full((len(example_ids), len(keys)), np.nan)
-    if not keys or not len(example_ids) or not warehouse.has_table("score_cache"):
+    if not keys or not len(example_ids) or not warehouse.has_table(table):
         return values
     names = {
         "indicator": list(keys),
@@ -60,7 +64,7 @@ def cached_scores(
         "number": range(len(keys)),
     }
     tables = {"wanted": placed(example_ids), "indicators": pa.table(names)}
-    with warehouse.arrow("cached_scores.sql", tables=tables) as batches:
+    with warehouse.arrow("cached_scores.sql", {"scores": table}, tables) as batches:
         for batch in batches:
             place, number, value = (batch[c].to_numpy() for c in ("place", "number", "value"))
             values[place, number] = value

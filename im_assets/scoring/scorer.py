@@ -25,6 +25,7 @@ from im_resources.warehouse import Warehouse
 from im_resources.workplace import Workplace
 
 KEY = ["example_id", "indicator", "fingerprint"]
+LEAST_CHUNKS = 4
 # Examples whose texts are held at once: of a larger pool, the next are read when these are scored.
 BLOCK = 100_000
 OnChunk = Callable[[int, int], None]
@@ -194,8 +195,9 @@ def _score(
     size += [sum(len(t.content) for t in turns or ()) for turns in turns_in(todo)]
     todo = todo.iloc[np.argsort(-size.to_numpy(), kind="stable")]
     missing = todo["example_id"].map(wanted)
-    # No worker is without a chunk where there are few examples.
-    chunk = min(models.study.scoring.chunk, -(-len(todo) // models.gpu.workers))
+    # Where there are few examples, some for each worker. Not by how many workers there are: a score
+    # depends in its last digits on what it is padded to, and so on its chunk.
+    chunk = min(models.study.scoring.chunk, -(-len(todo) // LEAST_CHUNKS))
     parts = [
         (group.iloc[k : k + chunk], names)
         for names, group in ((m, todo[[m == x for x in missing]]) for m in dict.fromkeys(missing))

@@ -30,7 +30,7 @@ from im_assets.selection.checks import chance_check, composition_check, reach_ch
 from im_assets.selection.choosing import choose, resolve_size
 from im_assets.selection.experiment import size_experiment, size_key
 from im_assets.selection.figures import distribution_figure, size_figure
-from im_assets.selection.pool import TEXTS, Pool, is_plugin, pool_of
+from im_assets.selection.pool import MADE_BY, SLIM, Pool, is_plugin, pool_of
 from im_assets.selection.pool_indicators import pool_indicators_asset
 from im_assets.selection.reach import reach, tied
 from im_assets.selection.registry import strategy_of
@@ -88,7 +88,8 @@ def selection_asset(pool_name: str, study: Study) -> dg.AssetsDefinition:
     made_from = (f"{pool_name}_dataset", f"{pool_name}_indicators", "quality_rule")
 
     # Of most of the pool, no text is looked at, but by a strategy that may.
-    slim = None if is_plugin(study.selection) else made_from[0]
+    read_as = {} if is_plugin(study.selection) else {made_from[0]: SLIM}
+    read_as[made_from[1]] = {"categories": [MADE_BY]}
 
     @dg.asset(
         name=f"{pool_name}_selection",
@@ -96,7 +97,7 @@ def selection_asset(pool_name: str, study: Study) -> dg.AssetsDefinition:
         f"rank, predicted {target.label} and every indicator; also exported as JSONL, in the "
         "shape of its source and ready to finetune on.",
         ins={
-            name: dg.AssetIn(name, metadata={"without": [*TEXTS]} if name == slim else {})
+            name: dg.AssetIn(name, metadata=read_as.get(name, {}))
             for name in (*made_from, *["size_search"][: int(searched)])
         },
         **presentation(

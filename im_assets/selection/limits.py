@@ -99,6 +99,6 @@ def grouped(pool: Pool, column: str, setting: str) -> tuple[list[str], np.ndarra
             f"{setting}: the unseen pool has no column {column!r}; it has: "
             f"{', '.join(map(str, pool.examples.columns))}"
         )
-    values = pool.examples[column].fillna("").astype(str).to_numpy()
+    values = pool.examples[column].astype(object).fillna("").astype(str).to_numpy()
     names, group = np.unique(values, return_inverse=True)
     return names.tolist(), group

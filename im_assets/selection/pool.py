@@ -3,6 +3,7 @@
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -10,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from im_assets.candidates.content import example_id
+from im_assets.candidates.tracing import OWN_ID
 from im_assets.experiments.experiment import Drawing
 from im_assets.experiments.points import values_fingerprint
 from im_assets.rule.document import load_rule
@@ -26,6 +28,12 @@ from im_resources.study import StrategySettings, Study, did_you_mean, fingerprin
 from im_resources.warehouse import Warehouse
 
 TEXTS = ("instruction", "input", "output", "turns")
+# How a pool is read (see the IO manager) where no text of most of it is looked at: what quotas and
+# strata go by, as few bytes as it takes.
+SLIM: dict[str, Any] = {
+    "without": [*TEXTS, "file", "line", OWN_ID],
+    "categories": ["source", "category", "language"],
+}
 # The column of <pool>_indicators with what it was made by, the same in all rows.
 MADE_BY = "made_by"
 
@@ -137,12 +145,15 @@ def pool_of(name: str, drawing: Drawing) -> Pool:
             "profile's; materialize indicator_table and quality_rule first"
         )
     indicators = table.set_index("example_id")
-    if set(indicators.pop(MADE_BY)) != {indicators_id(rule, study, models)}:
+    if set(indicators.pop(MADE_BY).unique()) != {indicators_id(rule, study, models)}:
         raise SelectionError(
             f"{name}_indicators was made for another rule, or by another version of the "
             f"indicators; materialize {name}_indicators again"
         )
-    places = indicators.index.get_indexer(pd.Index(ids))
+    examples = pd.Index(ids, name="example_id")
+    if indicators.index.equals(examples):  # as they are stored: no example has to be looked for
+        return pool_with(dataset, f"{name}_dataset", indicators.set_axis(examples), rule, drawing)
+    places = indicators.index.get_indexer(examples)
     if lacking := int((places < 0).sum()):
         raise SelectionError(
             f"{name}_indicators lacks {lacking} of the pool's {len(ids)} examples; materialize "
@@ -250,7 +261,7 @@ def _of_a_pool(study: Study, read: Collection[str] | None) -> list[Indicator]:
 
 def pool_indicators(
     ids: list[str],
-    scores: pd.DataFrame,
+    scores: pd.DataFrame | np.ndarray,
     study: Study,
     embeddings: Callable[[], np.ndarray],
     size: int | None = None,
@@ -263,7 +274,9 @@ def pool_indicators(
     the study's; see Indicator.expected), the scale on which the rule was fitted.
 
     Args:
-        scores: example_id, indicator, value; and fingerprint, where ``versions`` are given.
+        scores: example_id, indicator, value; and fingerprint, where ``versions`` are given. Or the
+            values themselves, float64 [examples, indicators], nan where there is none: of the
+            study's indicators of an example, in order.
         embeddings: gives the examples' unit vectors [examples, dimensions], where they are needed.
         versions: the fingerprint that counts, by the indicator's name; None: any.
         read: the set-level indicators that somebody reads, which cost time; None: all.
@@ -272,15 +285,17 @@ def pool_indicators(
     """
     columns: dict[str, np.ndarray] = {}
     order = pd.Index(ids, name="example_id")
+    for number, indicator in enumerate(of_examples(study)):
+        name = indicator.name
+        if isinstance(scores, np.ndarray):
+            columns[name] = scores[:, number]
+        else:
+            version = None if versions is None else versions[name]
+            columns[name] = _scores_of(name, scores, order, version)
     for indicator in _of_a_pool(study, read):
         name = indicator.name
         if indicator.backend.scope == "example":
-            mine = (scores["indicator"] == name).to_numpy()
-            if versions is not None:
-                mine &= (scores["fingerprint"] == versions[name]).to_numpy()
-            places = order.get_indexer(pd.Index(scores["example_id"].array[mine]).astype(object))
-            values = np.full(len(ids), np.nan)
-            values[places[places >= 0]] = scores["value"].to_numpy(dtype=float)[mine][places >= 0]
+            values = columns.pop(name)  # which puts it in its place
             if lacking := int(np.isnan(values).sum()):
                 raise SelectionError(
                     f"{name} is not scored, or was scored by another version of it, for "
@@ -291,3 +306,19 @@ def pool_indicators(
         else:
             columns[name] = indicator.expected(embeddings(), size or study.mixtures.size)
     return pd.DataFrame(columns, index=order).astype(np.float64)
+
+
+def of_examples(study: Study) -> list[Indicator]:
+    """The study's indicators of single examples, in order."""
+    return [i for i in chosen(study.scoring) if i.backend.scope == "example"]
+
+
+def _scores_of(name: str, scores: pd.DataFrame, order: pd.Index, version: str | None) -> np.ndarray:
+    """An indicator of the examples in ``order``, nan where there is none (of this version)."""
+    mine = (scores["indicator"] == name).to_numpy()
+    if version is not None:
+        mine &= (scores["fingerprint"] == version).to_numpy()
+    places = order.get_indexer(pd.Index(scores["example_id"].array[mine]).astype(object))
+    values = np.full(len(order), np.nan)
+    values[places[places >= 0]] = scores["value"].to_numpy(dtype=float)[mine][places >= 0]
+    return values

@@ -7,9 +7,16 @@ from im_assets.common.presentation import presentation, preview, table
 from im_assets.rule.document import load_rule
 from im_assets.rule.ready import set_size
 from im_assets.scoring.batch import Models
+from im_assets.scoring.cached import cached_scores
 from im_assets.scoring.embeddings import embeddings_of
 from im_assets.scoring.registry import chosen
-from im_assets.selection.pool import MADE_BY, indicators_id, pool_indicators, read_by
+from im_assets.selection.pool import (
+    MADE_BY,
+    indicators_id,
+    of_examples,
+    pool_indicators,
+    read_by,
+)
 from im_resources.gpu import GpuResource
 from im_resources.study import Study
 from im_resources.warehouse import Warehouse
@@ -37,10 +44,9 @@ def pool_indicators_asset(pool: str, study: Study) -> dg.AssetsDefinition:
         "a set (KNN-i) are there as far as the rule or a strategy reads them.",
         ins={
             "examples": dg.AssetIn(f"{pool}_dataset", metadata={"columns": ["example_id"]}),
-            # Scores are long, and of few texts.
-            "scores": dg.AssetIn(f"{pool}_scores", metadata={"categories": True}),
             "quality_rule": dg.AssetIn("quality_rule"),
         },
+        deps=[f"{pool}_scores"],  # long, and read by SQL
         **presentation(
             "selection",
             {"python", "duckdb"},
@@ -56,7 +62,6 @@ def pool_indicators_asset(pool: str, study: Study) -> dg.AssetsDefinition:
     )
     def indicators_of_pool(
         examples: pd.DataFrame,
-        scores: pd.DataFrame,
         quality_rule: pd.DataFrame,
         study: dg.ResourceParam[Study],
         gpu: GpuResource,
@@ -64,14 +69,14 @@ def pool_indicators_asset(pool: str, study: Study) -> dg.AssetsDefinition:
     ) -> dg.Output[pd.DataFrame]:
         rule, models = load_rule(quality_rule), Models.of(study, gpu)
         ids = examples["example_id"].tolist()
+        keys = {i.name: i.fingerprint(models) for i in of_examples(study)}
         found = pool_indicators(
             ids,
-            scores,
+            cached_scores(ids, keys, warehouse, f"{pool}_scores"),
             study,
             lambda: embeddings_of(ids, models, warehouse),
             set_size(rule, study),
-            {i.name: i.fingerprint(models) for i in chosen(study.scoring)},
-            read_by(rule, study),
+            read=read_by(rule, study),
         )
         summary = found.describe().T.rename_axis("indicator").reset_index()
         made = found.reset_index().assign(**{MADE_BY: indicators_id(rule, study, models)})

@@ -188,7 +188,7 @@ def test_writers_go_on_when_the_catalog_has_restarted(
     chosen = random.Random(0)
     with start(APPENDS, warehouse.name, "40") as child:
         assert child.stdout is not None
-        lines = []
+        lines: list[str] = []
         for wanted in (5, 20):
             while len(lines) < wanted:
                 lines.append(child.stdout.readline())
@@ -209,7 +209,8 @@ def test_a_commit_whose_answer_was_lost_is_not_made_twice(
     server, warehouse = mortal
     warehouse.replace_table("t", pd.DataFrame({"n": [1]}))
     place: Any = warehouse.place
-    marked, crashed = place._marked, []
+    marked = place._marked
+    crashed: list[bool] = []
 
     def lost(*args: Any) -> int | None:
         """The catalog goes away after the commit, before its answer is heard."""

@@ -87,6 +87,7 @@ def materialize(
         "dolly_scores": scored.assign(fingerprint=scored["indicator"].map(keys)),
         "quality_rule": coefficient_table(rule),
     }
+    warehouse.replace_table("dolly_scores", frames["dolly_scores"])
     if indicators is not None:
         frames["dolly_indicators"] = indicators
     computed = [] if "dolly_indicators" in frames else [pool_indicators_asset("dolly", study)]
