@@ -1,7 +1,7 @@
 """The making of a pool: from its files to the rows that are stored, a shard at a time.
 
-Texts are in files from beginning to end. The process holds arrays of numbers, some sixty bytes a
-row at most (``deciding``), and one shard.
+Texts are in files from beginning to end. The process holds arrays of numbers, less than a
+hundred bytes a row (``deciding``), and one shard.
 """
 
 from collections import Counter
