@@ -1,8 +1,8 @@
 """``python -m im_assets.query "SELECT …"``: reads the warehouse of the study in ``IM_PROFILE``.
 
-Read-only, one statement long, so it is safe while the study runs. Of a lake, ``--as-of N`` and
-``--as-of-run RUN_ID`` read what the tables held at a snapshot, or after a run. ``SHOW TABLES`` lists what there
-is, ``SELECT count(*) FROM mixed_samples`` counts a table's rows.
+Read-only, one statement long, so it is safe while the study runs. ``SHOW TABLES`` lists what there
+is, ``SELECT count(*) FROM mixed_samples`` counts a table's rows. Of a lake, ``--as-of N`` and
+``--as-of-run RUN_ID`` read what the tables held at a snapshot, or after a run.
 """
 
 import argparse

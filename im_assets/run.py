@@ -25,12 +25,12 @@ from im_assets.reporting.report import PAGE
 from im_assets.rule.document import RULE_FILE
 from im_assets.selection.assets import selection_file
 from im_resources.deployment import load_deployment
-from im_resources.deployment.reading import VARIABLE
 from im_resources.interrupts import Interrupts
 from im_resources.logs import FORMAT as LOG_FORMAT
 from im_resources.runs import PROCESS, held, process_name, tell_dead_runs
 from im_resources.study import Study
 from im_resources.study.environment import enter_study, in_a_new_shell
+from im_resources.study.places import DEPLOYMENT
 
 DATA = "data"
 AGAIN = "what was finished is kept: run the same command again to go on"
@@ -150,7 +150,7 @@ def tell_plan(study: Study, as_values: bool, place: str | None = None) -> int:
     from im_assets.planning.scale import deployed as there
 
     try:
-        asked = place or os.environ.get(VARIABLE)
+        asked = place or os.environ.get(DEPLOYMENT)
         deployment = load_deployment(asked) if asked else None  # before anything is measured
         with telling():
             plan = plan_now(study)

@@ -24,7 +24,7 @@ import duckdb
 
 from im_resources.catalog_locks import Claims, catalog_lock, own_name
 from im_resources.lake_address import NAME, LakeAddress
-from im_resources.lake_engines import Engine, Mode, NoLakeError, discard, engine
+from im_resources.lake_engines import BROKEN, Engine, Mode, NoLakeError, engine
 from im_resources.lake_faults import NO_SNAPSHOT, fault_of, said
 from im_resources.lake_usage import count
 from im_resources.tables import WarehouseError
@@ -33,6 +33,8 @@ from im_resources.warehouse_versions import is_current, migrate
 
 T = TypeVar("T")
 CONFLICTS = 25  # of one write, after which it is given up
+VERSION_SECONDS = 60.0  # after which it is asked again whether the schema is of this code
+BROKEN_ENGINES = 5  # of one read or write
 # Locks beside those of the tables. No table has these names, for the blank in them.
 EVERY_TABLE, COMMIT = "every table", "a commit"
 
@@ -66,10 +68,10 @@ class Lake:
         for attempt in self._attempts("look for"):
             with attempt:
                 try:
-                    attempt.engine = engine(self.address, self._config, self._mode)
+                    with engine(self.address, self._config, self._mode):
+                        return True
                 except NoLakeError:
                     return False
-                return True
         raise AssertionError
 
     def snapshot(self) -> int | None:
@@ -81,10 +83,14 @@ class Lake:
 
     def as_of(self, snapshot: int) -> "Lake":
         """Raises WarehouseError: there is no such snapshot (any more), or no lake."""
-        past = Lake(self.address, self._config, self._wait, snapshot)
-        if not past.exists():
+        now = Lake(self.address, self._config, self._wait)
+        if not now.exists():
             raise WarehouseError(f"there is no lake at {self.address} yet, and so no snapshot")
-        return past
+        asked = f"FROM ducklake_snapshots('{NAME}') WHERE snapshot_id = ?"
+        with now.reading(lambda open_: open_.execute(asked, [snapshot]).fetchall()) as found:
+            if not found:
+                raise WarehouseError(self._no_snapshot(snapshot))
+        return Lake(self.address, self._config, self._wait, snapshot)
 
     @contextmanager
     def reading(self, work: Callable[[duckdb.DuckDBPyConnection], T]) -> Iterator[T]:
@@ -93,13 +99,11 @@ class Lake:
             for attempt in self._attempts("read"):
                 with attempt, ExitStack() as opening:
                     try:
-                        mine = engine(self.address, self._config, self._mode)
+                        mine = opening.enter_context(engine(self.address, self._config, self._mode))
                     except NoLakeError:  # without tables, as a file that is not there
-                        mine = None
-                        opening_one = duckdb.connect(config=self._config)
-                        connection = opening.enter_context(opening_one)
+                        nothing = duckdb.connect(config=self._config)
+                        connection = opening.enter_context(nothing)
                     else:
-                        attempt.engine = mine
                         connection = opening.enter_context(mine.connection())
                         self._bring_up_to_date(mine, connection)
                     found = work(connection)
@@ -118,8 +122,8 @@ class Lake:
         mark = uuid.uuid4().hex
         done: list[T] = []  # by a commit that may have been made
         for attempt in self._attempts("write to"):
-            with attempt:
-                mine = attempt.engine = self._made()
+            with attempt, self._made() as mine:
+                attempt.session = mine.session
                 with mine.claims() as claims:
                     for session in attempt.lost:
                         claims.ask(SIGN_OFF, (session,))
@@ -129,7 +133,7 @@ class Lake:
                         break
                     done.clear()
                     with mine.connection() as connection:
-                        self._commit(connection, claims, work, done, mark, attempt)
+                        self._commit(mine, connection, claims, work, done, mark, attempt)
                 break
         return done[0]
 
@@ -143,8 +147,8 @@ class Lake:
         """Do ``work``, which makes its own transactions and can be repeated, while nobody else
         writes to ``table`` (None: to any)."""
         for attempt in self._attempts("tidy"):
-            with attempt:
-                mine = attempt.engine = engine(self.address, self._config, "write")
+            with attempt, engine(self.address, self._config, "write") as mine:
+                attempt.session = mine.session
                 with mine.claims() as claims, mine.connection() as connection:
                     self._claim(claims, table, attempt.in_line)
                     return work(connection)
@@ -152,6 +156,7 @@ class Lake:
 
     def _commit(
         self,
+        mine: Engine,
         connection: duckdb.DuckDBPyConnection,
         claims: Claims,
         work: Callable[[duckdb.DuckDBPyConnection], T],
@@ -161,19 +166,24 @@ class Lake:
     ) -> None:
         connection.begin()
         try:
-            migrate(connection, str(self.address))
+            if asked := time.monotonic() >= mine.current_until:
+                migrate(connection, str(self.address))
             before = _snapshot(connection)
             result = work(connection)
             connection.execute(f"CALL {NAME}.set_commit_message(?, '', extra_info => ?)",
                                [own_name(), mark])  # fmt: skip
             # It also tells that this connection, and so every lock, is still ours.
             claims.take(self._lock(COMMIT), attempt.in_line)
+        except BROKEN:
+            raise
         except BaseException:
             with suppress(duckdb.Error):
                 connection.rollback()
             raise
         done.append(result)
         connection.commit()
+        if asked:
+            mine.current_until = time.monotonic() + VERSION_SECONDS
         self.written = self._marked(claims, mark)
         if self.written is not None:
             count(writes=1, conflicts=int(self.written > before + 1))
@@ -185,6 +195,13 @@ class Lake:
         claims.take(self._lock(EVERY_TABLE), wait, shared=table is not None)
         if table is not None:
             claims.take(self._lock(table), wait)
+
+    def _no_snapshot(self, snapshot: int | None) -> str:
+        return (
+            f"the lake {self.address} has no snapshot {snapshot}: it is not made yet, or was given "
+            "up by the upkeep; `python -m im_resources.lake_upkeep --list` lists those that there "
+            "are"
+        )
 
     def _lock(self, name: str) -> str:
         return f"{self.address.schema}/{name}"
@@ -200,20 +217,26 @@ class Lake:
         return None if rows[0][0] is None else int(rows[0][0])
 
     def _bring_up_to_date(self, mine: Engine, connection: duckdb.DuckDBPyConnection) -> None:
-        """Migrate an older lake, or raise WarehouseError for a newer one; asked once an engine."""
-        if mine.current:
+        """Migrate an older lake, or raise WarehouseError for a newer one; now and then, since the
+        version is in a file of the store."""
+        if time.monotonic() < mine.current_until:
             return
         if not is_current(connection, str(self.address)) and self._past is None:
             self.writing(lambda connection: None, None)
-        mine.current = True
+        mine.current_until = time.monotonic() + VERSION_SECONDS
 
-    def _made(self) -> Engine:
-        """An engine for the lake, which is made where there is none."""
-        with suppress(NoLakeError):
-            return engine(self.address, self._config, "write")
-        in_line = _Patience(self._wait, str(self)).in_line
-        with catalog_lock(self.address.catalog, self._lock(COMMIT), in_line):
-            return engine(self.address, self._config, "write", make=True)
+    @contextmanager
+    def _made(self) -> Iterator[Engine]:
+        """An engine to write with; the lake is made where there is none."""
+        with ExitStack() as opened:
+            try:
+                mine = opened.enter_context(engine(self.address, self._config, "write"))
+            except NoLakeError:
+                in_line = _Patience(self._wait, str(self)).in_line
+                with catalog_lock(self.address.catalog, self._lock(COMMIT), in_line):
+                    making = engine(self.address, self._config, "write", make=True)
+                    mine = opened.enter_context(making)
+            yield mine
 
     def _attempts(self, what: str) -> Iterator["_Attempt"]:
         patience = _Patience(self._wait, str(self))
@@ -229,7 +252,7 @@ class _Patience:
     def __init__(self, seconds: float, where: str) -> None:
         self.seconds, self.where = seconds, where
         self.start = time.monotonic()
-        self.conflicts = self.tries = 0
+        self.conflicts = self.tries = self.broken = 0
         self.lost: list[str] = []  # sessions that may still be known to the catalog
         self._next_word = PATIENCE
 
@@ -258,7 +281,7 @@ class _Attempt:
     """One try, as a block: an error that may pass is kept, and any other raised, explained."""
 
     def __init__(self, lake: Lake, what: str, patience: _Patience) -> None:
-        self.engine: Engine | None = None
+        self.session: str | None = None  # of the engine that writes
         self.in_line, self.lost = patience.in_line, patience.lost
         self._lake, self._what, self._patience = lake, what, patience
         self._nap = 0.0
@@ -271,23 +294,22 @@ class _Attempt:
             return False
         address, patience = self._lake.address, self._patience
         if NO_SNAPSHOT.search(str(error)):
-            raise WarehouseError(
-                f"the lake {address} has no snapshot {self._lake._past}: it is not made yet, or "
-                "was given up by the upkeep; `python -m im_resources.lake_upkeep --list` lists "
-                "those that there are"
-            ) from None
+            raise WarehouseError(self._lake._no_snapshot(self._lake._past)) from None
         fault = fault_of(error, address)
+        if isinstance(error, BROKEN):
+            patience.broken += 1
+            if patience.broken <= BROKEN_ENGINES:
+                # DuckLake does not expect that its catalog goes away between two questions.
+                self._lose()
+                return True
         if fault is None:
-            if isinstance(error, (duckdb.FatalException, duckdb.InternalException)):
-                discard(self.engine)  # which may be of no use any more
             return False
         patience.tries += 1
         if fault.kind == "conflict":
             patience.conflicts += 1
             count(conflicts=1)
-        elif fault.kind == "catalog away" and self.engine is not None:
-            discard(self.engine)
-            patience.lost.append(self.engine.session)
+        elif fault.kind == "catalog away":
+            self._lose()
         over = patience.waited >= patience.seconds or patience.conflicts >= CONFLICTS
         if fault.kind == "final" or over:
             tried = f" (tried for {patience.waited:.0f} s)" if patience.tries > 1 else ""
@@ -297,6 +319,10 @@ class _Attempt:
         least = 0.02 if fault.kind == "conflict" else 0.2
         self._nap = min(least * 2 ** min(patience.tries, 5), 5.0) * random.uniform(0.5, 1.0)
         return True
+
+    def _lose(self) -> None:
+        if self.session is not None:
+            self._patience.lost.append(self.session)
 
     def pause(self) -> None:
         """Wait before the next try; writers at once wait differently long."""

@@ -27,9 +27,9 @@ class LakeAddress:
         taken = self.schema.lower() in ("public", "information_schema")
         if taken or self.schema.lower().startswith("pg_") or len(self.schema) > LONGEST:
             raise WarehouseError(
-                f"the study {self.schema!r} cannot be in a lake, since its name is that of a schema "
-                f"in Postgres: choose one of at most {LONGEST} letters that does not begin with "
-                "pg_, and is not public or information_schema"
+                f"the study {self.schema!r} cannot be in a lake, whose tables are in a schema of "
+                f"Postgres by its name: choose one of at most {LONGEST} letters that does not "
+                "begin with pg_, and is not public or information_schema"
             )
 
     @property

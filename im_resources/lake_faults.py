@@ -16,20 +16,21 @@ from im_resources.lake_address import LakeAddress
 
 Kind = Literal["conflict", "catalog away", "store away", "final"]
 
-# Others, such as a wrong statement or a broken constraint, quote the data, which may hold any words.
+# Others, such as a wrong statement or a broken constraint, quote data, which may hold any words.
 ABOUT_THE_LAKE = (
     duckdb.IOException, duckdb.TransactionException, duckdb.FatalException,
     duckdb.InternalException, duckdb.OutOfMemoryException,
 )  # fmt: skip
 SECRETS = ("PGPASSWORD", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 
-CONFLICT = re.compile(r"conflict|maximum retry count|duplicate key value|could not serialize")
+CONFLICT = re.compile(
+    r"conflict|Failed to commit DuckLake transaction|maximum retry count|duplicate key value|"
+    r"could not serialize"
+)
 PASSWORD = re.compile(r"password authentication failed|no password supplied|no pg_hba.conf entry")
 NO_DATABASE = re.compile(r'database "[^"]*" does not exist|role "[^"]*" does not exist')
 RIGHTS = re.compile(r"permission denied for|must be owner of")
-STORE_RIGHTS = re.compile(
-    r"HTTP (?:code )?40[013]\b|AccessDenied|InvalidAccessKey|SignatureDoesNot"
-)
+STORE_RIGHTS = re.compile(r"HTTP (?:code )?40[13]\b|AccessDenied|InvalidAccessKey|SignatureDoesNot")
 NO_BUCKET = re.compile(r"NoSuchBucket")
 FULL = re.compile(r"No space left|[Dd]isk quota|File too large|could not extend file")
 DENIED = re.compile(r"Permission denied|Read-only file system|Operation not permitted")
@@ -42,6 +43,13 @@ CATALOG = re.compile(
 )
 
 
+# The last is DuckLake's, of a question to its catalog that was not answered.
+LOST = re.compile(
+    r"server closed the connection|terminating connection due to|connection to server .* failed|"
+    r"could not (?:receive data from|send data to) server|no connection to the server|"
+    r"SSL connection has been closed|the database system is (?:starting|shutting|in recovery|not)|"
+    r"fetch from an unsuccessful query result"
+)
 STORE = re.compile(r"HTTP (?:GET|PUT|POST|HEAD|DELETE|code|error)")
 
 
@@ -74,9 +82,11 @@ def fault_of(error: Exception, address: LakeAddress) -> Fault | None:
                 f"the lake {address} was written by another version of DuckLake than this one: "
                 "bring the environment up to date with `make install`, everywhere alike"
             ))  # fmt: skip
-        if not isinstance(error, ABOUT_THE_LAKE):
+        quotes_data = isinstance(error, (duckdb.ConstraintException, duckdb.ConversionException))
+        lost = LOST.search(text) is not None and not quotes_data  # told as any kind of error
+        if not lost and not isinstance(error, ABOUT_THE_LAKE):
             return None
-        of_catalog = CATALOG.search(text) is not None
+        of_catalog = lost or CATALOG.search(text) is not None
         of_store = address.folder.split("://")[-1] in text or STORE.search(text) is not None
         if isinstance(error, duckdb.IOException) and not of_catalog and not of_store:
             return None if not FULL.search(text) else Fault("final", _full(address))
@@ -96,12 +106,12 @@ def fault_of(error: Exception, address: LakeAddress) -> Fault | None:
             "stored before is intact; close other programs and run again"
         ))  # fmt: skip
     if of_catalog:
-        lost = isinstance(error, (duckdb.Error, psycopg2.OperationalError, psycopg2.InterfaceError))
+        away = isinstance(error, (duckdb.Error, psycopg2.OperationalError, psycopg2.InterfaceError))
         return Fault("catalog away", (
             f"the catalog {address.catalog} does not answer: see that its Postgres runs and is "
             "reached from this machine, and run again; what was stored is intact, and is not "
             "computed again"
-        )) if lost else None  # fmt: skip
+        )) if away else None  # fmt: skip
     if not isinstance(error, duckdb.IOException):  # of a statement that ends the transaction, …
         return None
     return Fault("store away", (

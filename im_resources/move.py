@@ -85,8 +85,8 @@ def described(warehouse: Warehouse, name: str, stored_in: Warehouse | None = Non
         types = {column: storable(type_) for column, type_ in types.items()}
     values = ", ".join(f"CAST({quoted(column)} AS {type_})" for column, type_ in types.items())
     statement = (
-        f"WITH hashed AS (SELECT rowid AS place, hash({values}) AS content FROM {qualified(name)}), "
-        "numbered AS (SELECT hash(row_number() OVER (ORDER BY place), content) AS h FROM hashed) "
+        f"WITH hashed AS (SELECT rowid AS place, hash({values}) AS row FROM {qualified(name)}), "
+        "numbered AS (SELECT hash(row_number() OVER (ORDER BY place), row) AS h FROM hashed) "
         "SELECT count(*) AS n, bit_xor(h)::VARCHAR || ' ' || sum(h::HUGEINT)::VARCHAR AS digest "
         "FROM numbered"
     )

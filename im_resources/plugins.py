@@ -8,7 +8,7 @@ it adds (docs/extending.md); what an entry computes is known by the entry's own 
 
 import importlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 
@@ -32,6 +32,29 @@ def load_plugins(study: Study) -> None:
         sys.path.extend(folder for folder in folders if folder not in sys.path)
     for name in study.plugins:
         _import(name, study.profile_folders)
+
+
+def plugin_files(study: Study) -> dict[str, bytes]:
+    """The files of the study's plugins that lie beside its profile, by their paths from there."""
+    found: dict[str, bytes] = {}
+    for folder in study.profile_folders:
+        for name in study.plugins:
+            top = name.split(".")[0]
+            for path in [folder / f"{top}.py", *sorted((folder / top).rglob("*"))]:
+                if path.is_file() and "__pycache__" not in path.parts:
+                    found.setdefault(path.relative_to(folder).as_posix(), path.read_bytes())
+    return found
+
+
+def with_plugin_files(study: Study, files: Mapping[str, bytes], folder: Path) -> Study:
+    """The study with a folder that holds the files of its plugins (``plugin_files``)."""
+    for name, content in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    copy = study.model_copy()
+    copy._profile_folders = (folder,)
+    return copy
 
 
 def _import(name: str, folders: Sequence[Path]) -> None:

@@ -2,10 +2,9 @@
 
 ``python -m im_resources.snapshot`` copies the warehouse of the study in ``IM_PROFILE`` to
 ``var/<name>/snapshot/warehouse.duckdb``; ``--parquet`` writes it as one file a table as well;
-``--restore`` puts a copy back. A lake keeps its own history, and only ``--parquet`` is of use there:
-it writes the tables as they are now. A copy is one file and complete: DuckDB's write-ahead log, which
+``--restore`` puts a copy back. A copy is one file and complete: DuckDB's write-ahead log, which
 belongs to the warehouse's own file while it exists, is folded in. Never copy the file by hand while
-a study runs.
+a study runs. A lake keeps its own history: of it, there is ``--parquet`` only.
 """
 
 import argparse

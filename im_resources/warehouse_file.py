@@ -12,7 +12,7 @@
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import duckdb
 
@@ -29,7 +29,7 @@ class WarehouseFile:
 
     # The rows of a table come in the order in which they were written.
     ordered = True
-    written = None
+    written: int | None = None
 
     def __init__(self, path: Path, config: Mapping[str, Any], wait: float) -> None:
         """The file ``path``, made by the first write; ``wait``: seconds for others, at most."""
@@ -59,7 +59,7 @@ class WarehouseFile:
     def snapshot(self) -> None:
         """None: a file has no history."""
 
-    def as_of(self, snapshot: int) -> "WarehouseFile":
+    def as_of(self, snapshot: int) -> NoReturn:
         """Raises WarehouseError: a file has no history."""
         raise WarehouseError(
             f"the warehouse {self.path} is a file, which has no snapshot {snapshot}: it holds what "

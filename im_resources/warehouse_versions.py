@@ -8,7 +8,7 @@ append a function to ``MIGRATIONS``, with a test that starts from a file as it w
 from collections.abc import Callable
 from pathlib import Path
 
-from duckdb import CatalogException, DuckDBPyConnection
+from duckdb import CatalogException, DuckDBPyConnection, IOException, TransactionException
 
 from im_resources.tables import SCHEMA, WarehouseError
 
@@ -58,6 +58,8 @@ def migrate(connection: DuckDBPyConnection, path: Path | str) -> None:
     for number in range(version(connection), len(MIGRATIONS)):
         try:
             MIGRATIONS[number](connection)
+        except (IOException, TransactionException):  # of the place, which knows what to do
+            raise
         except Exception as error:
             raise WarehouseError(
                 f"the warehouse {path} could not be brought from schema version {number} to "

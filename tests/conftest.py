@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from tests import servers
+from im_resources.lake_address import LakeAddress
+from tests import lakes, servers
 
 # A busy machine is no fault: hypothesis' own deadline for an example is an assertion of time.
 settings.register_profile("no deadline", deadline=None)
@@ -92,3 +93,17 @@ def s3(object_store_environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
     s3fs.S3FileSystem.clear_instance_cache()  # of another test, with another address
     yield f"s3://mining/{uuid.uuid4().hex}"
     s3fs.S3FileSystem.clear_instance_cache()
+
+
+@pytest.fixture(scope="session")
+def catalog_of_session() -> Iterator[str]:
+    """The address of a Postgres database that all tests of a worker share."""
+    lakes.skip_without_servers()
+    with lakes.catalog() as (_, address):
+        yield address
+
+
+@pytest.fixture
+def lake_address(catalog_of_session: str, tmp_path: Path) -> LakeAddress:
+    """A lake that is not there yet, with its data in a folder."""
+    return lakes.lake_in(catalog_of_session, tmp_path / "lake")

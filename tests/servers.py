@@ -1,6 +1,8 @@
 """A Postgres and an S3-compatible store as processes of this machine, for tests of a cluster."""
 
+import fcntl
 import os
+import random
 import shutil
 import signal
 import socket
@@ -14,6 +16,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+PORTS = 24_001, 32_767  # Ray takes 23,000 to 24,000 for its clients
 PATIENCE = 120  # seconds, on a machine that does much else
 PASSWORD = "the tests' own"
 # What s3fs, DuckDB and the store's server agree on; the server asks for nothing.
@@ -37,12 +40,27 @@ def missing() -> str | None:
 
 
 def free_ports(number: int) -> list[int]:
-    """Free ports; all are held until all are found."""
+    """Free ports; all are held until all are found.
+
+    Below those that the system gives to whoever asks for any: between here and the server's start,
+    one of these would now and then be taken by another process.
+    """
+    found: list[int] = []
     with ExitStack() as held:
-        sockets = [held.enter_context(socket.socket()) for _ in range(number)]
-        for opened in sockets:
-            opened.bind(("127.0.0.1", 0))
-        return [opened.getsockname()[1] for opened in sockets]
+        while len(found) < number:
+            opened = held.enter_context(socket.socket())
+            with suppress(OSError):  # taken
+                opened.bind(("127.0.0.1", random.SystemRandom().randrange(*PORTS)))
+                found.append(opened.getsockname()[1])
+    return found
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """No other test of this machine has a Ray cluster meanwhile: its processes fill two cores."""
+    with (Path(tempfile.gettempdir()) / "im-tests-ray.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # until it is closed
+        yield
 
 
 def postgres_program(name: str) -> str | None:

@@ -10,6 +10,7 @@ through a file where it is large.
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import numpy as np
@@ -180,7 +181,7 @@ class Deciding:
             advance(done)
         return found
 
-    def _texts(self, numbers: np.ndarray, groups: np.ndarray) -> Iterator[dict[str, object]]:
+    def _texts(self, numbers: np.ndarray, groups: np.ndarray) -> Iterator[dict[str, Any]]:
         """The rows with these numbers, group after group, each in the order of the rows."""
         with self._connection() as connection:
             connection.register("alike", pa.table({NUMBER: numbers, "group": groups}))

@@ -76,7 +76,7 @@ def gather(
 
 def taken_of(source: DataSource, rows: int, usable: int | None) -> dict[str, Any]:
     """Of a source with a ``limit``: how many rows of how many were taken, and how."""
-    how = {"take": source.take}
+    how: dict[str, Any] = {"take": source.take}
     if source.take == "sample":
         how |= {"seed": source.sample_seed}
     return {"rows": rows, "of": usable, "limit": source.limit, **how}

@@ -167,7 +167,7 @@ def metadata(
     kinds = Counter[str]()
     for (_, kind), count in reasons.items():
         kinds[kind] += count
-    whole = {
+    whole: dict[str, Any] = {
         "rows_by_source": {source: kept[source] for source in sources},
         **({"languages_by_source": dict(sorted(spoken.items()))} if spoken else {}),
         "conversations_by_source": dict(Counter(conversations).most_common()),

@@ -8,6 +8,7 @@ from and can be drawn from it again, since a draw needs nothing but ids and sour
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import numpy as np
@@ -87,7 +88,8 @@ def grown(history: Spooled | None, pool: Spooled, folder: Path) -> Grown:
         counts = connection.execute(_statement("history_counts")).fetchone()
         since = connection.execute(_statement("since_versions")).fetchnumpy()[SINCE]
     assert counts is not None
-    return Grown(made, *map(int, counts), np.asarray(since))
+    version, added, withdrawn = map(int, counts)
+    return Grown(made, version, added, withdrawn, np.asarray(since))
 
 
 def current_version(history: pd.DataFrame) -> int:
@@ -134,7 +136,7 @@ def _view(connection: duckdb.DuckDBPyConnection, name: str, rows: Spooled) -> No
 
 def _connection(folder: Path | None = None) -> duckdb.DuckDBPyConnection:
     """A DuckDB of its own; what it cannot hold goes into the folder."""
-    config = {"memory_limit": f"{memory_limit() >> 20}MiB"}
+    config: dict[str, Any] = {"memory_limit": f"{memory_limit() >> 20}MiB"}
     if folder is not None:
         config["temp_directory"] = str(folder)
     return duckdb.connect(config=config)

@@ -11,11 +11,16 @@ from im_assets.doctor.files import files
 from im_assets.doctor.findings import Finding, as_json, printed, runs, verdict
 from im_assets.doctor.history import history, location
 from im_assets.doctor.installation import installation
+from im_assets.doctor.lake import lake
 from im_assets.doctor.machine import device, disk, memory
 from im_assets.doctor.sources import data, models, profile
 from im_assets.doctor.warehouse import warehouse
-from im_resources.study import PROJECT_ROOT, state_home
+from im_resources.deployment import DeploymentError
+from im_resources.deployment.making import warehouse_address
+from im_resources.lake_address import LakeAddress
+from im_resources.study import PROJECT_ROOT, Study, state_home
 from im_resources.study.environment import STATE
+from im_resources.tables import WarehouseError
 
 
 def main() -> int:
@@ -46,13 +51,23 @@ def examine(name: str) -> Iterator[Finding]:
     if study is None:
         return
     yield from models(study)
-    yield from warehouse(study.warehouse)
+    yield from warehouse_at(study)
     # As `enter_study` does, without making the folder: this only reads.
     os.environ.setdefault("DAGSTER_HOME", str(PROJECT_ROOT))
     os.environ.setdefault(STATE, str(study.history))
     repository, finding = location(study, name)
     yield finding
     yield from history(study, repository)
+
+
+def warehouse_at(study: Study) -> Iterator[Finding]:
+    """Findings on the study's tables, where the deployment has them."""
+    try:
+        address = LakeAddress.parse(warehouse_address(study))
+    except (DeploymentError, WarehouseError) as error:
+        yield Finding("error", "warehouse", str(error), "mend the deployment's file")
+        return
+    yield from warehouse(study.warehouse) if address is None else lake(address)
 
 
 if __name__ == "__main__":

@@ -91,7 +91,9 @@ def unreachable(deployment: str) -> list[tuple[str, str]]:
             said = without_secrets(" ".join(str(error).split()))
             remedy = "set $PGPASSWORD in the node's environment, and let it reach the database"
             found.append((f"cannot reach the catalog: {said}", remedy))
-    for url in {placed.files, getattr(placed.warehouse, "data", None)} - {None}:
+    for url in {placed.files, getattr(placed.warehouse, "data", None)}:
+        if url is None:
+            continue
         finding = examined(url)
         if finding.level == "error":
             found.append((finding.what, f"on the node: {finding.remedy}"))

@@ -3,6 +3,7 @@
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -138,7 +139,7 @@ def _answered(
             progress.total = len(missing)
         here = replace(here, on_step=None if progress is None else progress.step)
         items = dict.fromkeys(missing, here.adapters is None)
-        common = {"instructions": instructions, "new_tokens": new_tokens}
+        common: dict[str, Any] = {"instructions": instructions, "new_tokens": new_tokens}
         for model, new in here.gpu.run(answers_of_models, items, here, **common):
             done[model] = new.assign(fingerprint=keys[model])
             warehouse.append(CACHE, done[model], key=["fingerprint", "eval_id"])

@@ -25,6 +25,9 @@ from im_resources.warehouse import Warehouse
 from im_resources.workplace import Workplace
 
 KEY = ["example_id", "indicator", "fingerprint"]
+LEAST_CHUNKS = 4
+# Examples whose texts are held at once: of a larger pool, the next are read when these are scored.
+BLOCK = 100_000
 OnChunk = Callable[[int, int], None]
 Load = Callable[[list[str]], pd.DataFrame]
 
@@ -63,9 +66,8 @@ def score_missing(
     computed = sum(map(len, wanted.values()))
     count(found=len(examples) * len(per_example) - computed, computed=computed)
     if wanted:
-        todo = examples[ids.isin(wanted)] if load is None else load(list(wanted))
         whole = [i for i in per_example if i.backend.whole]
-        lacking = {i.name: todo[[i.name in wanted[e] for e in todo["example_id"]]] for i in whole}
+        lacking = {i.name: [e for e, names in wanted.items() if i.name in names] for i in whole}
         in_chunks = {
             example_id: names
             for example_id, all_names in wanted.items()
@@ -73,13 +75,16 @@ def score_missing(
             or example_id in (unembedded or ())
         }
         told = _Told(on_chunk, len(in_chunks) + sum(map(len, lacking.values())))
-        if in_chunks:
-            part = todo[todo["example_id"].isin(in_chunks)]
+        texts = load or (lambda some: examples[ids.isin(some)])
+        todo = list(in_chunks)
+        for start in range(0, len(todo), BLOCK):
+            part = texts(todo[start : start + BLOCK])
             _score(part, in_chunks, unembedded, keys, models, warehouse, told)
         # What others are asked for comes last: it is what may stop half-way.
         for i in whole:
-            if len(lacking[i.name]):
-                _score_whole(lacking[i.name], i, keys[i.name], models, warehouse, told)
+            if lacking[i.name]:
+                part = texts(lacking[i.name])
+                _score_whole(part, i, keys[i.name], models, warehouse, told)
         values = cached_scores(ids, own, warehouse)
     # Nothing has to be computed for these.
     batch = ScoringBatch(examples.reset_index(drop=True), models)
@@ -190,8 +195,9 @@ def _score(
     size += [sum(len(t.content) for t in turns or ()) for turns in turns_in(todo)]
     todo = todo.iloc[np.argsort(-size.to_numpy(), kind="stable")]
     missing = todo["example_id"].map(wanted)
-    # No worker is without a chunk where there are few examples.
-    chunk = min(models.study.scoring.chunk, -(-len(todo) // models.gpu.workers))
+    # Where there are few examples, some for each worker. Not by how many workers there are: a score
+    # depends in its last digits on what it is padded to, and so on its chunk.
+    chunk = min(models.study.scoring.chunk, -(-len(todo) // LEAST_CHUNKS))
     parts = [
         (group.iloc[k : k + chunk], names)
         for names, group in ((m, todo[[m == x for x in missing]]) for m in dict.fromkeys(missing))

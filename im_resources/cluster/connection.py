@@ -107,6 +107,7 @@ class Cluster:
         import ray
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy as On
 
+        board: Any
         self._work, self._look, board = functions()
         # On the head, with which all ends in any case.
         head = next((n for n in ray.nodes() if n["Alive"] and HEAD in n["Resources"]), None)
@@ -132,7 +133,7 @@ class Cluster:
 
         gpus = need["GPU"]
         # A process that has used a GPU cannot change to another one: each group has a new one.
-        remote = ray.remote(
+        remote: Any = ray.remote(  # type: ignore[call-overload]
             num_cpus=need["CPU"], num_gpus=gpus, memory=int(need.get("memory", 0)) or None,
             max_retries=0, max_calls=1 if gpus else 0, name=name,
         )(self._work)  # fmt: skip
@@ -231,7 +232,7 @@ def _resource(host: str, port: int) -> Any:
         def name(self) -> str:
             return "the deployment's Ray cluster"
 
-        def connect(self, context: Any) -> Any:
+        def connect(self, context: Any) -> Any:  # type: ignore[override]
             # As the method that this replaces does, without the options of Ray Data, which is
             # not used, and which would have to be on every node.
             import ray

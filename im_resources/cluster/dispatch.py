@@ -203,12 +203,12 @@ class Dispatch:
             raise ClusterError(_other_versions(self._name(said[0]), cluster.expected, said[1]))
         if how == "failed":
             content, of_the_node = said
-            error = pickle.loads(content)
+            cause = pickle.loads(content)
             if not of_the_node:
-                error.add_note(f"on {where}")
-                raise error
+                cause.add_note(f"on {where}")
+                raise cause
             self._again(
-                cluster, group, node, f"{where} failed ({type(error).__name__}: {in_short(error)})"
+                cluster, group, node, f"{where} failed ({type(cause).__name__}: {in_short(cause)})"
             )
             return
         if any(key in self.left for key in group.keys):
@@ -254,18 +254,18 @@ class Dispatch:
             return
         self.idle_since = self.idle_since or now
         fits = self._slots()
-        if not fits and now - self.idle_since > 60 * self.executor.wait_minutes:
-            raise ClusterError(
-                f"no node of the cluster has {of_need(self.need)} after "
-                f"{self.executor.wait_minutes:g} minutes; it has {self._there()}: add such a node, "
-                "or ask for less in the deployment's executor"
-            )
         waited = now - self.idle_since
         if waited >= PATIENCE and (self.told is None or now - self.told >= TELL):
             self.told = now
             what = "a node with" if not fits else "a free slot with"
             self.log.warning(
                 "waiting for %s %s; the cluster has %s", what, of_need(self.need), self._there()
+            )
+        if not fits and waited > 60 * self.executor.wait_minutes:
+            raise ClusterError(
+                f"no node of the cluster has {of_need(self.need)} after "
+                f"{self.executor.wait_minutes:g} minutes; it has {self._there()}: add such a node, "
+                "or ask for less in the deployment's executor"
             )
 
     def _there(self) -> str:
@@ -275,11 +275,13 @@ class Dispatch:
         return next((n.name for n in self.nodes if n.id == node), f"node {node[:8]}")
 
     def _cancel(self, cluster: Cluster) -> None:
-        """End what runs: by an interrupt, which work heeds at its next step, then by force."""
+        """End what runs: nodes see on the board that nobody waits, and stop at their next step or
+        so; what has not begun is dropped, and what does not stop is ended by force."""
         import ray
 
         refs = list(self.running)
         try:
+            ray.get(cluster.board.close.remote(self.id))
             for ref in refs:
                 ray.cancel(ref, recursive=False)
             if refs:

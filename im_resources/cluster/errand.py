@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from im_resources.deployment.schema import Deployment
+from im_resources.plugins import plugin_files
 from im_resources.study import Study
 from im_resources.workplace import Task
 
@@ -18,6 +19,7 @@ class Common:
         study, deployment: as JSON: a node reads and checks them anew, and its paths are its own.
         base: the base model's fingerprint where work is sent from; None: the study has none.
         options: of the task.
+        plugins: the files of the study's plugins that lie beside its profile.
     """
 
     task: Task
@@ -25,6 +27,7 @@ class Common:
     deployment: str
     base: str | None
     options: Mapping[str, Any]
+    plugins: Mapping[str, bytes]
 
     @classmethod
     def of(
@@ -35,7 +38,8 @@ class Common:
         base: str | None,
         options: Mapping[str, Any],
     ) -> "Common":
-        return cls(task, study.model_dump_json(), deployment.model_dump_json(), base, options)
+        content, place = study.model_dump_json(), deployment.model_dump_json()
+        return cls(task, content, place, base, options, plugin_files(study))
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,5 @@
 """What goes wrong on a cluster, and whose fault it is: the item's, or the node's."""
 
-import errno
-
-# Of the machine, and not of what it was given.
-OF_DISKS = {
-    errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.ESTALE, errno.EMFILE, errno.ENFILE,
-}  # fmt: skip
 # By their names: which of them are installed differs, and none is imported for this.
 OF_SERVICES = {
     "psycopg2.OperationalError",
@@ -35,7 +29,7 @@ def of_the_node(error: BaseException) -> bool:
     """
     seen: BaseException | None = error
     while seen is not None:
-        if isinstance(seen, OSError | ConnectionError) or "CUDA error" in str(seen):
+        if isinstance(seen, OSError | NodeFault) or "CUDA error" in str(seen):
             return True
         names = {f"{kind.__module__.split('.')[0].lstrip('_')}.{kind.__name__}"
                  for kind in type(seen).__mro__}  # fmt: skip

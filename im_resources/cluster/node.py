@@ -5,13 +5,17 @@ from its own environment, where all secrets are. It is kept, so that the next gr
 study finds the base model loaded.
 """
 
+import atexit
 import pickle
+import shutil
+import tempfile
 import threading
 import traceback
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from time import monotonic
 from typing import Any
 
@@ -21,7 +25,8 @@ from im_resources.cluster.errors import NodeFault, of_the_node
 from im_resources.deployment.making import adapters_of, warehouse_of
 from im_resources.deployment.schema import Deployment, LakeWarehouse, RayExecutor
 from im_resources.gpu import GpuResource, restrict_cores
-from im_resources.plugins import load_plugins
+from im_resources.language_model.side_by_side import NOBODY_WAITS, Stopped
+from im_resources.plugins import load_plugins, with_plugin_files
 from im_resources.remote.models import fetch_models
 from im_resources.study import Study
 from im_resources.usage import Usage, counting
@@ -29,7 +34,7 @@ from im_resources.workplace import Claim, Workplace
 
 EVERY = 1.0  # seconds between two messages about steps
 PATIENCE = 0.2  # seconds until a full board is tried again
-_KEPT: dict[tuple[str, str], Workplace] = {}
+_KEPT: dict[tuple[Any, ...], Workplace] = {}
 
 
 class NobodyWaits(RuntimeError):
@@ -45,6 +50,7 @@ def work_on(errand: bytes, common: bytes, board: Any, run: str) -> tuple[str, An
     """
     group: Errand = pickle.loads(errand)
     teller = Teller(board, run, group)
+    NOBODY_WAITS.clear()
     try:
         with teller.telling():
             teller.send([("begun", group.name, node_id())])
@@ -52,7 +58,7 @@ def work_on(errand: bytes, common: bytes, board: Any, run: str) -> tuple[str, An
             here = replace(_workplace(shared), on_step=teller.step)
             for key, result in shared.task(group.items, here, **shared.options):
                 teller.result(key, result)
-    except NobodyWaits:
+    except (NobodyWaits, Stopped):
         return ("done", None)
     except Exception as error:
         error.add_note("".join(traceback.format_exception(error)))
@@ -73,12 +79,16 @@ def _told(error: BaseException) -> RuntimeError:
 
 
 def _workplace(common: Common) -> Workplace:
-    key = (common.study, common.deployment)
+    key = (common.study, common.deployment, tuple(common.plugins.items()))
     if key not in _KEPT:
         study = fetch_models(Study.model_validate_json(common.study))
         deployment = Deployment.model_validate_json(common.deployment)
         executor = deployment.executor
         assert isinstance(executor, RayExecutor)
+        if common.plugins:
+            folder = Path(tempfile.mkdtemp(prefix="im-plugins-"))
+            atexit.register(shutil.rmtree, folder, ignore_errors=True)
+            study = with_plugin_files(study, common.plugins, folder)
         load_plugins(study)
         adapters, warehouse = adapters_of(study, deployment), warehouse_of(study, deployment)
         _KEPT.clear()  # one at a time
@@ -173,8 +183,10 @@ class Teller:
             said = ray.get(self.board.put.remote(self.run, messages))
             if said == "kept":
                 return
-            self._closed = said == "closed"
-            if not self._closed:
+            if said == "closed":
+                self._closed = True
+                NOBODY_WAITS.set()
+            else:
                 self._over.wait(PATIENCE)
         if self._closed:
             raise NobodyWaits
@@ -197,7 +209,8 @@ class Teller:
         last = monotonic()
         while not self._over.wait(EVERY):
             try:
-                self.send(self._pending())
+                # With nothing to tell, too: so it learns that nobody waits.
+                self._sender.submit(self._send, self._pending()).result()
             except NobodyWaits:
                 return
             except Exception:

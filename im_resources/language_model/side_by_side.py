@@ -17,6 +17,8 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 _HERE = threading.local()
+# Set: all work of this process is to end. A node of a cluster is told so by others.
+NOBODY_WAITS = threading.Event()
 
 
 class Stopped(RuntimeError):
@@ -31,7 +33,7 @@ def stop_point() -> None:
     Raises Stopped when the run that this thread works for was told to end.
     """
     stop = getattr(_HERE, "stop", None)
-    if stop is not None and stop.is_set():
+    if NOBODY_WAITS.is_set() or (stop is not None and stop.is_set()):
         raise Stopped("the run was told to end")
 
 

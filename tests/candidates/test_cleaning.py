@@ -9,8 +9,9 @@ import pandas as pd
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from im_assets.candidates.cleaning import KEPT_COLUMNS, clean
+from im_assets.candidates.cleaning import clean
 from im_assets.candidates.content import example_id
+from im_assets.candidates.quarantine import KEPT_COLUMNS
 from im_assets.candidates.reading import REJECTED_COLUMNS
 from im_resources.study import PROJECT_ROOT, CleaningSettings
 

@@ -40,7 +40,10 @@ def leaking(
 ) -> dict[int, str]:
     finder, hashes = Leaks(held_out, DEFAULTS.leak_ngram, coverage), WordHashes()
     found = finder.judge(
-        finder.count((number, *map(hashes.of, texts)) for number, texts in enumerate(rows))
+        finder.count(
+            (number, hashes.of(prompt), hashes.of(output))
+            for number, (prompt, output) in enumerate(rows)
+        )
     )
     return {number: str(leak) for number, leak in found.items()}
 

@@ -14,13 +14,15 @@ from pathlib import Path
 import psutil
 
 from im_resources.study import PROJECT_ROOT
-from tests.servers import PATIENCE, free_ports
+from tests.servers import PATIENCE, alone, free_ports
 
 STORE = "--object-store-memory=80000000"  # bytes; Ray asks for 75 MB at least
 LOST_AFTER = "3"  # seconds until a client that vanished is given up, and its tasks with it
 QUICK = {
     "RAY_CLIENT_RECONNECT_GRACE_PERIOD": LOST_AFTER,
     "RAY_USAGE_STATS_ENABLED": "0",
+    # Said, since a token in the home folder would be asked for otherwise.
+    "RAY_AUTH_MODE": "disabled",
     # The server that a client gets of its own takes its time on a machine that does much else.
     "RAY_CLIENT_SERVER_CHECK_CHANNEL_TIMEOUT_S": "120",
     "RAY_DISABLE_DOCKER_CPU_WARNING": "1",
@@ -34,7 +36,6 @@ QUICK = {
     # The memory of this machine is of others too.
     "RAY_memory_monitor_refresh_ms": "0",
     "RAY_worker_register_timeout_seconds": "120",
-    "RAY_CLIENT_SERVER_CHECK_CHANNEL_TIMEOUT_S": "120",
     "RAY_enable_metrics_collection": "0",
 }
 
@@ -158,7 +159,7 @@ def ray_cluster(
     # Sockets below it have long names, which the system cuts at 107 letters.
     folder = Path(tempfile.mkdtemp(prefix="im-ray-", dir="/tmp"))
     cluster = None
-    with _quick():
+    with alone(), _quick():
         try:
             cluster = RayCluster(folder, environment or {})
             for number in range(1, workers + 1):

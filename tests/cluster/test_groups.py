@@ -1,6 +1,5 @@
 """Work on a cluster that is well: the same numbers, and what fails by itself stays told."""
 
-import json
 import logging
 import os
 import shutil
@@ -10,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pandas as pd
@@ -141,9 +141,12 @@ def test_resources_that_no_node_has_are_said_and_not_waited_for_for_ever(
 def test_what_is_canceled_ends_on_the_nodes_too(site: Site) -> None:
     study = site.study("canceled", **patient(seconds=300))
     work = finetune_all(mixtures(), study, site.gpu(study), site.store(study))
-    canceled = threading.Timer(
-        0, lambda: (_until(lambda: _busy(site) == 2), os.kill(os.getpid(), signal.SIGINT))
-    )
+
+    def cancel() -> None:
+        _until(lambda: _busy(site) == 2)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    canceled = threading.Thread(target=cancel)
     canceled.start()
     with pytest.raises(KeyboardInterrupt):
         list(work)
@@ -154,9 +157,12 @@ def test_what_is_canceled_ends_on_the_nodes_too(site: Site) -> None:
 def test_the_work_of_a_process_that_is_killed_ends(site: Site) -> None:
     study = site.study("vanished", **patient(seconds=300))
     driver = _driver(site, study.name)
-    _until(lambda: _busy(site) == 2)
-    driver.kill()
-    driver.wait()
+    try:
+        _until(lambda: driver.poll() is not None or _busy(site) == 2)
+        assert driver.poll() is None, driver.communicate()
+    finally:
+        driver.kill()
+        driver.wait()
     _until(lambda: _busy(site) == 0)
     # Its claims are free: what it had begun is trained now.
     quick = site.study("vanished", **patient(seconds=0))
@@ -165,12 +171,48 @@ def test_the_work_of_a_process_that_is_killed_ends(site: Site) -> None:
 
 def test_two_runs_at_once_train_each_finetune_once(site: Site) -> None:
     study = site.study("twice", **patient(seconds=0.3))
-    drivers = [_driver(site, study.name), _driver(site, study.name)]
-    said = [driver.communicate(timeout=120) for driver in drivers]
-    assert [driver.returncode for driver in drivers] == [0, 0], said
-    told = [json.loads(out.splitlines()[-1]) for out, _ in said]
-    assert [sorted(t) for t in told] == [sorted(mixtures())] * 2
-    assert sum(now for t in told for now in t.values()) == 4
+
+    def train(_: int) -> dict[str, Trained]:
+        return dict(finetune_all(mixtures(), study, site.gpu(study), site.store(study)))
+
+    with ThreadPoolExecutor(2) as pool:
+        both = list(pool.map(train, range(2)))
+    assert [sorted(done) for done in both] == [sorted(mixtures())] * 2
+    assert sum(trained.now for done in both for trained in done.values()) == 4
+
+
+def test_a_node_whose_disk_is_full_hands_its_work_on(
+    site: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    node = site.cluster.add("full", IM_TESTS_FULL="1")
+    try:
+        study = site.study("disk", **patient(seconds=1))
+        done = dict(finetune_all(mixtures(), study, site.gpu(study), site.store(study)))
+    finally:
+        node.kill()
+    assert len(done) == 4
+    said = [r.message for r in caplog.records if "full failed (DiskError" in r.message]
+    assert said
+    assert all("No space left on device" in line and "go elsewhere" in line for line in said)
+    lost = {line.split()[1].rstrip(":") for line in said}
+    nodes = {r.message.split()[1]: r.message.split()[-1] for r in caplog.records
+             if "is finished on" in r.message}  # fmt: skip
+    assert {nodes[f"{name}.2"] for name in lost} <= {"node-1", "node-2"}
+
+
+def test_a_plugin_beside_the_profile_reaches_the_nodes(site: Site) -> None:
+    folder = site.folder / "beside"
+    folder.mkdir()
+    (folder / "quick_lora.py").write_text(
+        "from im_assets.experiments.trainers import trainer\n"
+        "from im_assets.experiments.trainers.lora import lora\n\n"
+        "@trainer('quick_lora', version=1)\ndef quick(job):\n    return lora(job)\n",
+        encoding="utf-8",
+    )
+    settings = patient()["finetuning"] | {"trainer": "quick_lora", "options": {}}
+    study = site.study("beside", plugins=["quick_lora"], finetuning=settings)
+    done = dict(finetune_all(mixtures(), study, site.gpu(study), site.store(study)))
+    assert len(done) == 4
 
 
 def test_another_version_of_the_project_on_a_node_is_refused(
@@ -194,7 +236,8 @@ def test_another_version_of_the_project_on_a_node_is_refused(
             list(finetune_all(mixtures(), study, site.gpu(study), site.store(study)))
     finally:
         node.kill()
-        _until(lambda: len(connected(site.deployment().executor).nodes()) == 3)
+        executor = site.gpu(study).executor
+        _until(lambda: len(connected(executor).nodes()) == 3)
 
 
 def _busy(site: Site) -> int:

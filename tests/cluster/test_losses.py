@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -30,8 +31,8 @@ def test_a_node_that_dies_in_a_group_costs_what_it_had_not_finished(
 ) -> None:
     study = site.study("node", **patient(seconds=1.5))
     store, gpu = site.store(study), site.gpu(study, group_size=2)
-    node, killed = site.cluster.nodes[2], []
-    done = {}
+    node, done = site.cluster.nodes[2], {}
+    killed: list[Any] = []
     for key, trained in finetune_all(mixtures(), study, gpu, store):
         done[key] = trained
         begun = any("begins on node-2" in r.message for r in caplog.records)

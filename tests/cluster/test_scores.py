@@ -73,9 +73,11 @@ def test_two_that_ask_at_once_get_the_scores_of_one_machine_made_once(
     mine = embeddings_of(EXAMPLES["example_id"].tolist(), own, Warehouse(table))
     theirs = embeddings_of(EXAMPLES["example_id"].tolist(), own, warehouse)
     assert np.abs(mine - theirs).max() < 1e-6
-    cuts = [w.read_table(CUTS).sort_values("example_id", ignore_index=True)
-            for w in (warehouse, Warehouse(table))]  # fmt: skip
-    pd.testing.assert_frame_equal(*cuts, check_like=True)
+    cut_there, cut_here = (
+        w.read_table(CUTS).sort_values("example_id", ignore_index=True)
+        for w in (warehouse, Warehouse(table))
+    )
+    pd.testing.assert_frame_equal(cut_there, cut_here, check_like=True)
     # What one more asks for, of which a part is there.
     ids = [f"new-{i}" if number >= 36 else i for number, i in enumerate(EXAMPLES["example_id"])]
     more = EXAMPLES.assign(example_id=ids)

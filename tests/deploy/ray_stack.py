@@ -28,7 +28,7 @@ from im_resources.study import PROJECT_ROOT
 from tests import servers
 from tests.deploy.manifests import RAY, Pod, cluster, pods, settings
 from tests.deploy.stack import PASSWORD, USER, SignedIn, basic
-from tests.servers import free_ports, object_store, postgres
+from tests.servers import alone, free_ports, object_store, postgres
 
 PATIENCE = 300  # seconds, on a machine that does much else
 TOKEN = "the tests' own token, of 32 letters and more"
@@ -319,6 +319,7 @@ def _inherited() -> dict[str, str]:
 def ray_deployment(folder: Path, profile: Path, workers: int = 2) -> Iterator[RayStack]:
     """Every pod, healthy: Ray's head and ``workers``, code location, webserver, daemon, proxy."""
     with ExitStack() as opened:
+        opened.enter_context(alone())
         catalog = opened.enter_context(postgres())
         for database in ("im", "dagster"):
             catalog.create(database)

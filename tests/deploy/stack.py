@@ -10,7 +10,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import ssl
 import subprocess
 import sys
@@ -19,7 +18,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -30,6 +29,7 @@ from im_assets.common.partitions import range_tags
 from im_resources.study import PROJECT_ROOT
 from im_resources.warehouse import Warehouse
 from tests.language_model.models import write_model
+from tests.servers import free_ports
 from tests.study import valleys, write_profile
 from tests.webserver import OVER, Webserver
 
@@ -62,7 +62,7 @@ class Stack:
             (COMPOSE / "compose.yaml").read_text(encoding="utf-8")
         )["services"]
         self.ports = dict(
-            zip(("postgres", "code", "webserver", "https", "http"), _ports(5), strict=True)
+            zip(("postgres", "code", "webserver", "https", "http"), free_ports(5), strict=True)
         )
         self.site = f"https://localhost:{self.ports['https']}"
         self.running: dict[str, subprocess.Popen[bytes]] = {}
@@ -381,15 +381,6 @@ def deployment(folder: Path, profile: Path) -> Iterator[Stack]:
 def basic(user: str, password: str) -> str:
     """The header of a sign-in."""
     return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
-
-
-def _ports(number: int) -> list[int]:
-    """Free ports; all are held until all are found."""
-    with ExitStack() as held:
-        sockets = [held.enter_context(socket.socket()) for _ in range(number)]
-        for opened in sockets:
-            opened.bind(("127.0.0.1", 0))
-        return [opened.getsockname()[1] for opened in sockets]
 
 
 def _as_postgres() -> dict[str, Any]:

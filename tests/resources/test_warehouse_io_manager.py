@@ -10,6 +10,7 @@ import dagster as dg
 import pandas as pd
 import pytest
 
+from im_resources.lake_address import LakeAddress
 from im_resources.study import PROJECT_ROOT
 from im_resources.warehouse import (
     Warehouse,
@@ -83,11 +84,11 @@ ASSETS = [samples, losses, tolerant, report, stray, nameless, rows_counted]
 class Platform:
     """A warehouse and the runs that write to it."""
 
-    def __init__(self, path: Path) -> None:
-        self.warehouse = Warehouse(path)
+    def __init__(self, where: Path | LakeAddress) -> None:
+        self.warehouse = Warehouse(where)
         self.resources: dict[str, Any] = {
-            "io_manager": WarehouseIOManager(database=str(path)),
-            "warehouse": WarehouseResource(path=str(path)),
+            "io_manager": WarehouseIOManager(database=str(where)),
+            "warehouse": WarehouseResource(path=str(where)),
         }
 
     def run(
@@ -111,8 +112,10 @@ class Platform:
         return {str(k): sorted(v) for k, v in found.groupby("seed")[column]}
 
 
-@pytest.fixture
-def platform(tmp_path: Path) -> Platform:
+@pytest.fixture(params=["file", "lake"])
+def platform(request: pytest.FixtureRequest, tmp_path: Path) -> Platform:
+    if request.param == "lake":
+        return Platform(request.getfixturevalue("lake_address"))
     return Platform(tmp_path / "warehouse.duckdb")
 
 
@@ -208,6 +211,21 @@ def test_row_counts_of_partitions_are_in_the_metadata(platform: Platform) -> Non
     (event,) = result.asset_materializations_for_node("samples")
     assert event.metadata["dagster/partition_row_count"].value == 2
     assert event.metadata["dagster/row_count"].value == 6
+
+
+def test_a_lakes_materialization_names_the_snapshot_that_it_made(platform: Platform) -> None:
+    platform.run(samples, keys=KEYS[0])
+    result = platform.run(samples, keys=KEYS[0], value=7)
+    (event,) = result.asset_materializations_for_node("samples")
+    platform.run(samples, keys=KEYS[0], value=9)
+    if not platform.warehouse.is_lake:
+        assert "lake snapshot" not in event.metadata
+        return
+    made: Any = event.metadata["lake snapshot"].value
+    past = platform.warehouse.as_of(made).read_table("samples")
+    assert past["value"].tolist() == [7, 8]
+    before = platform.warehouse.as_of(made - 1).read_table("samples")
+    assert before["value"].tolist() == [1, 2]
 
 
 def test_assets_query_through_the_resource_and_values_load_outside_a_run(
