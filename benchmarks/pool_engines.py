@@ -12,6 +12,7 @@ the sum of their resident sizes: what Ray's processes share is counted in each.
 
 import argparse
 import json
+import logging
 import subprocess
 import sys
 import tempfile
@@ -74,8 +75,9 @@ def with_duckdb(folder: Path, alike: pa.Table) -> int:
     """The characters of the texts, as a sign that they were read."""
     import duckdb
 
-    config = {"memory_limit": f"{memory_limit() >> 20}MiB", "temp_directory": str(folder)}
-    with duckdb.connect(config=config) as connection:
+    limit = f"{memory_limit() >> 20}MiB"
+    options = {"memory_limit": limit, "temp_directory": str(folder)}
+    with duckdb.connect(config=dict(options)) as connection:
         connection.register("alike", alike)
         statement = (SQL / "alike_rows.sql").read_text(encoding="utf-8")
         files = sorted(map(str, (folder / "rows").iterdir()))
@@ -87,7 +89,7 @@ def with_ray(folder: Path, alike: pa.Table) -> int:
     """As ``with_duckdb``, by Ray Data."""
     import ray
 
-    ray.init(log_to_driver=False, logging_level="ERROR", include_dashboard=False)
+    ray.init(log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False)
     ray.data.DataContext.get_current().enable_progress_bars = False
     known = ray.put(alike.sort_by("number"))
     columns = ["number", "instruction", "input", "output", "turns"]

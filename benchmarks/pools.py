@@ -117,12 +117,12 @@ def measure(arguments: argparse.Namespace, home: Path) -> None:
     table = pd.DataFrame([one for one in found.values() if one["rows"] in arguments.rows])
     if len(arguments.rows) > 1:
         print("\nexponents of growth (log-log least squares), and bytes of memory a row more")
-        for stage, part in table.groupby("stage", sort=False):
+        for name, part in table.groupby("stage", sort=False):
             logs = [
                 np.polyfit(np.log(part["rows"]), np.log(part[c]), 1)[0] for c in ("cpu", "peak")
             ]
             more = np.polyfit(part["rows"], part["peak"] * 1e9, 1)[0]
-            print(f"{stage:10} seconds {logs[0]:.2f}   memory {logs[1]:.2f}   {more:6.0f} bytes")
+            print(f"{name!s:10} seconds {logs[0]:.2f}   memory {logs[1]:.2f}   {more:6.0f} bytes")
 
 
 def run(stage: str, folder: Path) -> dict[str, float]:

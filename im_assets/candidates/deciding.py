@@ -2,7 +2,7 @@
 
 It is the same however the pool was cut into shards, and in whichever order they were looked at:
 what is rare is counted over all of them, the bands of all are joined, and of duplicates the first
-row stays. Held in memory are arrays, some sixty bytes a row at most; texts are read again only of
+row stays. Held in memory are arrays, less than a hundred bytes a row; texts are read again only of
 rows whose bands collide, one group after the other, in the order of DuckDB's sort, which goes
 through a file where it is large.
 """

@@ -50,6 +50,11 @@ class Fate:
     places: pa.Table | None
     since: np.ndarray | None
 
+    @property
+    def rows(self) -> int:
+        """How many rows the shard has."""
+        return self.shard.rows
+
 
 @dataclass(frozen=True)
 class Finished:

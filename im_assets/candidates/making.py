@@ -1,7 +1,7 @@
 """The making of a pool: from its files to the rows that are stored, a shard at a time.
 
-Texts are in files from beginning to end. The process holds arrays of numbers, some sixty bytes a
-row at most (``deciding``), and one shard.
+Texts are in files from beginning to end. The process holds arrays of numbers, less than a
+hundred bytes a row (``deciding``), and one shard.
 """
 
 from collections import Counter
@@ -16,6 +16,7 @@ import pandas as pd
 
 from im_assets.candidates.cleaning import Run, decide, here, store
 from im_assets.candidates.deciding import Decided
+from im_assets.candidates.finishing import Fate
 from im_assets.candidates.gathering import gather
 from im_assets.candidates.reading import SourceError
 from im_assets.candidates.shards import Shard
@@ -99,7 +100,8 @@ class Making:
         """How shards are worked on: one alone is done here, whoever has machines for many."""
         if len(shards) == 1:
             return here
-        return partial(self.gpu.run, here=Workplace(self.study, self.gpu))
+        # Each as a piece of work of its own, since it travels with its texts.
+        return partial(self.gpu.run, here=Workplace(self.study, self.gpu), weigh=rows_of_shard)
 
     def _grown(self, decided: Decided, folder: Path) -> Grown:
         """The pool's history; of one from before it had any, its content is the first version."""
@@ -114,6 +116,11 @@ class Making:
         if statement is not None:
             before = self.warehouse.spooled(folder / "history", statement)
         return grown(before, decided.keys(folder / "keys"), folder)
+
+
+def rows_of_shard(item: Shard | Fate) -> int:
+    """How much work a shard is."""
+    return item.rows
 
 
 def _not_to_leak(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame | None:

@@ -1,7 +1,9 @@
 """Scores by a cluster: the same tables as on one machine, whoever asks, and each made once."""
 
+import random
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from im_assets.candidates.cleaning import clean
+from im_assets.candidates.making import rows_of_shard
 from im_assets.scoring.batch import Models
 from im_assets.scoring.cuts import CACHE as CUTS
 from im_assets.scoring.embeddings import embeddings_of
@@ -17,6 +21,8 @@ from im_assets.scoring.scorer import score_missing
 from im_resources.gpu import GpuResource
 from im_resources.usage import counting
 from im_resources.warehouse import Warehouse
+from im_resources.workplace import Workplace
+from tests.candidates.test_shards import NOTHING, SETTINGS, evaluation, pool
 from tests.cluster.fixtures import Site, made
 
 EXAMPLES = pd.DataFrame(
@@ -91,6 +97,18 @@ def same(found: pd.DataFrame, expected: pd.DataFrame) -> None:
     keys: list[Any] = ["example_id", "indicator", "fingerprint"]
     assert found[keys].astype(str).equals(expected[keys].astype(str))
     assert np.abs(found["value"] - expected["value"]).max() < 1e-6
+
+
+def test_a_pool_is_cleaned_by_nodes_as_on_one_machine(site: Site) -> None:
+    draw = random.Random(3)
+    held_out = evaluation(draw)
+    rows, study = pool(draw, held_out, 300), site.study("cleaning")
+    gpu = site.gpu(study, examples_per_shard=50)
+    run = partial(gpu.run, here=Workplace(study, gpu), weigh=rows_of_shard)
+    expected = clean(rows, NOTHING, SETTINGS, held_out)
+    found = clean(rows, NOTHING, SETTINGS, held_out, sizes=[40, 90, 60, 110], run=run)
+    for mine, theirs in zip(found, expected, strict=True):
+        pd.testing.assert_frame_equal(mine, theirs)
 
 
 def test_texts_are_embedded_by_a_node(site: Site) -> None:

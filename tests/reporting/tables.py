@@ -223,7 +223,7 @@ def tables(study: Study) -> Mapping[str, pd.DataFrame]:
         ),
         "eval_set": pd.DataFrame({"eval_id": ["e0", "e0", "e1"], "instruction": "Ask"}),
         "dolly_dataset": examples,
-        "dolly_scores": scores,
+        "dolly_scores": scores.assign(fingerprint="version 1"),
         "dolly_indicators": values.assign(example_id=examples["example_id"]),
         "dolly_selection": ranked.drop(columns="source").head(20),
         "indicator_table": table,
