@@ -25,7 +25,8 @@ from im_resources.warehouse import Warehouse
 from im_resources.workplace import Workplace
 
 KEY = ["example_id", "indicator", "fingerprint"]
-LEAST_CHUNKS = 4
+# Of few examples there are so many chunks, where none would have less than so many examples.
+CHUNKS, LEAST_CHUNK = 8, 16
 # Examples whose texts are held at once: of a larger pool, the next are read when these are scored.
 BLOCK = 100_000
 OnChunk = Callable[[int, int], None]
@@ -197,7 +198,7 @@ def _score(
     missing = todo["example_id"].map(wanted)
     # Where there are few examples, some for each worker. Not by how many workers there are: a score
     # depends in its last digits on what it is padded to, and so on its chunk.
-    chunk = min(models.study.scoring.chunk, -(-len(todo) // LEAST_CHUNKS))
+    chunk = min(models.study.scoring.chunk, max(LEAST_CHUNK, -(-len(todo) // CHUNKS)))
     parts = [
         (group.iloc[k : k + chunk], names)
         for names, group in ((m, todo[[m == x for x in missing]]) for m in dict.fromkeys(missing))

@@ -148,9 +148,12 @@ def test_progress_reaches_the_number_to_do(warehouse: Warehouse, worked: list[st
 
 def test_no_worker_is_idle_where_one_chunk_would_hold_all(warehouse: Warehouse) -> None:
     study = demo_study({"len_out": "response_length"}, chunk=256)
+    many = pd.concat([EXAMPLES] * 4, ignore_index=True)
+    many["example_id"] = [f"{name}-{k}" for k, name in enumerate(many["example_id"])]
     models, done = Models.of(study, GpuResource(device="cpu", side_by_side=2)), []
-    score_missing(EXAMPLES, chosen(study.scoring), models, warehouse, lambda *d: done.append(d))
-    assert sorted(done) == [(5, 10), (10, 10)]
+    score_missing(many, chosen(study.scoring), models, warehouse, lambda *d: done.append(d))
+    assert len(done) == 3
+    assert done[-1] == (40, 40)
 
 
 def test_a_killed_run_resumes_and_ends_with_the_same_table(tmp_path: Path) -> None:
