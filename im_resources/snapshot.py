@@ -26,6 +26,7 @@ from im_resources.tables import SCHEMA, WarehouseError, qualified, text_literal
 from im_resources.warehouse import Warehouse
 from im_resources.warehouse_faults import explained, snapshot_path, write_ahead_log
 from im_resources.warehouse_turns import Wait, bound, connect, turn
+from im_resources.warehouse_versions import TABLE as VERSION
 
 
 def snapshot(study: Study) -> Path:
@@ -118,7 +119,7 @@ def export_parquet(study: Study) -> Path:
     shutil.rmtree(new, ignore_errors=True)
     with explained(folder):
         new.mkdir(parents=True)
-        for table in warehouse.tables():
+        for table in [*warehouse.tables(), VERSION]:
             file = text_literal(str(new / f"{table}.parquet"))
             rows = f"SELECT * FROM {qualified(table)} ORDER BY rowid"
             with warehouse.place.reading(_copying(f"COPY ({rows}) TO {file} (FORMAT parquet)")):

@@ -25,6 +25,7 @@ from im_assets.univariate.study import univariate_correlations
 from im_assets.validation.arms import arms_of
 from im_assets.validation.noise import noise_floor
 from im_assets.validation.verdicts import deciles, validation_runs, verdicts
+from im_resources.lake_address import LakeAddress
 from im_resources.study import ProposalSettings, RuleSettings, Study, fingerprint
 from im_resources.warehouse import Warehouse
 
@@ -270,7 +271,7 @@ def tables(study: Study) -> Mapping[str, pd.DataFrame]:
     return found | {n: found[n].assign(rule_id=rule.id) for n in about_the_rule if n in found}
 
 
-def fill(path: Path, study: Study) -> Warehouse:
+def fill(path: Path | LakeAddress, study: Study) -> Warehouse:
     """A warehouse with the tables of the study."""
     warehouse = Warehouse(path)
     for name, frame in tables(study).items():

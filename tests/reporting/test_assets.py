@@ -17,6 +17,7 @@ from im_assets.reporting.sections.answer import rule_sentence, selection_sentenc
 from im_assets.reporting.sections.evidence import section as evidence
 from im_assets.rule.document import coefficient_table
 from im_assets.rule.fitting import fit_rule
+from im_resources.lake_address import LakeAddress
 from im_resources.study import RuleSettings, Study
 from im_resources.warehouse import Warehouse
 from tests.reporting.tables import HOSTILE, NAMES, fill, make_study, tables, without_parts
@@ -373,3 +374,19 @@ def test_a_collapsed_selection_is_told_in_the_first_paragraph(tmp_path: Path) ->
     assert (row["selected"], row["pool"]) == (1.0, 0.5)
     languages = document["data"]["tables"]["languages"]["rows"]
     assert {(r["dataset"], r["language"]) for r in languages} >= {("dolly_dataset", "zh")}
+
+
+def test_a_report_of_a_lake_is_that_of_a_file_and_names_its_snapshot(
+    tmp_path: Path, lake_address: LakeAddress
+) -> None:
+    study = make_study()
+    file, lake = fill(tmp_path / "w.duckdb", study), fill(lake_address, study)
+    reports = []
+    for warehouse in (file, lake):
+        found = gather(study, warehouse, with_rows=True)
+        reports.append(make_report(found, True, {"python": "3"}).document())
+    named = {"name": "lake snapshot", "version": str(lake.snapshot())}
+    assert json.dumps(named) in json.dumps(reports[1]["sections"]["settings"])
+    for report in reports:
+        del report["sections"]["settings"]
+    assert json.dumps(reports[0], sort_keys=True) == json.dumps(reports[1], sort_keys=True)
