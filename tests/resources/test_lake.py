@@ -107,6 +107,13 @@ def test_a_table_of_several_files_by_one_write_keeps_its_order(warehouse: Wareho
     pd.testing.assert_frame_equal(warehouse.read_table("t"), frame)
 
 
+# Of a pool's shards, in a DuckDB of their own (im_assets/candidates).
+OF_SHARDS = {
+    "alike_rows.sql", "history_counts.sql", "next_history.sql", "places_of_duplicates.sql",
+    "since_versions.sql",
+}  # fmt: skip
+
+
 def test_every_statement_runs_on_a_lake(warehouse: Warehouse, tmp_path: Path) -> None:
     """And gives what it gives on a file: on tables with the columns that they name."""
     scores = pd.DataFrame(
@@ -141,12 +148,13 @@ def test_every_statement_runs_on_a_lake(warehouse: Warehouse, tmp_path: Path) ->
     given: dict[str, Any] = {
         "fingerprint": "f", "fingerprints": ["f"], "scores": "example_scores", "dataset": "pool",
         "members": "samples", "samples": "samples", "selection": "samples", "keys": ["k"],
-        "transform": "log", "seed": "7", "most": 2,
+        "transform": "log", "seed": "7", "most": 2, "pool": "pool",
     }  # fmt: skip
     import pyarrow as pa
 
     beside = {
         "wanted": pa.table({"example_id": ["a", "b"], "place": [0, 1], "key": ["k", "l"]}),
+        "selected": pa.table({"example_id": ["a"]}),
         "indicators": pa.table({"indicator": ["x"], "fingerprint": ["f"], "number": [0]}),
         "candidates": pa.table(
             {"source": ["s", "s"], "example_id": ["a", "b"], "log_weight": [0.0, 1.0]}
@@ -156,7 +164,7 @@ def test_every_statement_runs_on_a_lake(warehouse: Warehouse, tmp_path: Path) ->
     for one in (file, warehouse):
         for name, frame in tables.items():
             one.replace_table(name, frame)
-    statements = sorted(path.name for path in SQL.glob("*.sql"))
+    statements = sorted({path.name for path in SQL.glob("*.sql")} - OF_SHARDS)
     assert len(statements) > 15
     for statement in statements:
         text = (SQL / statement).read_text(encoding="utf-8")
