@@ -60,10 +60,10 @@ def gather(
     sink = _Sink(folder, {name: EXTRA[kind] for name, kind in extra.items()}, dataset)
     taken = {}
     for name, target in targets.items():
-        source, before = target_source(study, target), sink.shards.rows
+        source, before = target_source(study, target), sink.kept
         usable = stream(name, source, sink.keep, sink.reject, extra)
         if source.limit is not None:
-            taken[name] = taken_of(source, sink.shards.rows - before, usable)
+            taken[name] = taken_of(source, sink.kept - before, usable)
     for name, target in targets.items():
         for landed in admitted(warehouse, target):
             keep, reject = (
@@ -101,6 +101,7 @@ class _Sink:
 
     def __init__(self, folder: Path, extra: Mapping[str, Any], dataset: str) -> None:
         self.shards = Shards(folder / "rows", extra)
+        self.kept = 0  # also of the shard that is being filled
         self.not_text: dict[str, Counter[str]] = {}
         self._folder, self._dataset = folder / "rejected", dataset
         self._folder.mkdir()
@@ -111,6 +112,7 @@ class _Sink:
         """A row that can be used, read from ``file`` instead where that is given."""
         if kinds := row.get(NOT_TEXT):
             self.not_text.setdefault(row["source"], Counter()).update(kinds)
+        self.kept += 1
         self.shards.add(row if file is None else row | {"file": file})
 
     def reject(self, row: Rejected, file: str | None = None) -> None:

@@ -76,11 +76,11 @@ def test_the_size_is_searched_among_the_finetuned_ones(platform: Platform) -> No
 def test_a_second_run_trains_and_evaluates_nothing_and_changes_nothing(
     platform: Platform, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def must_not(*_: object) -> None:
+    def must_not(*_: object, **__: object) -> None:
         raise AssertionError("trained or evaluated again")
 
-    monkeypatch.setattr("im_assets.experiments.finetuning._train", must_not)
-    monkeypatch.setattr("im_assets.experiments.evaluation.evaluate_adapters", must_not)
+    monkeypatch.setattr("im_assets.experiments.finetuning.train_trials", must_not)
+    monkeypatch.setattr("im_assets.experiments.evaluation.losses_of_trials", must_not)
     names = ("size_search", "dolly_selection")
     before = {name: platform.table(name) for name in names}
     assert platform.run("sizes").success
