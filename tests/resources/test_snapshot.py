@@ -106,6 +106,7 @@ def test_parquet_is_one_file_a_table(study: Study) -> None:
         folder = export_parquet(study)
     assert sorted(p.name for p in folder.iterdir()) == [
         "losses.parquet",
+        "warehouse_version.parquet",
     ]
     back = pd.read_parquet(folder / "losses.parquet")
     assert [list(v) for v in back["vector"]] == ROWS["vector"].tolist()
