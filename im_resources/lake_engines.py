@@ -30,9 +30,8 @@ MISSING = "creating a new DuckLake is explicitly disabled"  # DuckLake's words: 
 BROKEN = (duckdb.InternalException, duckdb.FatalException)
 OFFLINE = {"autoinstall_known_extensions": False, "autoload_known_extensions": False}
 # Commits take turns (`Lake`), so that whoever finds another's before its own repeats it once, at
-# once; DuckLake by itself would wait 0.1 s. Sessions with Postgres are few, and need no thread that
-# ends idle ones (https://github.com/duckdb/duckdb-postgres/pull/499: its pool has races).
-SETTINGS = "SET ducklake_retry_wait_ms = 5; SET pg_pool_enable_reaper_thread = false"
+# once; DuckLake by itself would wait 0.1 s.
+SETTINGS = "SET ducklake_retry_wait_ms = 5; SET pg_pool_max_connections = 16"
 
 
 Mode = Literal["read", "write"] | int
