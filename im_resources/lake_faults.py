@@ -5,7 +5,6 @@ DuckDB gives its errors no codes, so they are told apart by its words; ``tests/r
 each fault for real and fails when these change.
 """
 
-import os
 import re
 from dataclasses import dataclass
 from typing import Literal
@@ -13,6 +12,7 @@ from typing import Literal
 import duckdb
 
 from im_resources.lake_address import LakeAddress
+from im_resources.remote.faults import without_secrets
 
 Kind = Literal["conflict", "catalog away", "store away", "final"]
 
@@ -21,7 +21,6 @@ ABOUT_THE_LAKE = (
     duckdb.IOException, duckdb.TransactionException, duckdb.FatalException,
     duckdb.InternalException, duckdb.OutOfMemoryException,
 )  # fmt: skip
-SECRETS = ("PGPASSWORD", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 
 CONFLICT = re.compile(
     r"conflict|Failed to commit DuckLake transaction|maximum retry count|duplicate key value|"
@@ -143,14 +142,6 @@ def _final(address: LakeAddress) -> list[tuple[re.Pattern[str], str]]:
         (FULL, _full(address)),
         (DENIED, f"{folder} cannot be written to: give this user the right to write there"),
     ]  # fmt: skip
-
-
-def without_secrets(text: str) -> str:
-    """The text without what the environment holds as a secret."""
-    for name in SECRETS:
-        if value := os.environ.get(name):
-            text = text.replace(value, "…")
-    return text
 
 
 def said(error: Exception) -> str:

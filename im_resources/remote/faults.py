@@ -52,6 +52,7 @@ _REMEDIES = {
     errno.EPERM: "give this user the right to read and write there",
     errno.EIO: "check the disk, or the server, that holds it",
 }
+SECRETS = ("PGPASSWORD", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")  # however short
 CREDENTIALS = (
     "set the credentials where this runs: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (and "
     "AWS_ENDPOINT_URL for another store than Amazon's), or GOOGLE_APPLICATION_CREDENTIALS"
@@ -153,7 +154,8 @@ def without_secrets(text: str) -> str:
     text = SECRET.sub(lambda found: "://***@" if found[0].startswith("://") else found[0], text)
     text = re.sub(r"(?i)((?:password|secret|token|key)\w*=)[^\s;&,]+", r"\1***", text)
     for name, value in os.environ.items():
-        if re.search("SECRET|TOKEN|PASSWORD|KEY", name) and len(value) >= 4:
+        named = value and name in SECRETS
+        if named or (len(value) >= 4 and re.search("SECRET|TOKEN|PASSWORD|KEY", name)):
             text = text.replace(value, "***")
     return text
 
