@@ -1,4 +1,4 @@
-"""Claims that all machines of a deployment see: advisory locks of the catalog's Postgres.
+"""CatalogLocks that all machines of a deployment see: advisory locks of the catalog's Postgres.
 
 What a lock file is on one machine. A lock belongs to a connection, so that Postgres frees it when
 its holder's process dies, or its machine is cut off
@@ -62,7 +62,7 @@ def catalog_lock(
         yield held
 
 
-class Claims:
+class CatalogLocks:
     """Locks of one connection that is kept, for writers that come again and again.
 
     The same locks as those of ``catalog_lock``. Who waits here stands in line, so that one frees a

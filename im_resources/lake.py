@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 
 import duckdb
 
-from im_resources.catalog_locks import Claims, catalog_lock, own_name
+from im_resources.catalog_locks import CatalogLocks, catalog_lock, own_name
 from im_resources.lake_address import NAME, LakeAddress
 from im_resources.lake_engines import BROKEN, Engine, Mode, NoLakeError, engine
 from im_resources.lake_faults import NO_SNAPSHOT, fault_of, said
@@ -158,7 +158,7 @@ class Lake:
         self,
         mine: Engine,
         connection: duckdb.DuckDBPyConnection,
-        claims: Claims,
+        claims: CatalogLocks,
         work: Callable[[duckdb.DuckDBPyConnection], T],
         done: list[T],
         mark: str,
@@ -189,7 +189,7 @@ class Lake:
             count(writes=1, conflicts=int(self.written > before + 1))
 
     def _claim(
-        self, claims: Claims, table: str | None, wait: Callable[[Callable[[], str]], object]
+        self, claims: CatalogLocks, table: str | None, wait: Callable[[Callable[[], str]], object]
     ) -> None:
         """Everybody who writes shares one lock, which who may write to all has alone."""
         claims.take(self._lock(EVERY_TABLE), wait, shared=table is not None)
@@ -206,7 +206,7 @@ class Lake:
     def _lock(self, name: str) -> str:
         return f"{self.address.schema}/{name}"
 
-    def _marked(self, claims: Claims, mark: str) -> int | None:
+    def _marked(self, claims: CatalogLocks, mark: str) -> int | None:
         """The snapshot of the commit with this mark; None when there is none."""
         schema = self.address.schema.replace('"', '""')
         rows = claims.ask(

@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 import duckdb
 
-from im_resources.catalog_locks import OPTIONS, Claims, own_name
+from im_resources.catalog_locks import OPTIONS, CatalogLocks, own_name
 from im_resources.lake_address import NAME, LakeAddress
 from im_resources.lake_faults import fault_of
 from im_resources.tables import WarehouseError, text_literal
@@ -71,7 +71,7 @@ class Engine:
         # Postgres keeps 63 bytes of it. By this name its sessions are told from all others.
         self.session = f"{own_name()[:50]} {uuid.uuid4().hex[:12]}"
         self._config = dict(config)
-        self._claims: Claims | None = None
+        self._claims: CatalogLocks | None = None
         self._duckdb = opened(self._config, address.data)
         try:
             self._duckdb.execute(self._attach(make))
@@ -103,9 +103,9 @@ class Engine:
             cursor.close()
 
     @contextmanager
-    def claims(self) -> Iterator[Claims]:
-        """Locks of the catalog, freed at the end. Raises psycopg2.Error as `Claims` does."""
-        mine = self._claims or Claims(self.address.catalog, self.session)
+    def claims(self) -> Iterator[CatalogLocks]:
+        """Locks of the catalog, freed at the end. Raises psycopg2.Error as `CatalogLocks` does."""
+        mine = self._claims or CatalogLocks(self.address.catalog, self.session)
         self._claims = None
         try:
             yield mine
