@@ -31,7 +31,6 @@ def address(
     return lakes.lake_in(catalog_of_session, "s3://mining/tables")
 
 
-@pytest.mark.skip(reason="now and then the tests' store stops answering on a busy machine")
 def test_tables_are_written_read_merged_and_erased_in_a_store(address: LakeAddress) -> None:
     import s3fs
 
