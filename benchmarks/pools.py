@@ -25,8 +25,6 @@ import json
 import os
 import random
 import shutil
-import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -40,7 +38,7 @@ import pandas as pd
 import pyarrow as pa
 import yaml
 
-from benchmarks.scale import BLOCK, EVALUATION, _peak, _succeeded, texts
+from benchmarks.scale import BLOCK, EVALUATION, _peak, _succeeded, run, texts
 from im_resources.study import PROJECT_ROOT
 
 STAGES = ("cleaning", "filling", "scores", "indicators", "selection")
@@ -104,7 +102,9 @@ def measure(arguments: argparse.Namespace, home: Path) -> None:
             if key not in found or stage in arguments.again or lost:
                 if not (folder / "written").exists():
                     write(folder, rows)
-                found[key] = {"stage": stage, "rows": rows, **run(stage, folder)}
+                one = run(folder, "--one", stage, str(folder), module="benchmarks.pools")
+                figures = json.loads(one.splitlines()[-1])
+                found[key] = {"stage": stage, "rows": rows, **figures}
                 kept.write_text(json.dumps(found, indent=1), encoding="utf-8")
             one = found[key]
             print(
@@ -123,23 +123,6 @@ def measure(arguments: argparse.Namespace, home: Path) -> None:
             ]
             more = np.polyfit(part["rows"], part["peak"] * 1e9, 1)[0]
             print(f"{name!s:10} seconds {logs[0]:.2f}   memory {logs[1]:.2f}   {more:6.0f} bytes")
-
-
-def run(stage: str, folder: Path) -> dict[str, float]:
-    """The figures of a stage, which is done by a process of this module."""
-    variables = {"IM_HOME": str(folder), "DAGSTER_HOME": str(folder), "HF_HUB_OFFLINE": "1"}
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.pools", "--one", stage, str(folder)],
-        check=False,
-        cwd=PROJECT_ROOT,
-        env=os.environ | variables,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    if done.returncode:
-        sys.exit(f"{stage} in {folder} failed with {done.returncode}")
-    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
-    return found
 
 
 def measured(stage: str, folder: Path) -> dict[str, float]:

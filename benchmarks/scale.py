@@ -105,11 +105,11 @@ def main() -> None:
             print(f"{stage:10} seconds {slopes[0]:.2f}   memory {slopes[1]:.2f}")
 
 
-def run(folder: Path, *arguments: str) -> str:
-    """The output of a process of this module, with the study's folder as its home."""
+def run(folder: Path, *arguments: str, module: str = "benchmarks.scale") -> str:
+    """The output of a process of a module of benchmarks, with the study's folder as its home."""
     variables = {"IM_HOME": str(folder), "DAGSTER_HOME": str(folder), "HF_HUB_OFFLINE": "1"}
     folder.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "benchmarks.scale", *arguments]
+    command = [sys.executable, "-m", module, *arguments]
     done = subprocess.run(
         command,
         check=False,

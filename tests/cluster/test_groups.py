@@ -1,6 +1,5 @@
 """Work on a cluster that is well: the same numbers, and what fails by itself stays told."""
 
-import logging
 import os
 import shutil
 import signal
@@ -8,7 +7,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -25,10 +23,9 @@ from im_resources.deployment import DeploymentError
 from im_resources.deployment.making import gpu_of
 from im_resources.gpu import GpuResource
 from im_resources.study import PROJECT_ROOT
-from tests.cluster.fixtures import Site, made, patient
+from tests.cluster.fixtures import Site, patient
 from tests.experiments.small_study import mixtures
 
-LOG = "dagster.builtin.cluster"
 ROWS = pd.DataFrame(
     {
         "eval_id": ["a", "a", "b"],
@@ -39,18 +36,6 @@ ROWS = pd.DataFrame(
     }
 )
 HERE = GpuResource(device="cpu", side_by_side=1)
-
-
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    with made(tmp_path_factory.mktemp("site"), 2) as found:
-        yield found
-
-
-@pytest.fixture(autouse=True)
-def told(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO, LOG)
-    logging.getLogger(LOG).propagate = True
 
 
 def test_finetunes_and_their_losses_are_those_of_one_machine(

@@ -1,29 +1,13 @@
 """What dies: a node in the middle of a group, the head; what was finished is not done again."""
 
-import logging
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from im_assets.experiments.finetuning import finetune_all
 from im_resources.cluster.errors import ClusterError, ClusterGone
-from tests.cluster.fixtures import Site, made, patient
+from tests.cluster.fixtures import Site, patient
 from tests.experiments.small_study import mixtures
-
-LOG = "dagster.builtin.cluster"
-
-
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    with made(tmp_path_factory.mktemp("site"), 2) as found:
-        yield found
-
-
-@pytest.fixture(autouse=True)
-def told(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO, LOG)
-    logging.getLogger(LOG).propagate = True
 
 
 def test_a_node_that_dies_in_a_group_costs_what_it_had_not_finished(

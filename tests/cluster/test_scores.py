@@ -1,7 +1,6 @@
 """Scores by a cluster: the same tables as on one machine, whoever asks, and each made once."""
 
 import random
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -9,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import pytest
 
 from im_assets.candidates.cleaning import clean
 from im_assets.candidates.making import rows_of_shard
@@ -23,7 +21,7 @@ from im_resources.usage import counting
 from im_resources.warehouse import Warehouse
 from im_resources.workplace import Workplace
 from tests.candidates.test_shards import NOTHING, SETTINGS, evaluation, pool
-from tests.cluster.fixtures import Site, made
+from tests.cluster.fixtures import Site
 
 EXAMPLES = pd.DataFrame(
     {
@@ -42,12 +40,6 @@ SCORING = {
         "knn_6": "nearest_neighbour",
     },
 }
-
-
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    with made(tmp_path_factory.mktemp("site"), 2) as found:
-        yield found
 
 
 def test_two_that_ask_at_once_get_the_scores_of_one_machine_made_once(

@@ -12,10 +12,9 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -27,7 +26,7 @@ import yaml
 from im_resources.study import PROJECT_ROOT
 from tests import servers
 from tests.deploy.manifests import RAY, Pod, cluster, pods, settings
-from tests.deploy.stack import PASSWORD, USER, SignedIn, basic
+from tests.deploy.stack import PASSWORD, USER, Served, SignedIn, basic
 from tests.servers import alone, free_ports, object_store, postgres
 
 PATIENCE = 300  # seconds, on a machine that does much else
@@ -43,8 +42,10 @@ def missing() -> str | None:
     return servers.missing()
 
 
-class RayStack:
+class RayStack(Served):
     """The running processes below ``folder``; `ray_deployment` starts and ends them."""
+
+    patience = PATIENCE
 
     def __init__(
         self, folder: Path, profile: Path, catalog: servers.Postgres, bucket: Mapping[str, str]
@@ -238,17 +239,6 @@ class RayStack:
         shutil.rmtree(self.short, ignore_errors=True)
 
     # -- asking -----------------------------------------------------------------------------
-
-    def log(self, name: str) -> str:
-        return (self.folder / f"{name}.log").read_text(encoding="utf-8", errors="replace")
-
-    def wait(self, happened: Callable[[], Any], what: str) -> Any:
-        """What ``happened()`` returns as soon as it is something; fails after `PATIENCE`."""
-        deadline = time.monotonic() + PATIENCE
-        while not (found := happened()):
-            assert time.monotonic() < deadline, f"waited {PATIENCE} s for {what}"
-            time.sleep(0.3)
-        return found
 
     def request(
         self,

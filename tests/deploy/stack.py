@@ -17,11 +17,12 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import yaml
 
@@ -29,7 +30,7 @@ from im_assets.common.partitions import range_tags
 from im_resources.study import PROJECT_ROOT
 from im_resources.warehouse import Warehouse
 from tests.language_model.models import write_model
-from tests.servers import free_ports
+from tests.servers import as_postgres, free_ports, postgres_program
 from tests.study import valleys, write_profile
 from tests.webserver import OVER, Webserver
 
@@ -46,14 +47,44 @@ def missing() -> str | None:
         import dagster_postgres  # noqa: F401
     except ImportError:
         return "dagster-postgres is not installed"
-    if _postgres() is None:
+    if postgres_program("postgres") is None:
         return "Postgres is not installed (Debian: postgresql)"
     if shutil.which("caddy") is None:
         return "Caddy is not installed (Debian: caddy)"
     return None
 
 
-class Stack:
+class Served(ABC):
+    """Running services below ``folder``, whose UI is at ``site``."""
+
+    folder: Path
+    site: str
+    patience = PATIENCE
+
+    @abstractmethod
+    def request(
+        self,
+        path: str = "/",
+        body: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+        user: tuple[str, str] | None = (USER, PASSWORD),
+    ) -> tuple[int, str]:
+        """Status and text of an answer of the proxy, to who signs in as ``user``."""
+
+    def log(self, service: str) -> str:
+        """What a service printed."""
+        return (self.folder / f"{service}.log").read_text(encoding="utf-8", errors="replace")
+
+    def wait(self, happened: Callable[[], Any], what: str) -> Any:
+        """What ``happened()`` returns as soon as it is something; fails after ``patience``."""
+        deadline = time.monotonic() + self.patience
+        while not (found := happened()):
+            assert time.monotonic() < deadline, f"waited {self.patience} s for {what}"
+            time.sleep(0.3)
+        return found
+
+
+class Stack(Served):
     """The running services below ``folder``; `deployment` starts and ends them."""
 
     def __init__(self, folder: Path, profile: Path) -> None:
@@ -161,9 +192,10 @@ class Stack:
         log = (self.folder / f"{service}.log").open("ab")
         with log:
             if service == "postgres":
-                listen = ["-D", "data", "-h", "127.0.0.1", "-k", str(self.database)]
-                command = [str(_postgres()), *listen, "-p", str(self.ports["postgres"])]
-                options = _as_postgres() | {"cwd": self.database}
+                where = ["-h", "127.0.0.1", "-k", str(self.database)]
+                where += ["-D", "data", "-p", str(self.ports["postgres"])]
+                command = [str(postgres_program("postgres")), *where]
+                options = as_postgres() | {"cwd": self.database}
             else:
                 caddyfile = ["--config", str(COMPOSE / "Caddyfile"), "--adapter", "caddyfile"]
                 proxy = ["caddy", "run", *caddyfile]
@@ -206,17 +238,6 @@ class Stack:
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
 
-    def log(self, service: str) -> str:
-        return (self.folder / f"{service}.log").read_text(encoding="utf-8", errors="replace")
-
-    def wait(self, happened: Callable[[], Any], what: str) -> Any:
-        """What ``happened()`` returns as soon as it is something; fails after `PATIENCE`."""
-        deadline = time.monotonic() + PATIENCE
-        while not (found := happened()):
-            assert time.monotonic() < deadline, f"waited {PATIENCE} s for {what}"
-            time.sleep(0.3)
-        return found
-
     def land(self, target: str, name: str) -> None:
         """A new file of 12 rows for a source, uploaded under another name and then renamed."""
         upload = self.landing / target / f"{name}.part"
@@ -242,7 +263,7 @@ class Stack:
         password = (self.folder / "run" / "secrets" / "PGPASSWORD").read_text(encoding="utf-8")
         where = ["-h", "127.0.0.1", "-p", str(self.ports["postgres"]), "-U", "dagster"]
         return subprocess.run(
-            [_beside_postgres("psql"), *where, "-d", database, "-Atc", statement],
+            [str(postgres_program("psql")), *where, "-d", database, "-Atc", statement],
             env=os.environ | {"PGPASSWORD": password},
             check=True, capture_output=True, text=True,
         ).stdout  # fmt: skip
@@ -272,8 +293,8 @@ class Stack:
 
     def _postgres_run(self, program: str, *arguments: str) -> None:
         subprocess.run(
-            [_beside_postgres(program), *arguments], cwd=self.database,
-            check=True, capture_output=True, **_as_postgres(),
+            [str(postgres_program(program)), *arguments], cwd=self.database,
+            check=True, capture_output=True, **as_postgres(),
         )  # fmt: skip
 
 
@@ -285,23 +306,6 @@ LAUNCH = """mutation($params: ExecutionParams!) {
   }
 }"""
 RUNS = "{ runsOrError { ... on Runs { results { runId status jobName } } } }"
-
-
-class Served(Protocol):
-    """What `SignedIn` asks of running services."""
-
-    site: str
-
-    def request(
-        self, path: str, body: bytes | None, headers: Mapping[str, str] | None
-    ) -> tuple[int, str]:
-        """Status and text of the proxy's answer to who has the password."""
-
-    def wait(self, happened: Callable[[], Any], what: str) -> Any:
-        """What ``happened()`` returns as soon as it is something."""
-
-    def log(self, service: str) -> str:
-        """What a service printed."""
 
 
 class SignedIn(Webserver):
@@ -381,19 +385,3 @@ def deployment(folder: Path, profile: Path) -> Iterator[Stack]:
 def basic(user: str, password: str) -> str:
     """The header of a sign-in."""
     return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
-
-
-def _as_postgres() -> dict[str, Any]:
-    """Postgres refuses to be root."""
-    if os.getuid() != 0:
-        return {}
-    return {"user": "postgres", "group": "postgres", "extra_groups": []}
-
-
-def _postgres() -> str | None:
-    folders = sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
-    return shutil.which("postgres", path=os.pathsep.join([*map(str, folders), os.environ["PATH"]]))
-
-
-def _beside_postgres(program: str) -> str:
-    return str(Path(str(_postgres())).parent / program)
