@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from fsspec.registry import _registry
 
 from im_assets.landing.folder import (
     Arrival,
@@ -183,7 +184,10 @@ def test_a_url_is_checked_and_its_secret_not_told(monkeypatch: pytest.MonkeyPatc
     with pytest.raises(LandingError, match=r"landing\.folder: 'nope://\$\{SECRET\}@host/x'") as e:
         open_folder("nope://${SECRET}@host/x")
     assert "hunter2" not in str(e.value)
-    monkeypatch.setitem(sys.modules, "s3fs", None)  # as where the extra is not installed
+    # As where the extra is not installed, and no other test has used it.
+    monkeypatch.setitem(sys.modules, "s3fs", None)
+    for name in ("s3", "s3a"):
+        monkeypatch.delitem(_registry, name, raising=False)
     with pytest.raises(LandingError, match="s3fs"):
         open_folder("s3://bucket/landing")
     with pytest.raises(ProfileError, match="NOT_SET"):
