@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 PORTS = 24_001, 32_767  # Ray takes 23,000 to 24,000 for its clients
-PATIENCE = 120  # seconds, on a machine that does much else
+PATIENCE = 300  # seconds, on a machine that does much else
 PASSWORD = "the tests' own"
 # What s3fs, DuckDB and the store's server agree on; the server asks for nothing.
 KEYS = {"AWS_ACCESS_KEY_ID": "tests", "AWS_SECRET_ACCESS_KEY": "tests-secret"}

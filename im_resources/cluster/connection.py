@@ -91,7 +91,8 @@ class Cluster:
             ) from error
 
     def _connect(self) -> None:
-        """A busy head may need more than its half a minute to begin a server for a client."""
+        """A server for this client begins anew where one died at its start (a head whose gRPC
+        handles forks, see ``deploy/ray/node``), or needed more than Ray's half a minute."""
         import ray
 
         for left in reversed(range(TRIES)):

@@ -23,8 +23,10 @@ QUICK = {
     "RAY_USAGE_STATS_ENABLED": "0",
     # Said, since a token in the home folder would be asked for otherwise.
     "RAY_AUTH_MODE": "disabled",
+    # As deploy/ray/node does.
+    "GRPC_ENABLE_FORK_SUPPORT": "0",
     # The server that a client gets of its own takes its time on a machine that does much else.
-    "RAY_CLIENT_SERVER_CHECK_CHANNEL_TIMEOUT_S": "120",
+    "RAY_CLIENT_SERVER_CHECK_CHANNEL_TIMEOUT_S": "60",
     "RAY_DISABLE_DOCKER_CPU_WARNING": "1",
     "RAY_ADDRESS": "",
     "RAY_DEDUP_LOGS": "0",

@@ -25,6 +25,7 @@ from im_resources.gpu import GpuResource
 from im_resources.study import PROJECT_ROOT
 from tests.cluster.fixtures import Site, patient
 from tests.experiments.small_study import mixtures
+from tests.servers import PATIENCE
 
 ROWS = pd.DataFrame(
     {
@@ -231,7 +232,7 @@ def _busy(site: Site) -> int:
 
 
 def _until(there: "object") -> None:
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + PATIENCE
     while not there():  # type: ignore[operator]
         assert time.monotonic() < deadline
         time.sleep(0.2)

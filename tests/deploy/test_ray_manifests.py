@@ -217,11 +217,12 @@ def options_of(role: str) -> dict[str, str]:
     """What a node of this kind tells ``ray start``: a program `ray` prints it."""
     with tempfile.TemporaryDirectory() as folder:
         ray = Path(folder) / "ray"
-        ray.write_text('#!/bin/sh\necho "$RAY_AUTH_MODE $@"\n', encoding="utf-8")
+        script = '#!/bin/sh\necho "$RAY_AUTH_MODE $GRPC_ENABLE_FORK_SUPPORT $@"\n'
+        ray.write_text(script, encoding="utf-8")
         ray.chmod(0o755)
         done = node(role, path=ray.parent, RAY_AUTH_TOKEN="any", FQ_RAY_IP="the-head")
     assert done.returncode == 0, done.stderr
-    assert done.stdout.split()[:2] == ["token", "start"]
+    assert done.stdout.split()[:3] == ["token", "0", "start"]
     return dict(re.findall(r"--([\w-]+)=?(\S*)", done.stdout))
 
 
