@@ -32,10 +32,11 @@ def waiting(job: TrainingJob, seconds: float = 1.0) -> Training:
 
 def writes(
     items: Mapping[str, int], here: Workplace, seconds: float, rows: int
-) -> Iterator[tuple[str, tuple[int, int, int]]]:
+) -> Iterator[tuple[str, tuple[int, int, int, float]]]:
     """A task: wait, and append rows to a table that all append to, as shards of scores do.
 
-    Yields what each write took: (commits, conflicts, transactions done again).
+    Yields what each write took: (commits, conflicts, transactions done again,
+    seconds).
     """
     for name, number in items.items():
         _wait(seconds)
@@ -43,10 +44,12 @@ def writes(
         ids = [f"{number}-{row}" for row in range(rows)]
         table = pd.DataFrame({"example_id": ids, "indicator": "waited", "fingerprint": "waited",
                               "value": float(number)})  # fmt: skip
+        start = time.monotonic()
         here.tables.append("waited", table, key=["example_id", "indicator", "fingerprint"])
+        took = time.monotonic() - start
         after = (USAGE.writes, USAGE.conflicts, USAGE.retries)
         w, c, r = (int(b - a) for a, b in zip(before, after, strict=True))
-        yield name, (w, c, r)
+        yield name, (w, c, r, took)
 
 
 def _wait(seconds: float) -> None:

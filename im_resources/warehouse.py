@@ -396,7 +396,9 @@ def _executed(
 ) -> duckdb.DuckDBPyConnection:
     for name, table in (tables or {}).items():
         connection.register(name, table)
-    return connection.execute(_text(statement), _bound(parameters))
+    return connection.execute(
+        sql(statement) if statement.endswith(".sql") else statement, _bound(parameters)
+    )
 
 
 def _categorized(table: pa.Table, columns: Sequence[str] | None = None) -> pd.DataFrame:
@@ -420,10 +422,9 @@ def memory_limit() -> int:
     return max(2 << 30, psutil.virtual_memory().total // 12)
 
 
-def _text(statement: str) -> str:
-    return (
-        (SQL / statement).read_text(encoding="utf-8") if statement.endswith(".sql") else statement
-    )
+def sql(file: str) -> str:
+    """The statement in a file of ``sql/``."""
+    return (SQL / file).read_text(encoding="utf-8")
 
 
 def _bound(parameters: Mapping[str, Any] | Sequence[Any]) -> dict[str, Any] | list[Any]:

@@ -25,7 +25,7 @@ from im_assets.candidates.shards import NUMBER, Shard, rows_of
 from im_assets.common.tracking import work
 from im_resources.spooled import Spooled, write_table
 from im_resources.turns import TURNS, asked, read_turns
-from im_resources.warehouse import SQL, memory_limit
+from im_resources.warehouse import memory_limit, sql
 
 # The kinds of reasons, by the codes of ``Decided.kinds``, in the order in which they are given.
 KINDS = ("", "empty", "too long", "leaks", "exact duplicate", "near duplicate", "withdrawn")
@@ -185,7 +185,7 @@ class Deciding:
         """The rows with these numbers, group after group, each in the order of the rows."""
         with self._connection() as connection:
             connection.register("alike", pa.table({NUMBER: numbers, "group": groups}))
-            statement = (SQL / "alike_rows.sql").read_text(encoding="utf-8")
+            statement = sql("alike_rows.sql")
             found = connection.execute(statement, {"files": self._files()})
             for batch in found.to_arrow_reader(_BATCH):
                 yield from rows_of(pa.Table.from_batches([batch]))
@@ -216,7 +216,7 @@ class Deciding:
             connection.register("duplicates", duplicates)
             hidden = np.empty(0, np.int64) if gone is None else np.flatnonzero(gone)
             connection.register("hidden", pa.table({NUMBER: hidden}))
-            statement = (SQL / "places_of_duplicates.sql").read_text(encoding="utf-8")
+            statement = sql("places_of_duplicates.sql")
             connection.execute(statement, {"files": self._files(), "path": str(path)})
         return path
 

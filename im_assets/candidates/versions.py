@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from im_resources.spooled import Spooled
 from im_resources.study import fingerprint
 from im_resources.tables import text_literal
-from im_resources.warehouse import SQL, memory_limit
+from im_resources.warehouse import memory_limit, sql
 
 HISTORY = "candidate_history"  # a table that candidate_datasets writes beside itself
 SINCE, UNTIL = "since_version", "until_version"
@@ -45,7 +45,7 @@ def next_history(history: pd.DataFrame | None, pool: pd.DataFrame) -> pd.DataFra
         connection.register("history", _table(before))
         now = pool[KEY].astype("string").assign(number=range(len(pool)))
         connection.register("pool", _table(now))
-        return _typed(connection.execute(_statement("next_history")).df())
+        return _typed(connection.execute(sql("next_history.sql")).df())
 
 
 @dataclass(frozen=True)
@@ -80,13 +80,13 @@ def grown(history: Spooled | None, pool: Spooled, folder: Path) -> Grown:
         else:
             _view(connection, "history", history)
         place = text_literal(str(path))
-        connection.execute(f"COPY ({_statement('next_history')}) TO {place} (FORMAT parquet)")
+        connection.execute(f"COPY ({sql('next_history.sql')}) TO {place} (FORMAT parquet)")
     made = Spooled((path,), pq.read_metadata(path).num_rows, pool.scratch)
     with _connection(folder) as connection:
         _view(connection, "pool", pool)
         _view(connection, "history", made)
-        counts = connection.execute(_statement("history_counts")).fetchone()
-        since = connection.execute(_statement("since_versions")).fetchnumpy()[SINCE]
+        counts = connection.execute(sql("history_counts.sql")).fetchone()
+        since = connection.execute(sql("since_versions.sql")).fetchnumpy()[SINCE]
     assert counts is not None
     version, added, withdrawn = map(int, counts)
     return Grown(made, version, added, withdrawn, np.asarray(since))
@@ -124,10 +124,6 @@ def _typed(history: pd.DataFrame) -> pd.DataFrame:
 
 def _table(frame: pd.DataFrame) -> pa.Table:
     return pa.Table.from_pandas(frame, preserve_index=False)
-
-
-def _statement(name: str) -> str:
-    return (SQL / f"{name}.sql").read_text(encoding="utf-8")
 
 
 def _view(connection: duckdb.DuckDBPyConnection, name: str, rows: Spooled) -> None:

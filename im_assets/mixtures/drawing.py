@@ -17,10 +17,10 @@ import pyarrow as pa
 
 from im_assets.common.digests import uniform
 from im_resources.study.schema.base import Shares
-from im_resources.warehouse import SQL
+from im_resources.warehouse import sql
 
-DRAW = (SQL / "draw_mixture.sql").read_text(encoding="utf-8")
-DRAW_TILTED = (SQL / "draw_tilted_mixture.sql").read_text(encoding="utf-8")
+DRAW = sql("draw_mixture.sql")
+DRAW_TILTED = sql("draw_tilted_mixture.sql")
 
 
 class MixtureError(ValueError):

@@ -8,7 +8,7 @@ import pytest
 
 from im_resources.study import load_study
 from im_resources.warehouse import Warehouse
-from tests.cluster.same_numbers import Beyond, apart, beyond, run
+from tests.cluster.same_numbers import Beyond, apart, beyond, require_same, run
 from tests.language_model.models import write_model
 from tests.servers import missing
 from tests.study import write_profile
@@ -17,10 +17,6 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(missing() is not None, reason=str(missing())),
 ]
-# To the last bit: what is drawn, what is scored, what is selected.
-EXACT = ("candidate_datasets", "mixed_samples", "example_scores", "score_cache", "indicator_table",
-         "dolly_scores", "dolly_indicators", "dolly_selection")  # fmt: skip
-LOSSES = ("eval_losses", "base_losses", "eval_loss_cache")
 
 
 @pytest.fixture(scope="module")
@@ -44,18 +40,11 @@ def here(profile: Path, tmp_path_factory: pytest.TempPathFactory) -> Warehouse:
 
 
 def test_the_same_numbers(profile: Path, cluster: Beyond, here: Warehouse) -> None:
-    code, said = cluster.run(str(profile))
+    there = cluster.place("im")
+    code, said = there.run(str(profile))
     assert code == 0, said
-    with cluster.as_driver():
-        found = apart(here, cluster.warehouse(load_study(str(profile))))
-    print(found[found["apart"] > 0].to_string(index=False))  # shown where this fails
-    of = found.set_index("table")["apart"]
-    assert {*EXACT, *LOSSES, "quality_rule"} <= set(found["table"])
-    assert of[of.index.isin(EXACT)].max() == 0
-    assert of[of.index.isin(LOSSES)].max() <= 1e-6
-    rest = of[~of.index.isin([*EXACT, *LOSSES])]
-    assert rest.max() <= 1e-9, found[found["apart"] > 1e-9].to_string()
-    assert not (cluster.folder / "driver" / "tiny" / "warehouse.duckdb").exists()
+    require_same(there.apart(here, load_study(str(profile))))
+    assert not (there.home / "tiny" / "warehouse.duckdb").exists()
 
 
 def test_a_difference_would_be_seen(here: Warehouse, tmp_path: Path) -> None:
@@ -73,3 +62,5 @@ def test_a_difference_would_be_seen(here: Warehouse, tmp_path: Path) -> None:
     assert differing["eval_losses", "loss"] == pytest.approx(1e-5, rel=1e-3)
     assert pd.notna(differing["dolly_selection", "example_id"])
     assert set(differing.index.get_level_values(0)) == {"eval_losses", "dolly_selection"}
+    with pytest.raises(AssertionError, match=r"dolly_selection[^\n]*\n[^\n]*eval_losses"):
+        require_same(found)

@@ -48,9 +48,9 @@ def ui(stack: RayStack) -> ClusterUI:
 
 @pytest.fixture(scope="module")
 def run(ui: ClusterUI) -> str:
-    """A finished run of the whole study."""
+    """A finished run of the whole study: a backfill over more groups than the cluster has slots."""
     assert ui.finished(ui.launch_job("data")) == "SUCCESS"
-    run = ui.launch_job("study", SEEDS)
+    [run] = ui.backfill_job("study", SEEDS)
     assert ui.finished(run) == "SUCCESS"
     return run
 
@@ -85,6 +85,8 @@ def test_a_study_is_done_by_the_workers(
         assert len(tables.read_table("dolly_selection")) == 6
     told = " ".join(event.get("message", "") for event in ui.events(run))
     assert set(re.findall(r"is finished on (\S+)", told)) == {"ray-gpu-1", "ray-gpu-2"}
+    begun = set(re.findall(r"train_trials: 8 items in (\d+) groups for 2 slots", told))
+    assert begun and int(begun.pop()) > 2
 
 
 def test_the_webserver_shows_what_a_run_printed_elsewhere(
