@@ -94,7 +94,7 @@ def _rows(
             _until(head_gib * GIB, known["driver_bytes"]),
             f"one process holds something of every row (ids, sketches of near duplicates, ranks "
             f"of the selection), and has {head_gib:g} GiB",
-            "read, deduplicate and rank in shards that stream; or take a sample "
+            "sketches and ranks in tables, joined band by band; or take a sample "
             "(`limit` and `take` of a source)",
         ),
         Limit(

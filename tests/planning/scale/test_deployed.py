@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from im_assets.planning.rates import ROW_BYTES
+from im_assets.planning.scale.coefficients import coefficients
 from im_assets.planning.scale.deployed import CannotTell, deployed, text, totals_of, values
 from im_assets.planning.scale.ranges import Range
 from im_assets.planning.work import Plan, Work
@@ -65,7 +66,10 @@ def test_hours_storage_and_cost_are_told_of_its_machines(study: Study) -> None:
     shown = json.loads(json.dumps(values(found)))
     hours, cost = (shown["figures"][n] for n in ("GPU time together", "cost of GPUs"))
     assert 0 < hours["low"] < hours["high"]
-    assert (cost["low"], cost["high"]) == pytest.approx((2 * hours["low"], 3.5 * hours["high"]))
+    share = coefficients()["scheduling_share"]  # of the time, which is paid for too
+    assert share is not None
+    paid = (2 * hours["low"] * (1 + share.low), 3.5 * hours["high"] * (1 + share.high))
+    assert (cost["low"], cost["high"]) == pytest.approx(paid)
     done = deployed(Plan("study", ()), study, deployment)
     assert done.needs["GPU time together"] == Range(0, 0)
 

@@ -92,7 +92,9 @@ def test_costs_are_hours_bytes_and_requests_times_their_prices() -> None:
     assert hours is not None
     assert stored is not None
     assert writes is not None
-    gpus, kept, asked = hours * Range(2, 3), stored * 120, writes * 5e-6
+    share = coefficients()["scheduling_share"]  # of the time, which is paid for too
+    assert share is not None
+    gpus, kept, asked = hours * (share + 1) * Range(2, 3), stored * 120, writes * 5e-6
     cost = needs["cost, of what is priced"]
     assert cost is not None
     assert near(cost, *_ends(gpus + kept + asked), 1e-9)
