@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -16,6 +16,10 @@ import psutil
 from im_resources.study import PROJECT_ROOT
 from tests.servers import PATIENCE, alone, free_ports
 
+# Ray gives a node half a minute to begin, too little on a machine that does much else; the node
+# ends with this, and whoever looks after it (Kubernetes, a person) starts it again.
+TOO_SLOW = "The current node timed out during startup"
+STARTS = 5
 STORE = "--object-store-memory=80000000"  # bytes; Ray asks for 75 MB at least
 LOST_AFTER = "3"  # seconds until a client that vanished is given up, and its tasks with it
 QUICK = {
@@ -118,10 +122,9 @@ class RayCluster:
 
     def start_head(self) -> RayNode:
         """A head, in place of one that is gone."""
-        folder = self.folder / f"head{len(self.nodes)}"
-        self.head = RayNode("head", folder, 0, self.environment)
-        self.nodes.append(self.head)
-        self._until(lambda log: "--block" in log, self.head)
+        self.head = self._started(
+            "--block", lambda folder: RayNode("head", folder, 0, self.environment), "head"
+        )
         return self.head
 
     def add(
@@ -129,22 +132,32 @@ class RayCluster:
     ) -> RayNode:
         """A worker, once it has joined; ``options`` and ``environment`` of its own."""
         own = {**self.environment, **environment}
-        node = RayNode(name, self.folder / name, cpus, own, self.head, options)
-        self.nodes.append(node)
-        self._until(lambda log: "Ray runtime started" in log, node)
-        return node
+        return self._started(
+            "Ray runtime started",
+            lambda folder: RayNode(name, folder, cpus, own, self.head, options),
+            name,
+        )
 
     def close(self) -> None:
         for node in self.nodes:
             node.kill()
 
-    def _until(self, there: "object", node: RayNode) -> None:
-        deadline = time.monotonic() + PATIENCE
-        while not there(node.log.read_text(errors="replace")):  # type: ignore[operator]
-            said = node.log.read_text(errors="replace")
-            assert node.process.poll() is None, said
-            assert time.monotonic() < deadline, said
-            time.sleep(0.1)
+    def _started(self, word: str, make: Callable[[Path], RayNode], name: str) -> RayNode:
+        """A node that has printed this word, in a folder of its own."""
+        for left in reversed(range(STARTS)):
+            node = make(self.folder / f"{name}-{len(self.nodes)}.{left}")
+            deadline = time.monotonic() + PATIENCE
+            while word not in (said := node.log.read_text(errors="replace")):
+                if node.process.poll() is not None or time.monotonic() > deadline:
+                    node.kill()
+                    assert left, said
+                    assert TOO_SLOW in said, said
+                    break
+                time.sleep(0.1)
+            else:
+                self.nodes.append(node)
+                return node
+        raise AssertionError(name)
 
 
 @contextmanager
