@@ -147,9 +147,10 @@ class RayCluster:
         for left in reversed(range(STARTS)):
             node = make(self.folder / f"{name}-{len(self.nodes)}.{left}")
             deadline = time.monotonic() + PATIENCE
-            while word not in (said := node.log.read_text(errors="replace")):
+            while word not in node.log.read_text(errors="replace"):
                 if node.process.poll() is not None or time.monotonic() > deadline:
                     node.kill()
+                    said = node.log.read_text(errors="replace")
                     assert left, said
                     assert TOO_SLOW in said, said
                     break
